@@ -1,0 +1,147 @@
+import * as Protocol from "@skillscale/core/Protocol"
+import { assert, describe, it } from "@effect/vitest"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+
+const utf8 = (text: string) => new TextEncoder().encode(text)
+const json = (value: unknown) => [utf8(JSON.stringify(value))]
+
+const get = <A, E>(result: Result.Result<A, E>): A => Result.getOrThrowWith(result, (error) => error)
+
+const failure = <A>(result: Result.Result<A, Protocol.ProtocolError>): Protocol.ProtocolError => {
+  if (Result.isSuccess(result)) throw new Error("expected a failure")
+  return result.failure
+}
+
+/** JSON has no negative zero, and decoded bytes are a Buffer. */
+const plain = (value: unknown): unknown =>
+  typeof value === "number"
+    ? value + 0
+    : value instanceof Uint8Array
+    ? Buffer.from(value).toString("hex")
+    : Array.isArray(value)
+    ? value.map(plain)
+    : typeof value === "object" && value !== null
+    ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
+    : value
+
+const v1 = { request_id: "a1b2", reply_to: "AGENT_REPLY_1", intent: "hello", timestamp: 1739836800.123 }
+
+describe("Protocol", () => {
+  it.prop("every request survives a round trip", [Schema.toType(Protocol.Request)], ([request]) => {
+    const wire = { ...request, v: 2 }
+    const read = get(Protocol.decodeRequest([get(Protocol.encodeRequest(wire))]))
+    assert.deepEqual(plain(read), plain(wire))
+  })
+
+  it.prop("every response survives a round trip", [Schema.toType(Protocol.Response)], ([response]) => {
+    const read = get(Protocol.decodeResponse([get(Protocol.encodeResponse(response))]))
+    assert.deepEqual(plain(read), plain(response))
+  })
+
+  it.prop("every control message survives a round trip", [Schema.toType(Protocol.Control)], ([control]) => {
+    assert.deepStrictEqual(get(Protocol.decodeControl([get(Protocol.encodeControl(control))])), control)
+  })
+
+  it.prop("no bytes crash a decoder", [Schema.Array(Schema.Uint8Array)], ([frames]) => {
+    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse, Protocol.decodeControl]) {
+      assert.isTrue(Result.isFailure(decode(frames)))
+    }
+  })
+
+  it.prop("no JSON crashes a decoder", [Schema.fromJsonString(Schema.Unknown), Schema.Json], ([, value]) => {
+    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse, Protocol.decodeControl]) {
+      assert.isBoolean(Result.isFailure(decode(json(value))))
+      assert.isBoolean(Result.isFailure(decode(json({ ...v1, v: 2, skill: value, files: value, status: value }))))
+    }
+  })
+
+  it("writes version 1 as described", () => {
+    const payload = get(Protocol.encodeRequest({
+      requestId: "a1b2",
+      replyTo: "AGENT_REPLY_1",
+      intent: Protocol.makeIntent("csv-analyzer", "a,b"),
+      timestamp: 1.5
+    }))
+    assert.deepStrictEqual(JSON.parse(Buffer.from(payload).toString()), {
+      request_id: "a1b2",
+      reply_to: "AGENT_REPLY_1",
+      intent: "{\"skill\":\"csv-analyzer\",\"data\":\"a,b\"}",
+      timestamp: 1.5
+    })
+  })
+
+  it("reads version 2 fields only from version 2", () => {
+    assert.deepStrictEqual(get(Protocol.decodeRequest(json({ ...v1, timeout_ms: "soon", skill: 7, extra: true }))), {
+      requestId: "a1b2",
+      replyTo: "AGENT_REPLY_1",
+      intent: "hello",
+      timestamp: 1739836800.123
+    })
+    const error = failure(Protocol.decodeRequest(json({ ...v1, v: 2, timeout_ms: "soon" })))
+    assert.strictEqual(error.reason, "Invalid")
+    assert.include(error.detail, "timeout_ms")
+  })
+
+  it("reads what version 1 servers answer", () => {
+    const response = get(
+      Protocol.decodeResponse(json({ request_id: "a", status: "success", content: "x", error: null }))
+    )
+    assert.strictEqual(response.content, "x")
+    assert.strictEqual(response.error, "")
+    assert.isTrue(Result.isFailure(Protocol.decodeResponse(json({ request_id: "a", status: "maybe", content: "x" }))))
+  })
+
+  it("keeps the sender's address when the rest is wrong", () => {
+    for (
+      const frames of [
+        json({ ...v1, intent: 7 }),
+        json({ request_id: "a1b2", reply_to: "AGENT_REPLY_1" }),
+        [...json(v1), utf8("extra")],
+        [utf8(""), ...json(v1)],
+        [Buffer.concat([utf8(JSON.stringify(v1).slice(0, -1)), utf8(",\"x\":\""), new Uint8Array([0xff]), utf8("\"}")])]
+      ]
+    ) {
+      const error = failure(Protocol.decodeRequest(frames))
+      assert.strictEqual(error.requestId, "a1b2")
+      assert.strictEqual(error.replyTo, "AGENT_REPLY_1")
+    }
+  })
+
+  it("does not take a skill topic or a control topic for a reply address", () => {
+    for (const reply_to of ["TOPIC_X", "@SERVERS", "", "a\nb"]) {
+      assert.isUndefined(failure(Protocol.decodeRequest(json({ ...v1, reply_to }))).replyTo)
+    }
+  })
+
+  it("tells what is wrong", () => {
+    const reasons = [[], [utf8("{")], [utf8("[]")], [utf8("null")], [new Uint8Array([0xff, 0xfe])]]
+      .map((frames) => failure(Protocol.decodeRequest(frames)).reason)
+    assert.deepStrictEqual(reasons, ["FrameCount", "NotJson", "Invalid", "Invalid", "NotUtf8"])
+  })
+
+  it("bounds a message", () => {
+    assert.strictEqual(failure(Protocol.decodeRequest([new Uint8Array(Protocol.maxBytes + 1)])).reason, "TooLarge")
+    const request = { requestId: "a", replyTo: "b", intent: "x".repeat(Protocol.maxBytes) }
+    assert.strictEqual(failure(Protocol.encodeRequest(request)).reason, "TooLarge")
+  })
+
+  it("refuses paths that leave the working directory", () => {
+    for (const path of ["../x", "/etc/passwd", "a/../b", "a//b", "a\\b", ".", "a\u0000"]) {
+      assert.isTrue(Result.isFailure(Protocol.decodeRequest(json({ ...v1, v: 2, files: { [path]: "" } }))), path)
+    }
+    assert.isTrue(Result.isSuccess(Protocol.decodeRequest(json({ ...v1, v: 2, files: { "a/b.txt": "aGk=" } }))))
+  })
+
+  it("parses intents", () => {
+    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\",\"data\":\"b\"}"), { skill: "a", data: "b" })
+    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\",\"data\":{\"x\":1}}"), {
+      skill: "a",
+      data: "{\"x\":1}"
+    })
+    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\"}"), { skill: "a", data: "" })
+    for (const text of ["summarize this", "{\"skill\":7}", "{", "[1]", "{\"data\":\"x\"}", ""]) {
+      assert.deepStrictEqual(Protocol.parseIntent(text), { skill: undefined, data: text })
+    }
+  })
+})

@@ -1,0 +1,278 @@
+/**
+ * The port through which a server runs programs.
+ *
+ * An executor starts one process tree per run, feeds its standard input, reads its output within bounds, enforces
+ * limits, and is gone from the machine when the effect ends, however it ends. It knows nothing of skills, topics or
+ * replies. `NativeExecutor` and `NodeExecutor` implement it; both pass the same conformance suite.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+
+/**
+ * What the kernel and the supervisor hold a run to. A limit that is absent is not set.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  /** CPU time of each process of the run, in whole seconds (`RLIMIT_CPU`). */
+  readonly cpuSeconds?: number | undefined
+  /** Private writable memory of each process of the run, in bytes (`RLIMIT_DATA`). */
+  readonly memoryBytes?: number | undefined
+  /** Size of each file that the run writes, in bytes (`RLIMIT_FSIZE`). */
+  readonly fileBytes?: number | undefined
+  /** Open descriptors of each process (`RLIMIT_NOFILE`). */
+  readonly openFiles?: number | undefined
+  /** Processes and threads of the run's user, all runs together (`RLIMIT_NPROC`; the kernel does not hold root to it). */
+  readonly processes?: number | undefined
+}
+
+/**
+ * What to do when an output stream passes its cap: `truncate` keeps the first bytes, reads on and discards the rest;
+ * `fail` ends the process tree with `OutputLimit`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Overflow = "truncate" | "fail"
+
+/**
+ * One program to run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Spec {
+  /** Absolute path of the executable. There is no search in `PATH` and no shell. */
+  readonly file: string
+  /** The arguments after the program's name. */
+  readonly args?: ReadonlyArray<string> | undefined
+  /** Absolute path of the working directory. */
+  readonly cwd: string
+  /** The whole environment; nothing is inherited from the server. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** What the program reads on standard input; empty and closed when absent. */
+  readonly stdin?: Uint8Array | undefined
+  /** Wall time after which the tree is ended with `TimedOut`. Default: none. */
+  readonly timeout?: Duration.Input | undefined
+  /** Time between SIGTERM and SIGKILL when the tree is ended. Default: 2 seconds. */
+  readonly grace?: Duration.Input | undefined
+  /** Cap of standard output, in bytes. Default: 16 MiB. */
+  readonly stdoutBytes?: number | undefined
+  /** Cap of standard error, in bytes. Default: 1 MiB. */
+  readonly stderrBytes?: number | undefined
+  /** Default: `truncate`. */
+  readonly overflow?: Overflow | undefined
+  readonly limits?: Limits | undefined
+}
+
+/**
+ * What a run used, measured by the kernel over the program and all descendants that it waited for (`wait4`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usage {
+  /** From the start of the program to its exit, in milliseconds. */
+  readonly wallMs: number
+  /** CPU time in user mode, in milliseconds. */
+  readonly userMs: number
+  /** CPU time in the kernel, in milliseconds. */
+  readonly systemMs: number
+  /** Largest resident set of any one process of the run, in bytes; 0 where the platform does not tell. */
+  readonly maxRssBytes: number
+}
+
+/**
+ * How a program ended by itself: an exit code, or the signal that its own tree raised.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  /** 0–255, or -1 when a signal ended it. */
+  readonly exitCode: number
+  /** Name of the signal, such as `SIGSEGV`; empty after an exit. */
+  readonly signal: string
+  readonly usage: Usage
+  readonly stdoutTruncated: boolean
+  readonly stderrTruncated: boolean
+}
+
+/**
+ * The collected result of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Execution extends Ended {
+  readonly stdout: Uint8Array
+  readonly stderr: Uint8Array
+}
+
+/**
+ * What `stream` emits: output as it is produced, then exactly one `Exit`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ExecutorEvent =
+  | { readonly _tag: "Stdout"; readonly data: Uint8Array }
+  | { readonly _tag: "Stderr"; readonly data: Uint8Array }
+  | { readonly _tag: "Exit"; readonly ended: Ended }
+
+/**
+ * What an implementation can enforce. The conformance suite runs what applies.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Capabilities {
+  readonly name: string
+  /** Sets and reports `Limits`. */
+  readonly limits: boolean
+  /** Ends descendants that left the process group and the session. */
+  readonly wholeTree: boolean
+  /** Ends the tree even when the server dies of SIGKILL. */
+  readonly outlivesNothing: boolean
+  /** Fills `Usage` from the kernel. */
+  readonly usage: boolean
+}
+
+/**
+ * The program could not be started. Not retryable unless the cause was a passing shortage (`EAGAIN`, `ENOMEM`, `EMFILE`).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SpawnFailed extends Schema.TaggedError<SpawnFailed>()("SpawnFailed", {
+  /** The kernel's code, such as `ENOENT`. */
+  code: Schema.String,
+  errno: Schema.Int,
+  /** The call that failed, such as `execve` or `chdir`. */
+  syscall: Schema.String
+}) {}
+
+/**
+ * The program ran longer than `timeout` and was ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TimedOut extends Schema.TaggedError<TimedOut>()("TimedOut", { timeoutMs: Schema.Finite }) {}
+
+/**
+ * An output stream passed its cap under `overflow: "fail"`, or a file passed `fileBytes`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OutputLimit extends Schema.TaggedError<OutputLimit>()("OutputLimit", {
+  stream: Schema.Literals(["stdout", "stderr", "file"]),
+  limitBytes: Schema.Finite
+}) {}
+
+/**
+ * The program failed while its memory stood at `memoryBytes`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MemoryLimit extends Schema.TaggedError<MemoryLimit>()("MemoryLimit", { limitBytes: Schema.Finite }) {}
+
+/**
+ * The kernel ended the program for its CPU time.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CpuLimit extends Schema.TaggedError<CpuLimit>()("CpuLimit", { limitSeconds: Schema.Finite }) {}
+
+/**
+ * A signal that neither the executor nor a limit sent ended the program.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Killed extends Schema.TaggedError<Killed>()("Killed", { signal: Schema.String }) {}
+
+/**
+ * The executor did not accept the run: the specification is not valid, or the executor is closing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { detail: Schema.String }) {}
+
+/**
+ * The closed set of reasons for which a run has no result.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const Reason = Schema.Union([SpawnFailed, TimedOut, OutputLimit, MemoryLimit, CpuLimit, Killed, Rejected])
+
+/**
+ * The type of `Reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type Reason = typeof Reason.Type
+
+const describe = (reason: Reason): string => {
+  switch (reason._tag) {
+    case "SpawnFailed":
+      return `${reason.syscall} failed with ${reason.code}`
+    case "TimedOut":
+      return `did not end within ${reason.timeoutMs} ms and was ended`
+    case "OutputLimit":
+      return `${reason.stream} passed its limit of ${reason.limitBytes} bytes`
+    case "MemoryLimit":
+      return `ran out of its ${reason.limitBytes} bytes of memory`
+    case "CpuLimit":
+      return `used up its ${reason.limitSeconds} s of CPU time`
+    case "Killed":
+      return `was ended by ${reason.signal}`
+    case "Rejected":
+      return `was not started: ${reason.detail}`
+  }
+}
+
+/**
+ * The only error of this module; `reason` says why there is no result. `stderr` is what the program had written to
+ * standard error until then, as far as it was kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ExecutorError extends Schema.TaggedError<ExecutorError>()("ExecutorError", {
+  file: Schema.String,
+  reason: Reason,
+  stderr: Schema.Uint8Array
+}) {
+  override readonly cause = this.reason
+  override get message() {
+    return `${this.file} ${describe(this.reason)}`
+  }
+}
+
+/**
+ * Runs programs. Interrupting `run` or closing the stream ends the whole process tree (SIGTERM, grace, SIGKILL) and
+ * returns only when it is gone.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Executor extends Context.Service<Executor, {
+  readonly capabilities: Capabilities
+  /** Runs a program and collects its output. A program that exits non-zero is a result, not an error. */
+  readonly run: (spec: Spec) => Effect.Effect<Execution, ExecutorError>
+  /** Runs a program and emits its output as it is produced, then one `Exit`. A slow consumer slows the program. */
+  readonly stream: (spec: Spec) => Stream.Stream<ExecutorEvent, ExecutorError>
+}>()("@skillscale/server/Executor") {}
