@@ -90,7 +90,8 @@ const installModules = ({ node }) => {
   step("modules", "installing modules", hash(manifests, process.platform, process.arch), [
     "node_modules/effect/package.json"
   ], () => {
-    npm(node, ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+    // Not `ci`: it refuses a lock file that lacks the optional packages of other platforms, which some registries do.
+    npm(node, ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
   })
 }
 
