@@ -10,6 +10,7 @@ export default defineConfig({
     execArgv: ["--conditions=source"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    maxWorkers: 2
+    maxWorkers: 2,
+    silent: "passed-only"
   }
 })
