@@ -130,7 +130,17 @@ const buildAddon = (found) => {
   })
 }
 
-const buildPackages = ({ node }) => run(node, ["node_modules/typescript/bin/tsc", "-b", ...packages])
+const sourcesBelow = (folder) =>
+  readdirSync(join(root, folder), { withFileTypes: true }).sort((a, b) => a.name < b.name ? -1 : 1).flatMap((entry) =>
+    entry.isDirectory() ? sourcesBelow(`${folder}/${entry.name}`) : entry.name.endsWith(".ts") ? [`${folder}/${entry.name}`] : []
+  )
+
+const buildPackages = ({ node }) => {
+  const sources = ["tsconfig.json", "package-lock.json", ...packages.flatMap((path) => sourcesBelow(`${path}/src`))]
+  step("build", "building the packages", hash(sources), packages.map((path) => `${path}/dist`), () => {
+    run(node, ["node_modules/typescript/bin/tsc", "-b", ...packages])
+  })
+}
 
 /** The tests talk to independent Python peers as well, where pyzmq can be had. */
 const installPeers = () => {
@@ -174,7 +184,7 @@ const testing = (found) => {
   optional(installPeers, "the tests with Python peers will be skipped")
 }
 
-const bin = "packages/cli/dist/bin.js"
+const bin = join(root, "packages/cli/dist/bin.js")
 const tsc = "node_modules/typescript/bin/tsc"
 const source = ["--conditions=source"]
 
@@ -185,6 +195,7 @@ const tasks = {
   start: { needs: build, commands: [[bin, "up"]] },
   test: { needs: (found) => (build(found), testing(found)), commands: [["node_modules/vitest/vitest.mjs", "run"]] },
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
+  skillscale: { needs: build, commands: [[bin]], cwd: process.env.INIT_CWD },
   build: { needs: build, commands: [] },
   "build:native": { needs: addon, commands: [] },
   check: { needs: modules, commands: [[tsc, "-b"], ["scripts/diagnostics.mjs"]] },
@@ -199,10 +210,10 @@ const tasks = {
   "test:native:asan": { needs: addon, commands: [["native/asan.mjs"]] }
 }
 
-const launch = (node, args) =>
+const launch = (node, args, cwd = root) =>
   new Promise((resolve) => {
     const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env.PATH ?? ""}` }
-    const child = spawn(node, args, { cwd: root, stdio: "inherit", env })
+    const child = spawn(node, args, { cwd, stdio: "inherit", env })
     // A terminal sends SIGINT to the whole group; only what reaches this process alone is passed on.
     const forward = (signal) => {
       if (signal !== "SIGINT" || !process.stdin.isTTY) child.kill(signal)
@@ -226,7 +237,7 @@ const main = async () => {
   task.needs(found)
   for (const [index, command] of task.commands.entries()) {
     const last = index === task.commands.length - 1
-    const code = await launch(found.node, last ? [...command, ...extra] : command)
+    const code = await launch(found.node, last ? [...command, ...extra] : command, task.cwd)
     if (code !== 0) return code
   }
   return 0

@@ -1,0 +1,268 @@
+/**
+ * The settings that SkillScale reads from its environment, with their defaults, and the text forms that they share with
+ * the command line. A variable that is unset, empty or blank takes its default. Nothing is read before a program asks for
+ * it, so that a wrong value concerns only the piece that uses it.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Topic from "./Topic.ts"
+
+/**
+ * The unit of a duration that is written without one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DefaultUnit = "millis" | "seconds"
+
+/**
+ * The longest duration that a setting may have: 24 days, just below what a Node timer can hold (2³¹ − 1 ms).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const maxDuration: Duration.Duration = Duration.days(24)
+
+type Parser<A> = (text: string) => Result.Result<A, string>
+
+const got = (expected: string, text: string): string => `expected ${expected}, got ${JSON.stringify(text)}`
+
+const codec = <A>(
+  to: Schema.Codec<A>,
+  expected: string,
+  parse: Parser<A>,
+  encode: (value: A) => string
+): Schema.Codec<A, string> =>
+  Schema.String.pipe(Schema.decodeTo(
+    to,
+    SchemaTransformation.transformEffect<A, string>({
+      decode: (text, options) =>
+        Effect.mapError(
+          Effect.fromResult(parse(text)),
+          () => new SchemaIssue.InvalidValue({ expected }, text, options)
+        ),
+      encode: (value) => Effect.succeed(encode(value))
+    })
+  ))
+
+const setting = <A>(name: string, schema: Schema.Codec<A, string>, fallback: A): Config.Config<A> =>
+  Config.String(name).pipe(
+    Config.withDefault(""),
+    Config.mapEffect((text) =>
+      text.trim() === ""
+        ? Effect.succeed(fallback)
+        : Effect.mapError(
+          Schema.decodeEffect(schema, { reportInput: true })(text.trim()),
+          ({ issue }) => new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.Pointer([name], issue)))
+        )
+    )
+  )
+
+const millisPer = (unit: string): number => {
+  switch (unit) {
+    case "h":
+      return 3_600_000
+    case "m":
+      return 60_000
+    case "s":
+    case "seconds":
+      return 1_000
+    default:
+      return 1
+  }
+}
+
+const expectedDuration = (unit: DefaultUnit): string =>
+  `a duration above 0 and of at most 24 days, as a number of ${
+    unit === "millis" ? "milliseconds" : "seconds"
+  } or with one of the units ms, s, m, h (such as 1500ms, 30s, 2m, 1h)`
+
+/**
+ * Reads a duration such as `1500ms`, `30s`, `2m`, `1.5h`, or a bare number in `unit`. Fails with a message that tells the
+ * accepted forms and the value.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const parseDuration = (text: string, unit: DefaultUnit): Result.Result<Duration.Duration, string> => {
+  const [matched, digits, suffix = unit] = /^(\d{1,16}(?:\.\d{1,16})?) ?(ms|s|m|h)?$/.exec(text.trim()) ?? []
+  const millis = matched === undefined ? 0 : Number(digits) * millisPer(suffix)
+  return millis > 0 && millis <= Duration.toMillis(maxDuration)
+    ? Result.succeed(Duration.millis(millis))
+    : Result.fail(got(expectedDuration(unit), text))
+}
+
+/**
+ * Decodes the text forms of `parseDuration`; encodes to milliseconds with their unit.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const duration = (unit: DefaultUnit): Schema.Codec<Duration.Duration, string> =>
+  codec(
+    Schema.Duration,
+    expectedDuration(unit),
+    (text) => parseDuration(text, unit),
+    (value) => `${Duration.toMillis(value)}ms`
+  )
+
+const expectedEndpoint =
+  "tcp://host:port with a port of 1–65535, or ipc://path with a path of at most 107 bytes (such as tcp://127.0.0.1:5444)"
+
+/**
+ * Reads the address of a proxy: `tcp://host:port`, where the host is a name, an IPv4 address or an IPv6 address in
+ * brackets, or `ipc://path` with a path of at most 107 bytes (what the kernel allows). Fails with a message that tells the
+ * accepted forms and the value.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const parseEndpoint = (text: string): Result.Result<string, string> => {
+  const endpoint = text.trim()
+  const tcp = /^tcp:\/\/(?:\[[\dA-Fa-f:.]+(?:%[\w.-]+)?\]|\w(?:[\w.-]*\w)?):(\d{1,5})$/.exec(endpoint)
+  const port = Number(tcp?.[1] ?? 0)
+  const path = /^ipc:\/\/(\P{Cc}+)$/u.exec(endpoint)?.[1]
+  return port >= 1 && port <= 65_535 || path !== undefined && Buffer.byteLength(path) <= 107
+    ? Result.succeed(endpoint)
+    : Result.fail(got(expectedEndpoint, text))
+}
+
+/**
+ * The address of a proxy, in the forms of `parseEndpoint`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Endpoint: Schema.Codec<string, string> = codec(
+  Schema.String,
+  expectedEndpoint,
+  parseEndpoint,
+  (value) => value
+)
+
+const integer = (min: number, max: number): Schema.Codec<number, string> =>
+  codec(
+    Schema.Int,
+    `a whole number of ${min}–${max}`,
+    (text) => {
+      const value = /^\d{1,9}$/.test(text.trim()) ? Number(text) : Number.NaN
+      return value >= min && value <= max ? Result.succeed(value) : Result.fail(text)
+    },
+    String
+  )
+
+/**
+ * A port to listen on: 0–65535, where 0 takes a free one.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const ListenPort: Schema.Codec<number, string> = integer(0, 65_535)
+
+/**
+ * How many skills one server runs at the same time: 1–1024.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Workers: Schema.Codec<number, string> = integer(1, 1_024)
+
+/**
+ * Where messages are published: `SKILLSCALE_PROXY_XSUB`, by default `tcp://127.0.0.1:5444`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const proxyXsub: Config.Config<string> = setting("SKILLSCALE_PROXY_XSUB", Endpoint, "tcp://127.0.0.1:5444")
+
+/**
+ * Where messages are subscribed to: `SKILLSCALE_PROXY_XPUB`, by default `tcp://127.0.0.1:5555`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const proxyXpub: Config.Config<string> = setting("SKILLSCALE_PROXY_XPUB", Endpoint, "tcp://127.0.0.1:5555")
+
+/**
+ * The topic that a server serves: `SKILLSCALE_TOPIC`, by default none.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const topic: Config.Config<Option.Option<string>> = Config.map(
+  setting("SKILLSCALE_TOPIC", Schema.Union([Topic.Topic, Schema.Literal("")]), ""),
+  Option.liftPredicate((topic) => topic !== "")
+)
+
+/**
+ * The folder that holds the skills: `SKILLSCALE_SKILLS_DIR`, by default `./skills`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const skillsDir: Config.Config<string> = setting("SKILLSCALE_SKILLS_DIR", Schema.String, "./skills")
+
+/**
+ * How many skills one server runs at the same time: `SKILLSCALE_WORKERS`, by default 4.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const workers: Config.Config<number> = setting("SKILLSCALE_WORKERS", Workers, 4)
+
+/**
+ * How long a server lets a skill run: `SKILLSCALE_TIMEOUT`, in milliseconds unless it has a unit, by default 30 s.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const serverTimeout: Config.Config<Duration.Duration> = setting(
+  "SKILLSCALE_TIMEOUT",
+  duration("millis"),
+  Duration.seconds(30)
+)
+
+/**
+ * How long a client waits for an answer: `SKILLSCALE_TIMEOUT`, in seconds unless it has a unit, by default 30 s.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const clientTimeout: Config.Config<Duration.Duration> = setting(
+  "SKILLSCALE_TIMEOUT",
+  duration("seconds"),
+  Duration.seconds(30)
+)
+
+/**
+ * The port on which the proxy takes messages: `SKILLSCALE_XSUB_PORT`, by default 5444.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const xsubPort: Config.Config<number> = setting("SKILLSCALE_XSUB_PORT", ListenPort, 5_444)
+
+/**
+ * The port on which the proxy hands messages out: `SKILLSCALE_XPUB_PORT`, by default 5555.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const xpubPort: Config.Config<number> = setting("SKILLSCALE_XPUB_PORT", ListenPort, 5_555)
+
+/**
+ * The port on which the proxy serves `/metrics`, `/healthz`, `/readyz` and `/topology`: `SKILLSCALE_METRICS_PORT`, by
+ * default 9100.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const metricsPort: Config.Config<number> = setting("SKILLSCALE_METRICS_PORT", ListenPort, 9_100)
