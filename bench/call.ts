@@ -1,0 +1,129 @@
+/**
+ * Measures a call through client, proxy and server, each a process of its own, over TCP: against the bare run of the
+ * same script by the executor, and from connecting to the first reply. Run: `node --conditions=source bench/call.ts`.
+ */
+import * as PromiseClient from "@skillscale/client/PromiseClient"
+import * as Executor from "@skillscale/server/Executor"
+import * as NativeExecutor from "@skillscale/server/NativeExecutor"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { type Figure, median } from "./figure.ts"
+
+const calls = 400
+const warmUp = 100
+const connects = 15
+const topic = "TOPIC_BENCH"
+
+const makeSkill = (folder: string) => {
+  const scripts = Path.join(folder, "bench", "cat", "scripts")
+  Fs.mkdirSync(scripts, { recursive: true })
+  const manifest = "---\nname: cat\ndescription: Prints its input. Use to measure.\n---\nPrints its input.\n"
+  Fs.writeFileSync(Path.join(folder, "bench", "cat", "SKILL.md"), manifest)
+  Fs.writeFileSync(Path.join(scripts, "run.sh"), "exec cat\n")
+  return { skills: folder, script: Path.join(scripts, "run.sh") }
+}
+
+interface Started {
+  readonly line: string
+  readonly stop: () => Promise<void>
+}
+
+const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url))
+
+const start = (args: ReadonlyArray<string>, message: string): Promise<Started> =>
+  new Promise((resolve, reject) => {
+    const child = ChildProcess.spawn(process.execPath, ["--conditions=source", bin, ...args], {
+      stdio: ["ignore", "ignore", "pipe"]
+    })
+    const exited = new Promise<void>((done) => child.on("exit", () => done()))
+    const stop = () => {
+      child.kill("SIGTERM")
+      return exited
+    }
+    child.on("error", reject)
+    child.on("exit", (code) => reject(new Error(`skillscale ${args.join(" ")} ended with ${code}`)))
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      if (line.includes(`message=${message}`)) resolve({ line, stop })
+    })
+  })
+
+const address = (line: string, name: string) => new RegExp(` ${name}=(\\S+)`).exec(line)?.[1] ?? ""
+
+const withExecutor = <A>(use: (run: (spec: Executor.Spec) => Promise<Executor.Execution>) => Promise<A>): Promise<A> =>
+  Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+    const context = yield* Layer.build(NativeExecutor.layer())
+    const executor = Context.get(context, Executor.Executor)
+    return yield* Effect.promise(() => use((spec) => Effect.runPromise(executor.run(spec))))
+  })))
+
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const started = performance.now()
+  await work()
+  return performance.now() - started
+}
+
+export const callBench = async (): Promise<Array<Figure>> => {
+  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bench-"))
+  const running: Array<Started> = []
+  try {
+    const { script, skills } = makeSkill(folder)
+    const proxy = await start(["proxy", "--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"], "\"proxy is ready\"")
+    running.push(proxy)
+    const xsub = address(proxy.line, "xsub")
+    const xpub = address(proxy.line, "xpub")
+    const at = ["--proxy-xsub", xsub, "--proxy-xpub", xpub]
+    running.push(await start(["server", "--topic", topic, "--skills-dir", skills, ...at], "serving"))
+
+    const first: Array<number> = []
+    for (let i = 0; i < connects; i++) {
+      first.push(await timed(async () => {
+        await using client = await PromiseClient.connect({ xsub, xpub })
+        await client.invoke({ skill: "cat", topic, data: "x" })
+      }))
+    }
+
+    const client = await PromiseClient.connect({ xsub, xpub })
+    const data = "x".repeat(1024)
+    const bash = Fs.realpathSync("/bin/bash")
+    const spec = { file: bash, args: [script], cwd: Path.dirname(script), env: { PATH: "/usr/bin:/bin" }, stdin: Buffer.from(data) }
+    const through: Array<number> = []
+    const bare: Array<number> = []
+    await withExecutor(async (run) => {
+      for (let i = 0; i < warmUp + calls; i++) {
+        const call = await timed(() => client.invoke({ skill: "cat", topic, data }))
+        const alone = await timed(() => run(spec))
+        if (i < warmUp) continue
+        through.push(call)
+        bare.push(alone)
+      }
+    })
+    await client.close()
+    const [call, alone, connect] = [median(through), median(bare), median(first)]
+    return [
+      {
+        what: "a cat skill through client, proxy and server over TCP, p50",
+        against: `the bare executor run, ${alone.toFixed(2)} ms`,
+        measured: `${call.toFixed(2)} ms (+ ${(call - alone).toFixed(2)} ms)`,
+        bar: "≤ + 1 ms",
+        ok: call - alone <= 1
+      },
+      {
+        what: "connect to first reply, median",
+        against: "the 500 ms sleep of v1 clients",
+        measured: `${connect.toFixed(1)} ms`,
+        bar: "≤ 50 ms",
+        ok: connect <= 50
+      }
+    ]
+  } finally {
+    for (const piece of running.reverse()) await piece.stop()
+    Fs.rmSync(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,76 @@
+// Builds the addon and its helper with AddressSanitizer and UndefinedBehaviorSanitizer in native/build/asan, runs the
+// native tests and the executor's conformance suite against that build, then looks for leaks of the addon.
+// Exits with 0 when all of it passed.
+import { execFileSync, spawnSync } from "node:child_process"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+
+const native = path.dirname(fileURLToPath(import.meta.url))
+const root = path.dirname(native)
+const copy = path.join(native, "build", "asan")
+const headers = path.resolve(process.execPath, "..", "..")
+
+const bin = (name) => {
+  const candidates = [root, native].map((folder) => path.join(folder, "node_modules", ".bin", name))
+  const found = candidates.find((file) => fs.existsSync(file))
+  if (found === undefined) throw new Error(`${name} is not installed: tried ${candidates.join(" and ")}`)
+  return fs.realpathSync(found)
+}
+
+const build = () => {
+  fs.mkdirSync(copy, { recursive: true })
+  for (const name of ["binding.gyp", "package.json"]) fs.copyFileSync(path.join(native, name), path.join(copy, name))
+  fs.rmSync(path.join(copy, "src"), { recursive: true, force: true })
+  fs.cpSync(path.join(native, "src"), path.join(copy, "src"), { recursive: true })
+  const local = fs.existsSync(path.join(headers, "include", "node", "node.h")) ? [`--nodedir=${headers}`] : []
+  execFileSync(process.execPath, [bin("node-gyp"), "rebuild", "--directory", copy, "--sanitize=1", ...local], {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...process.env, npm_config_loglevel: "error" }
+  })
+}
+
+const library = (name) => execFileSync("g++", [`-print-file-name=${name}`], { encoding: "utf8" }).trim()
+
+const environment = (asanOptions) => ({
+  ...process.env,
+  LD_PRELOAD: ["libasan.so", "libubsan.so"].map(library).join(":"),
+  SKILLSCALE_NATIVE_DIR: path.join(copy, "build", "Release"),
+  SKILLSCALE_SANITIZED: "1",
+  ASAN_OPTIONS: asanOptions,
+  UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1"
+})
+
+// A report may come from a process whose standard error nobody reads, so reports go to files.
+const test = () => {
+  const isReport = (name) => name.startsWith("report.")
+  for (const name of fs.readdirSync(copy).filter(isReport)) fs.rmSync(path.join(copy, name))
+  const files = ["native/test", "packages/server/test/NativeExecutor.test.ts"]
+  const result = spawnSync(process.execPath, [bin("vitest"), "run", "--root", root, ...files], {
+    stdio: "inherit",
+    cwd: root,
+    env: environment(`log_path=${path.join(copy, "report")}:detect_leaks=0:handle_segv=0`)
+  })
+  const reports = fs.readdirSync(copy).filter(isReport)
+  for (const name of reports) process.stderr.write(`${fs.readFileSync(path.join(copy, name), "utf8")}\n`)
+  return result.status === 0 && reports.length === 0
+}
+
+// Node itself leaves memory behind on exit; only blocks with the addon in their stack count.
+const leaks = () => {
+  const result = spawnSync(process.execPath, ["--conditions=source", path.join(native, "test", "host.ts"), "churn"], {
+    cwd: root,
+    encoding: "utf8",
+    env: environment("detect_leaks=1:handle_segv=0:exitcode=0:fast_unwind_on_malloc=0")
+  })
+  const blocks = `${result.stdout}${result.stderr}`.split(/\n(?=(?:Direct|Indirect) leak)/).slice(1)
+  const own = blocks.filter((block) => block.includes("skillscale.node"))
+  for (const block of own) process.stderr.write(`${block}\n`)
+  process.stderr.write(
+    `leak check: status ${result.status}, ${own.length} blocks of the addon, ${blocks.length} in all\n`
+  )
+  return result.status === 0 && own.length === 0
+}
+
+build()
+process.exitCode = test() && leaks() ? 0 : 1

@@ -1,0 +1,35 @@
+{
+  "variables": { "sanitize%": 0 },
+  "target_defaults": {
+    "cflags_cc": ["-std=c++20", "-Wall", "-Wextra", "-fvisibility=hidden", "-fstack-protector-strong", "-fno-exceptions"],
+    "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-O3", "-fexceptions"],
+    "cflags!": ["-O3"],
+    "conditions": [
+      ["sanitize==1", {
+        "cflags_cc": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+        "ldflags": ["-fsanitize=address,undefined"]
+      }, {
+        "cflags_cc": ["-O2"],
+        "ldflags": ["-Wl,-z,relro,-z,now"]
+      }]
+    ]
+  },
+  "targets": [
+    {
+      "target_name": "skillscale",
+      "sources": ["src/module.cc", "src/supervisor.cc", "src/reaper_process.cc", "src/output.cc"],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"],
+      "dependencies": ["skillscale-reaper"]
+    },
+    {
+      "target_name": "skillscale-reaper",
+      "type": "executable",
+      "sources": ["src/reaper.cc", "src/process_tree.cc", "src/spawn.cc"],
+      "defines": ["_GNU_SOURCE"],
+      "cflags_cc": ["-fno-rtti", "-fPIE"],
+      "ldflags": ["-pie", "-Wl,--as-needed"],
+      "ldflags!": ["-rdynamic"]
+    }
+  ]
+}

@@ -1,0 +1,129 @@
+// See process_tree.h.
+#include "process_tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+
+namespace skillscale {
+namespace {
+
+// Deeper levels come within reach when the levels above them are gone and the kernel hands their children up.
+constexpr int kDepth = 48;
+
+struct PidList {
+  pid_t* items = nullptr;
+  size_t size = 0;
+  size_t capacity = 0;
+
+  PidList() = default;
+  PidList(const PidList&) = delete;
+  PidList& operator=(const PidList&) = delete;
+  ~PidList() { free(items); }
+
+  void Add(pid_t pid) {
+    if (size == capacity) {
+      const size_t wanted = capacity == 0 ? 64 : capacity * 2;
+      void* grown = realloc(items, wanted * sizeof(pid_t));
+      if (grown == nullptr) return;
+      items = static_cast<pid_t*>(grown);
+      capacity = wanted;
+    }
+    items[size++] = pid;
+  }
+};
+
+int SendSignal(int pidfd, int signal) {
+  return static_cast<int>(syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
+}
+
+ssize_t ReadSome(int fd, char* buffer, size_t size) {
+  ssize_t count;
+  do {
+    count = read(fd, buffer, size);
+  } while (count < 0 && errno == EINTR);
+  return count;
+}
+
+void ReadPids(const char* path, PidList* out) {
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return;
+  char buffer[4096];
+  long pid = 0;
+  ssize_t count;
+  while ((count = ReadSome(file.get(), buffer, sizeof buffer)) > 0) {
+    for (ssize_t i = 0; i < count; i++) {
+      if (buffer[i] >= '0' && buffer[i] <= '9') {
+        pid = pid * 10 + (buffer[i] - '0');
+      } else if (pid > 0) {
+        out->Add(static_cast<pid_t>(pid));
+        pid = 0;
+      }
+    }
+  }
+  if (pid > 0) out->Add(static_cast<pid_t>(pid));
+}
+
+void ReadChildren(pid_t parent, PidList* out) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task", parent);
+  DIR* tasks = opendir(path);
+  if (tasks == nullptr) return;
+  while (const dirent* entry = readdir(tasks)) {
+    if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+    char children[96];
+    snprintf(children, sizeof children, "/proc/%d/task/%.20s/children", parent, entry->d_name);
+    ReadPids(children, out);
+  }
+  closedir(tasks);
+}
+
+// The name of a program may hold spaces and parentheses, so the fields are counted from the last parenthesis.
+pid_t ParentOf(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return -1;
+  char buffer[512];
+  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
+  if (count <= 0) return -1;
+  buffer[count] = '\0';
+  const char* end = strrchr(buffer, ')');
+  char state;
+  int parent;
+  if (end == nullptr || sscanf(end + 1, " %c %d", &state, &parent) != 2) return -1;
+  return parent;
+}
+
+void SignalChildrenOf(pid_t parent, int parent_pidfd, int signal, Order order, int depth) {
+  const pid_t self = getpid();
+  PidList children;
+  ReadChildren(parent, &children);
+  for (size_t i = 0; i < children.size; i++) {
+    const pid_t pid = children.items[i];
+    Descriptor pin(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!pin) continue;
+    const pid_t actual = ParentOf(pid);
+    if (actual != parent && actual != self) continue;
+    if (parent != self && actual != self && SendSignal(parent_pidfd, 0) < 0 && errno == ESRCH) continue;
+    if (order == Order::kParentsFirst) SendSignal(pin.get(), signal);
+    if (depth < kDepth) SignalChildrenOf(pid, pin.get(), signal, order, depth + 1);
+    if (order == Order::kChildrenFirst) SendSignal(pin.get(), signal);
+  }
+}
+
+}  // namespace
+
+bool CanListChildren() { return access("/proc/thread-self/children", R_OK) == 0; }
+
+void SignalDescendants(int signal, Order order) { SignalChildrenOf(getpid(), -1, signal, order, 0); }
+
+}  // namespace skillscale

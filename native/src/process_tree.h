@@ -1,0 +1,20 @@
+// Finds and signals every descendant of this process, which is a child subreaper: a descendant whose parent died is its
+// direct child, whatever session or group it moved to.
+//
+// Children are read from /proc/<pid>/task/<tid>/children. A direct child cannot change its identity, because nobody
+// else can reap it. A deeper one can be reaped by its own parent and its number be taken by a stranger, so each is
+// pinned by a pidfd, its parent is read after that, and the parent's own pin is checked again before the signal goes
+// out through the pidfd.
+#ifndef SKILLSCALE_PROCESS_TREE_H_
+#define SKILLSCALE_PROCESS_TREE_H_
+
+namespace skillscale {
+
+enum class Order { kParentsFirst, kChildrenFirst };
+
+bool CanListChildren();
+void SignalDescendants(int signal, Order order);
+
+}  // namespace skillscale
+
+#endif  // SKILLSCALE_PROCESS_TREE_H_

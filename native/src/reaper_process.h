@@ -1,0 +1,46 @@
+// One reaper as the supervisor sees it: a pidfd and the near end of its control socket. The reaper is started from the
+// supervisor's thread in a session of its own, with nothing but its socket and /dev/null open and an empty environment.
+// Closing the socket ends it; `Collect` reaps it by its pidfd, never by a wildcard.
+#ifndef SKILLSCALE_REAPER_PROCESS_H_
+#define SKILLSCALE_REAPER_PROCESS_H_
+
+#include <string>
+
+#include "descriptor.h"
+#include "protocol.h"
+
+namespace skillscale {
+
+struct StepError {
+  int error = 0;
+  uint32_t step = protocol::kNoStep;
+};
+
+class ReaperProcess {
+ public:
+  ReaperProcess() = default;
+  ReaperProcess(ReaperProcess&&) = default;
+  ReaperProcess& operator=(ReaperProcess&&) = default;
+
+  bool Start(const char* path, int null_descriptor, StepError* failure);
+  bool SendSpawn(const std::string& payload, uint32_t argc, uint32_t envc, const protocol::Limits& limits,
+                 const int streams[3], StepError* failure);
+  bool SendCommand(protocol::CommandType type);
+  // Returns 1 with a reply, 0 when there is none yet, -1 when the reaper is gone or talks nonsense.
+  int Receive(protocol::Reply* reply);
+  void Hangup() { control_.Reset(); }
+  // Returns whether the process has ended and been reaped.
+  bool Collect(bool wait);
+  void Kill();
+
+  int control() const { return control_.get(); }
+  int pidfd() const { return pidfd_.get(); }
+
+ private:
+  Descriptor control_;
+  Descriptor pidfd_;
+};
+
+}  // namespace skillscale
+
+#endif  // SKILLSCALE_REAPER_PROCESS_H_

@@ -1,0 +1,378 @@
+/**
+ * The executor on the addon `@skillscale/native`: one supervisor thread per layer, a pool of reaper processes that own
+ * the trees.
+ *
+ * Policy lives here: defaults, validation, and what an ending means. Processes, pipes and timers live in the addon. The
+ * layer's scope owns the thread; closing it ends all runs. `layerOrNode` falls back to `NodeExecutor` where the addon
+ * does not work, and says so in the log.
+ *
+ * @since 0.1.0
+ */
+import * as Native from "@skillscale/native/native"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Executor from "./Executor.ts"
+import { errnoCode, reasonOf, signalName } from "./internal/executorOutcome.ts"
+import { type ResolvedSpec, resolveSpec } from "./internal/executorSpec.ts"
+import * as NodeExecutor from "./NodeExecutor.ts"
+
+/**
+ * How many processes the executor keeps and uses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Runs at the same time; further ones wait their turn. Default: 64. */
+  readonly concurrency?: number | undefined
+  /** Reapers that are started ahead and kept. Default: 2, at most `concurrency`. */
+  readonly warm?: number | undefined
+  /** Idle reapers that are kept for later runs. Default: 16, at most `concurrency`. */
+  readonly idle?: number | undefined
+  /** Bytes of a streamed run that wait for their consumer before the program is held up. Default: 256 KiB. */
+  readonly windowBytes?: number | undefined
+}
+
+/**
+ * The addon is missing, does not load, or cannot work on this machine.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ExecutorUnavailable extends Schema.TaggedError<ExecutorUnavailable>()("ExecutorUnavailable", {
+  detail: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `the native executor is not available: ${this.detail}`
+  }
+}
+
+/**
+ * What the addon enforces.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const capabilities: Executor.Capabilities = {
+  name: "native",
+  limits: true,
+  wholeTree: true,
+  outlivesNothing: true,
+  usage: true
+}
+
+type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
+
+interface Listener {
+  readonly onOutput: (stream: 1 | 2, data: Uint8Array) => void
+  readonly onDone: (event: Done) => void
+}
+
+interface Supervisor {
+  readonly start: (spec: ResolvedSpec, windowBytes: number, listener: Listener) => number
+  readonly terminate: (id: number) => void
+  readonly acknowledge: (id: number, bytes: number) => void
+}
+
+const ignoreOutput = () => {}
+
+const closingDone = (id: number): Done => {
+  const nothing = new Uint8Array()
+  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing]
+}
+
+const unavailable = (detail: string, cause: unknown) => new ExecutorUnavailable({ detail, cause })
+
+const spawnOptions = (spec: ResolvedSpec, windowBytes: number): Native.SpawnOptions => {
+  const names = Object.keys(spec.env)
+  let strings = `${spec.cwd}\0${spec.file}\0${spec.file}\0`
+  for (const value of spec.args) strings += `${value}\0`
+  for (const name of names) strings += `${name}=${spec.env[name]}\0`
+  return {
+    strings,
+    argc: spec.args.length + 1,
+    envc: names.length,
+    timeoutMs: spec.timeoutMs,
+    graceMs: spec.graceMs,
+    stdoutBytes: spec.stdoutBytes,
+    stderrBytes: spec.stderrBytes,
+    failOnOverflow: spec.overflow === "fail",
+    windowBytes,
+    cpuSeconds: spec.limits.cpuSeconds,
+    memoryBytes: spec.limits.memoryBytes,
+    fileBytes: spec.limits.fileBytes,
+    openFiles: spec.limits.openFiles,
+    processes: spec.limits.processes
+  }
+}
+
+const makeSupervisor = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
+    const { native, reaperPath } = yield* Effect.try({
+      try: Native.load,
+      catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause), cause)
+    })
+    const concurrency = options.concurrency ?? 64
+    const listeners = new Map<number, Listener>()
+    let nextId = 1
+    let supervisor: Native.Supervisor | null = null
+    let onReady: (exit: Exit.Exit<void, ExecutorUnavailable>) => void = () => {}
+    let onClosed = () => {}
+
+    const onEvent = (...event: Native.Event): void => {
+      switch (event[0]) {
+        case "ready":
+          return onReady(Exit.void)
+        case "failed":
+          return onReady(
+            Exit.fail(unavailable(`its helper ${reaperPath} failed in ${event[2]} (${errnoCode(event[1])})`, null))
+          )
+        case "output":
+          return listeners.get(event[1])?.onOutput(event[2], event[3])
+        case "done": {
+          const listener = listeners.get(event[1])
+          listeners.delete(event[1])
+          return listener?.onDone(event)
+        }
+        case "closed":
+          supervisor = null
+          return onClosed()
+      }
+    }
+
+    const close = Effect.callback<void>((resume) => {
+      if (supervisor === null) return resume(Effect.void)
+      onClosed = () => resume(Effect.void)
+      native.close(supervisor)
+    })
+
+    yield* Effect.acquireRelease(
+      Effect.callback<void, ExecutorUnavailable>((resume) => {
+        onReady = resume
+        try {
+          supervisor = native.createSupervisor({
+            reaperPath,
+            minReapers: Math.min(options.warm ?? 2, concurrency),
+            idleReapers: Math.min(options.idle ?? 16, concurrency),
+            maxReapers: concurrency
+          }, onEvent)
+        } catch (cause) {
+          resume(Effect.fail(unavailable(String(cause), cause)))
+        }
+      }),
+      () => close
+    )
+
+    return {
+      start: (spec, windowBytes, listener) => {
+        const id = nextId++
+        if (supervisor === null) {
+          listener.onDone(closingDone(id))
+          return id
+        }
+        listeners.set(id, listener)
+        native.spawn(supervisor, id, spawnOptions(spec, windowBytes), spec.stdin)
+        return id
+      },
+      terminate: (id) => {
+        if (supervisor !== null) native.terminate(supervisor, id)
+      },
+      acknowledge: (id, bytes) => {
+        if (supervisor !== null) native.acknowledge(supervisor, id, bytes)
+      }
+    }
+  }
+)
+
+const usageOf = (event: Done): Executor.Usage => ({
+  wallMs: event[7],
+  userMs: event[8],
+  systemMs: event[9],
+  maxRssBytes: event[10]
+})
+
+const failureOf = (event: Done, spec: ResolvedSpec): Executor.Reason | null => {
+  const [, , outcome, exitCode, signal, errno, syscall] = event
+  switch (outcome) {
+    case "ended":
+      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits)
+    case "spawnFailed":
+      return new Executor.SpawnFailed({ code: errnoCode(errno), errno, syscall })
+    case "timedOut":
+      return new Executor.TimedOut({ timeoutMs: spec.timeoutMs ?? 0 })
+    case "stdoutLimit":
+      return new Executor.OutputLimit({ stream: "stdout", limitBytes: spec.stdoutBytes })
+    case "stderrLimit":
+      return new Executor.OutputLimit({ stream: "stderr", limitBytes: spec.stderrBytes })
+    case "lost":
+      return new Executor.Killed({ signal: "SIGKILL" })
+    case "closing":
+    case "terminated":
+      return new Executor.Rejected({ detail: "the executor is closing" })
+  }
+}
+
+const endedOf = (event: Done): Executor.Ended => ({
+  exitCode: event[3],
+  signal: event[4] === 0 ? "" : signalName(event[4]),
+  usage: usageOf(event),
+  stdoutTruncated: event[11],
+  stderrTruncated: event[12]
+})
+
+const resultOf = (event: Done, spec: ResolvedSpec): Exit.Exit<Done, Executor.ExecutorError> => {
+  const reason = failureOf(event, spec)
+  return reason === null
+    ? Exit.succeed(event)
+    : Exit.fail(new Executor.ExecutorError({ file: spec.file, reason, stderr: event[14] }))
+}
+
+const rejected = (file: string, detail: string) =>
+  new Executor.ExecutorError({ file, reason: new Executor.Rejected({ detail }), stderr: new Uint8Array() })
+
+const runWith = (
+  supervisor: Supervisor,
+  spec: ResolvedSpec
+): Effect.Effect<Executor.Execution, Executor.ExecutorError> =>
+  Effect.callback<Executor.Execution, Executor.ExecutorError>((resume) => {
+    let over = false
+    let onGone = () => {}
+    const id = supervisor.start(spec, 0, {
+      onOutput: ignoreOutput,
+      onDone: (event) => {
+        over = true
+        onGone()
+        resume(Exit.map(resultOf(event, spec), () => ({ ...endedOf(event), stdout: event[13], stderr: event[14] })))
+      }
+    })
+    return Effect.callback<void>((resume) => {
+      if (over) return resume(Effect.void)
+      onGone = () => resume(Effect.void)
+      supervisor.terminate(id)
+    })
+  })
+
+interface Piece {
+  readonly event: Executor.ExecutorEvent
+  readonly acknowledge: () => void
+}
+
+const streamWith = (
+  supervisor: Supervisor,
+  spec: ResolvedSpec,
+  windowBytes: number
+): Stream.Stream<Executor.ExecutorEvent, Executor.ExecutorError> =>
+  Stream.callback<Piece, Executor.ExecutorError>((queue) =>
+    Effect.acquireRelease(
+      Effect.sync(() => startPieces(supervisor, spec, windowBytes, queue)),
+      (run) => run.end
+    )
+  ).pipe(
+    Stream.tap((piece) => Effect.sync(piece.acknowledge)),
+    Stream.map((piece) => piece.event)
+  )
+
+const startPieces = (
+  supervisor: Supervisor,
+  spec: ResolvedSpec,
+  windowBytes: number,
+  queue: Queue.Queue<Piece, Executor.ExecutorError | Cause.Done>
+): { readonly end: Effect.Effect<void> } => {
+  let over = false
+  let onGone = () => {}
+  const id: number = supervisor.start(spec, windowBytes, {
+    onOutput: (stream, data) => {
+      Queue.offerUnsafe(queue, {
+        event: stream === 1 ? { _tag: "Stdout", data } : { _tag: "Stderr", data },
+        acknowledge: () => supervisor.acknowledge(id, data.byteLength)
+      })
+    },
+    onDone: (event) => {
+      over = true
+      onGone()
+      const result = resultOf(event, spec)
+      if (Exit.isFailure(result)) {
+        Queue.failCauseUnsafe(queue, result.cause)
+        return
+      }
+      Queue.offerUnsafe(queue, { event: { _tag: "Exit", ended: endedOf(event) }, acknowledge: () => {} })
+      Queue.endUnsafe(queue)
+    }
+  })
+  return {
+    end: Effect.callback<void>((resume) => {
+      if (over) return resume(Effect.void)
+      onGone = () => resume(Effect.void)
+      supervisor.terminate(id)
+    })
+  }
+}
+
+/**
+ * Makes an executor whose thread and reapers live as long as the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(
+  function*(options: Options = {}): Effect.fn.Return<Executor.Executor["Service"], ExecutorUnavailable, Scope.Scope> {
+    const supervisor = yield* makeSupervisor(options)
+    const windowBytes = options.windowBytes ?? 256 * 1024
+    return Executor.Executor.of({
+      capabilities,
+      run: (spec) =>
+        Effect.suspend(() => {
+          const resolved = resolveSpec(spec)
+          return typeof resolved === "string"
+            ? Effect.fail(rejected(spec.file, resolved))
+            : runWith(supervisor, resolved)
+        }).pipe(Effect.withSpan("Executor.run", { attributes: { file: spec.file } })),
+      stream: (spec) =>
+        Stream.suspend(() => {
+          const resolved = resolveSpec(spec)
+          return typeof resolved === "string"
+            ? Stream.fail(rejected(spec.file, resolved))
+            : streamWith(supervisor, resolved, windowBytes)
+        }).pipe(Stream.withSpan("Executor.stream", { attributes: { file: spec.file } }))
+    })
+  }
+)
+
+/**
+ * Provides the native executor, or fails when the addon does not work here.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<Executor.Executor, ExecutorUnavailable> =>
+  Layer.effect(Executor.Executor, make(options))
+
+/**
+ * Provides the native executor; where it is not available, logs a warning with the reason and provides `NodeExecutor`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerOrNode = (
+  options: Options = {}
+): Layer.Layer<Executor.Executor, never, ChildProcessSpawner.ChildProcessSpawner> =>
+  layer(options).pipe(
+    Layer.catch((error) =>
+      Layer.unwrap(
+        Effect.as(
+          Effect.logWarning("running without the native executor: limits are not enforced").pipe(
+            Effect.annotateLogs({ reason: error.message })
+          ),
+          NodeExecutor.layer
+        )
+      )
+    )
+  )

@@ -1,0 +1,44 @@
+/**
+ * Tells results from failures: names signals and error numbers, and decides which `Reason` an ended program stands for.
+ */
+import * as Os from "node:os"
+import * as Util from "node:util"
+import * as Executor from "../Executor.ts"
+import type { ResolvedLimits } from "./executorSpec.ts"
+
+const signalNames = new Map<number, string>(
+  Object.entries(Os.constants.signals).toReversed().map(([name, number]) => [number, name])
+)
+
+/** `SIGKILL` for 9; `SIG34` for a number that has no name. */
+export const signalName = (signal: number): string => signalNames.get(signal) ?? `SIG${signal}`
+
+/** `ENOENT` for 2. */
+export const errnoCode = (errno: number): string => errno > 0 ? Util.getSystemErrorName(-errno) : "UNKNOWN"
+
+const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS"])
+
+/** The share of `memoryBytes` that must have been resident for a failure to count as lack of memory. */
+const memoryShare = 0.9
+
+/** Returns why a program that ended by itself has no result, or `null` when it has one. */
+export const reasonOf = (
+  exitCode: number,
+  signal: string,
+  usage: Executor.Usage,
+  limits: ResolvedLimits
+): Executor.Reason | null => {
+  const { cpuSeconds, fileBytes, memoryBytes } = limits
+  const cpuMs = usage.userMs + usage.systemMs
+  if (cpuSeconds !== null && (signal === "SIGXCPU" || (signal === "SIGKILL" && cpuMs >= cpuSeconds * 1000))) {
+    return new Executor.CpuLimit({ limitSeconds: cpuSeconds })
+  }
+  if (fileBytes !== null && signal === "SIGXFSZ") {
+    return new Executor.OutputLimit({ stream: "file", limitBytes: fileBytes })
+  }
+  const failed = signal === "" ? exitCode !== 0 : memorySignals.has(signal)
+  if (memoryBytes !== null && failed && usage.maxRssBytes >= memoryBytes * memoryShare) {
+    return new Executor.MemoryLimit({ limitBytes: memoryBytes })
+  }
+  return signal === "" ? null : new Executor.Killed({ signal })
+}

@@ -1,0 +1,112 @@
+/**
+ * Checks a `Spec` and fills in its defaults, for both implementations.
+ *
+ * What the kernel would misread or cut short is refused here with a sentence that names the field. Whether a file
+ * exists or may be run is left to the kernel.
+ */
+import * as Duration from "effect/Duration"
+import * as Path from "node:path"
+import type * as Executor from "../Executor.ts"
+
+const defaultGraceMs = 2_000
+const defaultStdoutBytes = 16 * 1024 * 1024
+const defaultStderrBytes = 1024 * 1024
+
+export interface ResolvedLimits {
+  readonly cpuSeconds: number | null
+  readonly memoryBytes: number | null
+  readonly fileBytes: number | null
+  readonly openFiles: number | null
+  readonly processes: number | null
+}
+
+export interface ResolvedSpec {
+  readonly file: string
+  readonly args: ReadonlyArray<string>
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  readonly stdin: Uint8Array | null
+  readonly timeoutMs: number | null
+  readonly graceMs: number
+  readonly stdoutBytes: number
+  readonly stderrBytes: number
+  readonly overflow: Executor.Overflow
+  readonly limits: ResolvedLimits
+}
+
+/** Thrown inside `resolveSpec` only. */
+class Invalid extends Error {}
+
+const text = (name: string, value: unknown): string => {
+  if (typeof value !== "string") throw new Invalid(`${name} must be a string`)
+  if (value.includes("\0")) throw new Invalid(`${name} contains a NUL character`)
+  return value
+}
+
+const absolute = (name: string, value: unknown): string => {
+  const path = text(name, value)
+  if (!Path.isAbsolute(path)) throw new Invalid(`${name} must be an absolute path, not "${path}"`)
+  return path
+}
+
+const whole = (name: string, value: number | undefined, minimum: number): number | null => {
+  if (value === undefined) return null
+  if (!Number.isSafeInteger(value) || value < minimum) {
+    throw new Invalid(`${name} must be a whole number of at least ${minimum}, not ${value}`)
+  }
+  return value
+}
+
+const milliseconds = (name: string, value: Duration.Input | undefined): number | null => {
+  if (value === undefined) return null
+  const duration = Duration.fromInput(value)
+  if (duration._tag === "None" || Duration.toMillis(duration.value) < 0) {
+    throw new Invalid(`${name} must be a duration that is not negative`)
+  }
+  const millis = Duration.toMillis(duration.value)
+  return Number.isFinite(millis) ? Math.ceil(millis) : null
+}
+
+const environment = (env: Readonly<Record<string, string>>): Readonly<Record<string, string>> => {
+  for (const name of Object.keys(env)) {
+    if (name === "" || name.includes("=")) throw new Invalid(`"${name}" is not a name for an environment variable`)
+    text(`the name "${name.replaceAll("\0", "\\0")}" in env`, name)
+    text(`env.${name}`, env[name])
+  }
+  return env
+}
+
+const check = (spec: Executor.Spec): ResolvedSpec => {
+  const overflow = spec.overflow ?? "truncate"
+  if (overflow !== "truncate" && overflow !== "fail") throw new Invalid(`overflow must be "truncate" or "fail"`)
+  if (spec.stdin !== undefined && !(spec.stdin instanceof Uint8Array)) throw new Invalid("stdin must be a Uint8Array")
+  return {
+    file: absolute("file", spec.file),
+    args: (spec.args ?? []).map((value, index) => text(`args[${index}]`, value)),
+    cwd: absolute("cwd", spec.cwd),
+    env: environment(spec.env ?? {}),
+    stdin: spec.stdin === undefined || spec.stdin.byteLength === 0 ? null : spec.stdin,
+    timeoutMs: milliseconds("timeout", spec.timeout),
+    graceMs: milliseconds("grace", spec.grace) ?? (spec.grace === undefined ? defaultGraceMs : Number.MAX_SAFE_INTEGER),
+    stdoutBytes: whole("stdoutBytes", spec.stdoutBytes, 0) ?? defaultStdoutBytes,
+    stderrBytes: whole("stderrBytes", spec.stderrBytes, 0) ?? defaultStderrBytes,
+    overflow,
+    limits: {
+      cpuSeconds: whole("limits.cpuSeconds", spec.limits?.cpuSeconds, 1),
+      memoryBytes: whole("limits.memoryBytes", spec.limits?.memoryBytes, 1),
+      fileBytes: whole("limits.fileBytes", spec.limits?.fileBytes, 0),
+      openFiles: whole("limits.openFiles", spec.limits?.openFiles, 1),
+      processes: whole("limits.processes", spec.limits?.processes, 1)
+    }
+  }
+}
+
+/** Returns the complete specification, or the sentence that says what is wrong with it. */
+export const resolveSpec = (spec: Executor.Spec): ResolvedSpec | string => {
+  try {
+    return check(spec)
+  } catch (error) {
+    if (error instanceof Invalid) return error.message
+    throw error
+  }
+}
