@@ -3,14 +3,17 @@
  *
  * A bus delivers every message published to a topic to every live subscription of exactly that topic, in the order in
  * which one publisher sent them. It keeps nothing for subscribers that come later. What the bytes mean is left to
- * `Protocol`. `ZmqBus` implements it over ZeroMQ; `layerMemory` within one process.
+ * `Protocol`. `ZmqBus` implements it over ZeroMQ; `layerMemory` within one process. A subscriber that does not keep up
+ * never stops the others: beyond the implementation's documented bound, messages are dropped for that subscriber alone.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /**
@@ -53,6 +56,17 @@ export class Closed extends Schema.TaggedError<Closed>()("Closed", {}) {}
 export class Backpressure extends Schema.TaggedError<Backpressure>()("Backpressure", { timeoutMs: Schema.Finite }) {}
 
 /**
+ * The message is larger than the bus carries. Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", {
+  bytes: Schema.Finite,
+  maxBytes: Schema.Finite
+}) {}
+
+/**
  * The transport failed in a way that has no reason of its own.
  *
  * @category errors
@@ -68,7 +82,7 @@ export class Unknown extends Schema.TaggedError<Unknown>()("Unknown", { cause: S
  */
 export class BusError extends Schema.TaggedError<BusError>()("BusError", {
   operation: Schema.Literals(["connect", "publish", "subscribe"]),
-  reason: Schema.Union([Unreachable, Closed, Backpressure, Unknown])
+  reason: Schema.Union([Unreachable, Closed, Backpressure, TooLarge, Unknown])
 }) {
   override readonly cause = this.reason
   override get message() {
@@ -79,6 +93,8 @@ export class BusError extends Schema.TaggedError<BusError>()("BusError", {
         return `cannot ${this.operation}: the bus is closed`
       case "Backpressure":
         return `cannot ${this.operation}: no room for the message within ${this.reason.timeoutMs} ms`
+      case "TooLarge":
+        return `cannot ${this.operation}: ${this.reason.bytes} bytes are more than the limit of ${this.reason.maxBytes}`
       case "Unknown":
         return `cannot ${this.operation}: ${String(this.reason.cause)}`
     }
@@ -92,7 +108,10 @@ export class BusError extends Schema.TaggedError<BusError>()("BusError", {
  * @since 0.1.0
  */
 export class Bus extends Context.Service<Bus, {
-  /** Accepts one message for delivery. Waits while the transport is full. An accepted message survives a clean close. */
+  /**
+   * Accepts one message for delivery. Waits while the transport is full. An accepted message survives a clean close.
+   * The payload is not copied and must not be changed afterwards.
+   */
   readonly publish: (topic: string, payload: Uint8Array) => Effect.Effect<void, BusError>
   /**
    * Opens a subscription to exact topics and returns its messages. The subscription is registered when the effect
@@ -117,3 +136,93 @@ export const make = (primitive: Pick<Bus["Service"], "publish" | "subscription">
     ...primitive,
     subscribe: (...topics) => Stream.unwrap(primitive.subscription(topics))
   })
+
+/**
+ * What the buses of one process share: a message published by one of them reaches the subscriptions of all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Hub {
+  /** A bus of its own on this hub. Its scope closes it and ends its subscriptions. */
+  readonly connect: Effect.Effect<Bus["Service"], never, Scope.Scope>
+}
+
+/**
+ * The largest payload of every bus: 256 MiB.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const maxMessageBytes = 256 * 1024 * 1024
+
+const closed = (operation: BusError["operation"]): BusError => new BusError({ operation, reason: new Closed() })
+
+/**
+ * Creates a hub within this process. A subscription keeps up to `capacity` messages that were not pulled yet, 65,536 by
+ * default; while it is full, further messages are dropped for that subscription.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeHub = (options?: { readonly capacity?: number | undefined }): Effect.Effect<Hub> =>
+  Effect.sync(() => {
+    const subscriptions = new Set<
+      { readonly topics: ReadonlySet<string>; readonly queue: Queue.Queue<Message, BusError> }
+    >()
+    const connect = Effect.gen(function*() {
+      const scope = yield* Effect.scope
+      let isOpen = true
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          isOpen = false
+        })
+      )
+      return make({
+        publish: (topic, payload) =>
+          Effect.suspend(() => {
+            if (!isOpen) {
+              return Effect.fail(closed("publish"))
+            }
+            if (payload.byteLength > maxMessageBytes) {
+              const reason = new TooLarge({ bytes: payload.byteLength, maxBytes: maxMessageBytes })
+              return Effect.fail(new BusError({ operation: "publish", reason }))
+            }
+            for (const subscription of subscriptions) {
+              if (subscription.topics.has(topic)) {
+                Queue.offerUnsafe(subscription.queue, { topic, frames: [payload] })
+              }
+            }
+            return Effect.void
+          }),
+        subscription: Effect.fnUntraced(function*(topics) {
+          if (!isOpen) {
+            return yield* closed("subscribe")
+          }
+          const queue = yield* Queue.dropping<Message, BusError>(options?.capacity ?? 65_536)
+          const subscription = { topics: new Set(topics), queue }
+          const own = yield* Scope.fork(scope)
+          yield* Scope.addFinalizer(
+            own,
+            Effect.suspend(() => {
+              subscriptions.delete(subscription)
+              return Queue.fail(queue, closed("subscribe"))
+            })
+          )
+          yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+          subscriptions.add(subscription)
+          // One at a time: what a stream pulled in bulk would be lost to the next run of it.
+          return Stream.fromEffectRepeat(Queue.take(queue))
+        })
+      })
+    })
+    return { connect }
+  })
+
+/**
+ * Provides a bus within this process, on a hub of its own.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<Bus> = Layer.effect(Bus, Effect.flatMap(makeHub(), (hub) => hub.connect))

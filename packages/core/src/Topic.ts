@@ -47,6 +47,14 @@ export const ReplyTopic = Topic.check(
 export const everyServer = "@SERVERS"
 
 /**
+ * The control topic on which the proxy itself answers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const proxy = "@PROXY"
+
+/**
  * Names the topic of a category: `data-processing` becomes `TOPIC_DATA_PROCESSING`.
  *
  * @category constructors
@@ -69,6 +77,14 @@ export const reply = (id: string): string => `AGENT_REPLY_${id}`
  * @since 0.1.0
  */
 export const control = (topic: string): string => `@${topic}`
+
+/**
+ * Tells whether a topic is one on which servers take requests, which begins with `TOPIC_`.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isSkills = (topic: string): boolean => topic.startsWith("TOPIC_")
 
 /**
  * Tells whether a topic is a control topic, which begins with `@`.

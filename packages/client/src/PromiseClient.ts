@@ -1,0 +1,181 @@
+/**
+ * The client for programs that do not use Effect: the same names as `SkillClient`, with promises.
+ *
+ * ```js
+ * import { connect } from "@skillscale/client/PromiseClient"
+ * const client = await connect()
+ * const { content } = await client.invoke({ skill: "csv-analyzer", data: "a,b\n1,2" })
+ * console.log(content)
+ * await client.close()
+ * ```
+ *
+ * Rejections are `ClientError`s, except that a call whose `AbortSignal` fires rejects with the signal's reason, after the
+ * server was told.
+ *
+ * @since 0.1.0
+ */
+import * as Bus from "@skillscale/core/Bus"
+import type * as Protocol from "@skillscale/core/Protocol"
+import * as Settings from "@skillscale/core/Settings"
+import * as ZmqBus from "@skillscale/core/ZmqBus"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import * as ClientError from "./ClientError.ts"
+import { fromBusError } from "./internal/connection.ts"
+import * as SkillClient from "./SkillClient.ts"
+
+/**
+ * Where the proxy is, and the tunables of the client.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectOptions extends SkillClient.Options {
+  /** Where the client publishes. By default `SKILLSCALE_PROXY_XSUB`, else `tcp://127.0.0.1:5444`. */
+  readonly xsub?: string | undefined
+  /** Where the client subscribes. By default `SKILLSCALE_PROXY_XPUB`, else `tcp://127.0.0.1:5555`. */
+  readonly xpub?: string | undefined
+}
+
+/**
+ * How a call may be given up.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Abortable {
+  /** Cancels the call, also on the server. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * A connected client. Its functions need no `this`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PromiseClient extends AsyncDisposable {
+  /** Calls a skill and answers with what it printed. A script that exits non-zero rejects with `SkillFailed`. */
+  readonly invoke: (request: SkillClient.InvokeRequest, options?: Abortable) => Promise<SkillClient.Reply>
+  /** Calls skills in parallel, by default 8 at a time, and answers like `Promise.allSettled`, in order. */
+  readonly invokeAll: (
+    requests: ReadonlyArray<SkillClient.InvokeRequest>,
+    options?: Abortable & { readonly concurrency?: number | "unbounded" | undefined }
+  ) => Promise<ReadonlyArray<PromiseSettledResult<SkillClient.Reply>>>
+  /** Calls skills one after the other and rejects at the first failure, whose error names the `index` of the request. */
+  readonly invokeSequential: (
+    requests: ReadonlyArray<SkillClient.InvokeRequest>,
+    options?: Abortable
+  ) => Promise<ReadonlyArray<SkillClient.Reply>>
+  /** Runs a script of a skill. One that exits non-zero is a result. */
+  readonly run: (request: SkillClient.RunRequest, options?: Abortable) => Promise<SkillClient.RunResult>
+  /** Runs a script like `run`, with its output as it is produced. Leaving the loop cancels the run. */
+  readonly stream: (request: SkillClient.RunRequest, options?: Abortable) => AsyncIterable<SkillClient.StreamEvent>
+  /** Asks every server for its skills. */
+  readonly catalog: (options?: Abortable) => Promise<ReadonlyArray<SkillClient.CatalogEntry>>
+  /** Reads a skill's instructions and the list of its files. */
+  readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Protocol.SkillReply>
+  /** Reads one file of a skill. */
+  readonly resource: (
+    skill: string,
+    path: string,
+    options?: Abortable & SkillClient.CallOptions
+  ) => Promise<Uint8Array>
+  /** Asks the proxy for the live topics. */
+  readonly topology: (options?: Abortable) => Promise<Protocol.TopologyReply>
+  /** Disconnects. Calls that still wait reject with `Closed` and are cancelled on the server. */
+  readonly close: () => Promise<void>
+}
+
+const connectError = (reason: ClientError.Reason) => new ClientError.ClientError({ operation: "connect", reason })
+
+const settle = async <A>(exit: Promise<Exit.Exit<A, unknown>>, signal: AbortSignal | undefined): Promise<A> => {
+  const settled = await exit
+  if (Exit.isSuccess(settled)) return settled.value
+  const error = Cause.findErrorOption(settled.cause)
+  if (Option.isSome(error)) throw error.value
+  if (signal?.aborted === true && Cause.hasInterrupts(settled.cause)) throw signal.reason
+  throw Cause.squash(settled.cause)
+}
+
+const aborted = (signal: AbortSignal): Effect.Effect<never, unknown> =>
+  Effect.callback((resume) => {
+    const onAbort = () => resume(Effect.fail(signal.reason))
+    if (signal.aborted) return onAbort()
+    signal.addEventListener("abort", onAbort, { once: true })
+    return Effect.sync(() => signal.removeEventListener("abort", onAbort))
+  })
+
+/**
+ * Makes a client over a given bus. The client owns the bus from then on.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromBus = async (
+  bus: Layer.Layer<Bus.Bus, Bus.BusError | ClientError.ClientError>,
+  options?: SkillClient.Options & Abortable
+): Promise<PromiseClient> => {
+  const runtime = ManagedRuntime.make(Layer.provide(SkillClient.layer(options), bus))
+  const close = () => runtime.dispose()
+  // Not on the runtime, which interrupts what runs when it closes: the client itself ends its calls with `Closed`.
+  const run = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) =>
+    signal?.aborted === true
+      ? Promise.reject<A>(signal.reason)
+      : settle(Effect.runPromiseExit(effect, { signal }), signal)
+  try {
+    const context = await run(runtime.contextEffect, options?.signal)
+    const client = Context.get(context, SkillClient.SkillClient)
+    return {
+      invoke: (request, options) => run(client.invoke(request), options?.signal),
+      invokeAll: async (requests, options) => {
+        const results = await run(client.invokeAll(requests, options), options?.signal)
+        return results.map(Result.match({
+          onFailure: (reason): PromiseSettledResult<SkillClient.Reply> => ({ status: "rejected", reason }),
+          onSuccess: (value): PromiseSettledResult<SkillClient.Reply> => ({ status: "fulfilled", value })
+        }))
+      },
+      invokeSequential: (requests, options) => run(client.invokeSequential(requests), options?.signal),
+      run: (request, options) => run(client.run(request), options?.signal),
+      stream: (request, options) => {
+        const events = client.stream(request)
+        const signal = options?.signal
+        return Stream.toAsyncIterable(
+          signal === undefined ? events : Stream.interruptWhen(events, aborted(signal))
+        )
+      },
+      catalog: (options) => run(client.catalog, options?.signal),
+      describe: (skill, options) => run(client.describe(skill, options), options?.signal),
+      resource: (skill, path, options) => run(client.resource(skill, path, options), options?.signal),
+      topology: (options) => run(client.topology, options?.signal),
+      close,
+      [Symbol.asyncDispose]: close
+    }
+  } catch (error) {
+    await close()
+    throw error instanceof Bus.BusError ? connectError(fromBusError(error)) : error
+  }
+}
+
+const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, ClientError.ClientError> =>
+  Effect.gen(function*() {
+    const xsub = options.xsub ?? (yield* Settings.proxyXsub)
+    const xpub = options.xpub ?? (yield* Settings.proxyXpub)
+    return { xsub, xpub }
+  }).pipe(Effect.mapError((error) => connectError(new ClientError.BadRequest({ detail: error.message }))))
+
+/**
+ * Connects to the proxy. Rejects with `Unreachable` when the client does not hear itself within `connectTimeout`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const connect = (options: ConnectOptions & Abortable = {}): Promise<PromiseClient> =>
+  fromBus(Layer.unwrap(Effect.map(addresses(options), ZmqBus.layer)), options)

@@ -1,0 +1,249 @@
+/**
+ * One reply topic on the bus: proves that it hears itself, hands every reply to the call that waits for it, and ends
+ * what it began.
+ *
+ * A call is in `pending` from before its request is published until its final answer, its failure or its interruption.
+ * Whoever removes it there decides how it ends; everybody else finds it gone and does nothing.
+ */
+import * as Bus from "@skillscale/core/Bus"
+import * as Protocol from "@skillscale/core/Protocol"
+import * as Topic from "@skillscale/core/Topic"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import * as ClientError from "../ClientError.ts"
+import * as metrics from "./metrics.ts"
+
+/** The address that an answer must carry. */
+export interface Address {
+  readonly requestId: string
+  readonly replyTo: string
+}
+
+/** What waits for answers. Its functions run on the reader's fiber and must not throw. */
+export interface Listener {
+  /** Takes one answer and tells whether it was the last one. */
+  readonly onAnswer: (response: Protocol.Response) => boolean
+  /** Takes an answer that cannot be read and tells whether it was the last one. */
+  readonly onMalformed: (detail: string) => boolean
+  readonly onFailure: (reason: ClientError.Reason) => void
+}
+
+export interface Send {
+  readonly topic: string
+  /** Whose control topic is told when the call is abandoned; absent when there is nothing to cancel. */
+  readonly cancelOn?: string | undefined
+  readonly encode: (address: Address) => Effect.Effect<Result.Result<Uint8Array, Protocol.ProtocolError>>
+}
+
+export interface Connection {
+  readonly replyTo: string
+  readonly pendingCount: () => number
+  /** Enters a listener. It stays until its last answer, or until `close`. */
+  readonly open: (send: Send, listener: Listener) => Result.Result<Address, ClientError.Reason>
+  /** Publishes the request of an open listener. */
+  readonly transmit: (send: Send, address: Address) => Effect.Effect<void, ClientError.Reason>
+  /** Removes a listener; when it was still open and `abandon` is set, tells the server. Takes at most a second. */
+  readonly close: (send: Send, address: Address, abandon: boolean) => Effect.Effect<void>
+  /** Sends a request and waits for its final answer. */
+  readonly exchange: (send: Send) => Effect.Effect<Protocol.Response, ClientError.Reason>
+}
+
+export interface Options {
+  readonly connectTimeout: Duration.Duration
+  readonly maxPending: number
+}
+
+const probeId = "probe"
+const cancelTimeout = Duration.seconds(1)
+const firstProbe = 2
+const lastProbe = 100
+
+/** Classifies what the bus reports. */
+export const fromBusError = (error: Bus.BusError): ClientError.Reason => {
+  switch (error.reason._tag) {
+    case "Closed":
+      return new ClientError.Closed()
+    case "TooLarge":
+      return new ClientError.TooLarge({ detail: error.message })
+    case "Unreachable":
+    case "Backpressure":
+    case "Unknown":
+      return new ClientError.Unreachable({ detail: `${error.message}; check that the proxy runs`, cause: error })
+  }
+}
+
+const fromEncoding = (error: Protocol.ProtocolError): ClientError.Reason =>
+  error.reason === "TooLarge"
+    ? new ClientError.TooLarge({ detail: error.detail })
+    : new ClientError.BadRequest({ detail: error.detail })
+
+export const make = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<Connection, ClientError.Reason, Bus.Bus | Scope.Scope> {
+  const bus = yield* Bus.Bus
+  const context = yield* Effect.context<never>()
+  const replyTo = Topic.reply(randomBytes(16).toString("hex"))
+  const prefix = randomBytes(4).toString("hex")
+  const pending = new Map<string, { readonly send: Send; readonly listener: Listener }>()
+  const heard = Deferred.makeUnsafe<void, ClientError.Reason>()
+  let counter = 0
+  let isOpen = true
+
+  const remove = (requestId: string): boolean => {
+    const removed = pending.delete(requestId)
+    if (removed) metrics.addPending(-1, context)
+    return removed
+  }
+
+  const end = (reason: ClientError.Reason): void => {
+    isOpen = false
+    Deferred.doneUnsafe(heard, Effect.fail(reason))
+    for (const [requestId, { listener }] of pending) {
+      remove(requestId)
+      listener.onFailure(reason)
+    }
+  }
+
+  const dispatch = (message: Bus.Message): void => {
+    const decoded = Protocol.decodeResponse(message.frames)
+    if (Result.isFailure(decoded)) {
+      metrics.countIgnored("malformed", context)
+      const { detail, requestId = "" } = decoded.failure
+      const entry = pending.get(requestId)
+      if (entry?.listener.onMalformed(detail) === true) remove(requestId)
+      return
+    }
+    const response = decoded.success
+    if (response.requestId === probeId) {
+      Deferred.doneUnsafe(heard, Effect.void)
+      return
+    }
+    const entry = pending.get(response.requestId)
+    if (entry === undefined) {
+      metrics.countIgnored(response.requestId.startsWith(prefix) ? "late" : "foreign", context)
+      return
+    }
+    if (entry.listener.onAnswer(response)) remove(response.requestId)
+  }
+
+  const publish = (topic: string, payload: Uint8Array) => Effect.mapError(bus.publish(topic, payload), fromBusError)
+
+  const cancel = Effect.fnUntraced(function*(topic: string, requestId: string) {
+    const payload = Protocol.encodeControl({ kind: "cancel", requestId, replyTo })
+    if (Result.isFailure(payload)) return
+    yield* bus.publish(Topic.control(topic), payload.success).pipe(
+      Effect.timeoutOption(cancelTimeout),
+      Effect.ignore
+    )
+  })
+
+  const close: Connection["close"] = (send, { requestId }, abandon) =>
+    Effect.suspend(() =>
+      remove(requestId) && abandon && send.cancelOn !== undefined ? cancel(send.cancelOn, requestId) : Effect.void
+    )
+
+  const open: Connection["open"] = (send, listener) => {
+    if (!isOpen) return Result.fail(new ClientError.Closed())
+    if (pending.size >= options.maxPending) {
+      const detail = `${pending.size} calls are pending in this client, which is its limit; send fewer at a time`
+      return Result.fail(new ClientError.Overloaded({ where: "client", detail }))
+    }
+    const requestId = `${prefix}${(counter++).toString(16).padStart(8, "0")}`
+    pending.set(requestId, { send, listener })
+    metrics.addPending(1, context)
+    return Result.succeed({ requestId, replyTo })
+  }
+
+  const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address) {
+    yield* Effect.annotateCurrentSpan("request_id", address.requestId)
+    const payload = yield* send.encode(address)
+    yield* publish(send.topic, yield* Effect.mapError(Effect.fromResult(payload), fromEncoding))
+  })
+
+  const exchange: Connection["exchange"] = (send) =>
+    Effect.uninterruptibleMask((restore) => {
+      const answer = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
+      const opened = open(send, {
+        onAnswer: (response) => {
+          // The proxy tells how many servers heard a question on a control topic; from nobody comes no answer.
+          if (response.event === "fanout" && response.content === "0") {
+            return Deferred.doneUnsafe(answer, Effect.fail(new ClientError.NoServer({ topic: send.topic })))
+          }
+          if (response.event !== undefined) return false
+          Deferred.doneUnsafe(answer, Effect.succeed(response))
+          return true
+        },
+        onMalformed: (detail) => Deferred.doneUnsafe(answer, Effect.fail(new ClientError.ProtocolError({ detail }))),
+        onFailure: (reason) => void Deferred.doneUnsafe(answer, Effect.fail(reason))
+      })
+      if (Result.isFailure(opened)) return Effect.fail(opened.failure)
+      const address = opened.success
+      return restore(Effect.andThen(transmit(send, address), Deferred.await(answer))).pipe(
+        Effect.onExit((exit) => close(send, address, Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
+      )
+    })
+
+  const messages = yield* Effect.mapError(bus.subscription([replyTo]), fromBusError)
+  yield* messages.pipe(
+    Stream.runForEachArray((batch) => Effect.sync(() => batch.forEach(dispatch))),
+    Effect.onExit((exit) =>
+      Effect.sync(() => {
+        const failure = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
+        end(failure?._tag === "Some" ? fromBusError(failure.value) : new ClientError.Closed())
+      })
+    ),
+    Effect.ignoreCause,
+    Effect.forkScoped({ startImmediately: true })
+  )
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      const abandoned = Array.from(pending, ([requestId, { send }]) => ({ requestId, topic: send.cancelOn }))
+      end(new ClientError.Closed())
+      return Effect.forEach(
+        abandoned,
+        ({ requestId, topic }) => topic === undefined ? Effect.void : cancel(topic, requestId),
+        { concurrency: "unbounded", discard: true }
+      )
+    })
+  )
+
+  yield* prove(options.connectTimeout, publish, replyTo, heard)
+  return { replyTo, pendingCount: () => pending.size, open, transmit, close, exchange }
+})
+
+/** Publishes probes on the reply topic, more and more slowly, until one of them comes back. */
+const prove = (
+  timeout: Duration.Duration,
+  publish: (topic: string, payload: Uint8Array) => Effect.Effect<void, ClientError.Reason>,
+  replyTo: string,
+  heard: Deferred.Deferred<void, ClientError.Reason>
+): Effect.Effect<void, ClientError.Reason> => {
+  let last: ClientError.Unreachable | undefined
+  const late = Effect.suspend(() => {
+    const detail = last?.message ?? `no message came back through the proxy within ${Duration.toMillis(timeout)} ms; ` +
+        "check that the proxy runs and that SKILLSCALE_PROXY_XSUB (publish, port 5444) and " +
+        "SKILLSCALE_PROXY_XPUB (subscribe, port 5555) name its two addresses"
+    return Effect.fail(new ClientError.Unreachable({ detail, ...(last === undefined ? {} : { cause: last }) }))
+  })
+  return Effect.gen(function*() {
+    const probe = Protocol.encodeResponse({ requestId: probeId, status: "success", content: "", error: "" })
+    const payload = yield* Effect.mapError(Effect.fromResult(probe), fromEncoding)
+    for (let delay = firstProbe;; delay = Math.min(delay * 1.5, lastProbe)) {
+      last = undefined
+      yield* publish(replyTo, payload).pipe(Effect.catchTag("Unreachable", (error) =>
+        Effect.sync(() => {
+          last = error
+        })))
+      const answered = yield* Effect.timeoutOption(Deferred.await(heard), delay)
+      if (Option.isSome(answered)) return
+    }
+  }).pipe(Effect.timeoutOrElse({ duration: timeout, orElse: () => late }))
+}

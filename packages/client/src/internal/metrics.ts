@@ -1,0 +1,50 @@
+/**
+ * What the client counts. Every label has a small, fixed set of values.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import type * as ClientError from "../ClientError.ts"
+
+/** Why a message on the reply topic concerned no pending call. */
+export type Ignored = "late" | "foreign" | "malformed"
+
+/** How an operation ended. */
+export type Outcome = "Success" | "Interrupted" | "Defect" | ClientError.Reason["_tag"]
+
+const calls = Metric.counter("skillscale_client_calls_total", {
+  description: "Operations that ended, by outcome",
+  incremental: true
+})
+
+const duration = Metric.histogram("skillscale_client_call_duration_seconds", {
+  description: "Time from the start of an operation to its end, in seconds",
+  boundaries: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+})
+
+const ignored = Metric.counter("skillscale_client_ignored_replies_total", {
+  description: "Replies that no pending call waits for: late, duplicate, foreign or malformed",
+  incremental: true
+})
+
+const pending = Metric.gauge("skillscale_client_pending_calls", {
+  description: "Calls that wait for their final answer"
+})
+
+const ignoredBy: Record<Ignored, Metric.Counter<number>> = {
+  late: Metric.withAttributes(ignored, { kind: "late" }),
+  foreign: Metric.withAttributes(ignored, { kind: "foreign" }),
+  malformed: Metric.withAttributes(ignored, { kind: "malformed" })
+}
+
+export const countIgnored = (kind: Ignored, context: Context.Context<never>): void =>
+  ignoredBy[kind].updateUnsafe(1, context)
+
+export const addPending = (difference: 1 | -1, context: Context.Context<never>): void =>
+  pending.modifyUnsafe(difference, context)
+
+export const ended = (operation: ClientError.Operation, outcome: Outcome, seconds: number): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(calls, { operation, outcome }), 1),
+    Metric.update(Metric.withAttributes(duration, { operation }), seconds)
+  )

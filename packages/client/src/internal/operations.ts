@@ -1,0 +1,240 @@
+/**
+ * The operations of the client: each finds the topic, sends, waits, gives its failure a name, and leaves a span and two
+ * metrics behind.
+ */
+import * as Protocol from "@skillscale/core/Protocol"
+import * as Topic from "@skillscale/core/Topic"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as ClientError from "../ClientError.ts"
+import type * as SkillClient from "../SkillClient.ts"
+import * as Answer from "./answer.ts"
+import type * as Catalog from "./catalog.ts"
+import type * as Connection from "./connection.ts"
+import * as metrics from "./metrics.ts"
+import * as request from "./request.ts"
+import * as Streaming from "./streaming.ts"
+
+export interface Dependencies {
+  readonly connection: Connection.Connection
+  readonly catalog: Catalog.Catalog
+  readonly timeout: Duration.Input
+  readonly maxBuffered: number
+}
+
+
+const topologyTimeout = Duration.seconds(5)
+const defaultConcurrency = 8
+const events: ReadonlyArray<Protocol.Event> = ["accepted", "progress", "chunk"]
+
+const decodeJson = <A>(schema: Schema.Codec<A, unknown>) => {
+  const decode = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
+  return (response: Protocol.Response): Result.Result<A, ClientError.Reason> =>
+    Result.mapError(
+      decode(response.content),
+      (error) => new ClientError.ProtocolError({ detail: error.message.replaceAll(/\s*\n\s*/g, " ").slice(0, 500) })
+    )
+}
+
+const decodeSkill = decodeJson(Protocol.SkillReply)
+const decodeResource = decodeJson(Protocol.ResourceReply)
+const decodeTopology = decodeJson(Protocol.TopologyReply)
+
+const failed = (operation: ClientError.Operation, skill: string | undefined) => (reason: ClientError.Reason) =>
+  new ClientError.ClientError({ operation, reason, ...(skill === undefined ? {} : { skill }) })
+
+const outcomeOf = (exit: Exit.Exit<unknown, ClientError.Reason>): metrics.Outcome => {
+  if (Exit.isSuccess(exit)) return "Success"
+  const reason = Cause.findErrorOption(exit.cause)
+  if (Option.isSome(reason)) return reason.value._tag
+  return Cause.hasInterrupts(exit.cause) ? "Interrupted" : "Defect"
+}
+
+const observed = <A>(
+  operation: ClientError.Operation,
+  skill: string | undefined,
+  effect: Effect.Effect<A, ClientError.Reason>
+): Effect.Effect<A, ClientError.ClientError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (start) =>
+    Effect.onExit(effect, (exit) => {
+      const outcome = outcomeOf(exit)
+      return Effect.flatMap(Clock.currentTimeMillis, (end) =>
+        Effect.andThen(
+          Effect.annotateCurrentSpan("outcome", outcome),
+          metrics.ended(operation, outcome, (end - start) / 1000)
+        ))
+    })).pipe(
+      Effect.mapError(failed(operation, skill)),
+      Effect.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: skill === undefined ? {} : { skill } })
+    )
+
+const asRun = ({ data, ...rest }: SkillClient.InvokeRequest): SkillClient.RunRequest => ({ ...rest, stdin: data })
+
+/** Like `observed`, for what goes on until its scope closes. `note` tells how it ended, if it did. */
+const observedStream = <A>(
+  operation: ClientError.Operation,
+  skill: string,
+  make: (
+    note: (outcome: metrics.Outcome) => void
+  ) => Effect.Effect<Stream.Stream<A, ClientError.Reason>, ClientError.Reason, Scope.Scope>
+): Stream.Stream<A, ClientError.ClientError> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const start = yield* Clock.currentTimeMillis
+    const span = yield* Effect.option(Effect.currentSpan)
+    let outcome: metrics.Outcome
+    // Not when the scope closes: the span has ended by then and takes no attribute.
+    const note = (ended: metrics.Outcome): void => {
+      outcome = ended
+      if (Option.isSome(span)) span.value.attribute("outcome", outcome)
+    }
+    note("Interrupted")
+    yield* Effect.addFinalizer(() =>
+      Effect.flatMap(Clock.currentTimeMillis, (end) => metrics.ended(operation, outcome, (end - start) / 1000))
+    )
+    return yield* Effect.tapError(make(note), (reason) => Effect.sync(() => note(reason._tag)))
+  })).pipe(
+    Stream.mapError(failed(operation, skill)),
+    Stream.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: { skill } })
+  )
+
+export const make = (
+  { catalog, connection, maxBuffered, timeout }: Dependencies
+): SkillClient.SkillClient["Service"] => {
+  const topicOf = Effect.fnUntraced(function*(
+    skill: string,
+    options: SkillClient.CallOptions & { readonly digest?: string | undefined }
+  ) {
+    const topic = options.topic ?? (yield* catalog.topicOf(skill, options.digest))
+    yield* Effect.annotateCurrentSpan("topic", topic)
+    return topic
+  })
+
+  const forgetIfContradicted =
+    ({ topic }: SkillClient.CallOptions) => (reason: ClientError.Reason): Effect.Effect<void> =>
+      topic === undefined && (reason._tag === "NoServer" || reason._tag === "SkillNotFound")
+        ? catalog.forget
+        : Effect.void
+
+  const call = Effect.fnUntraced(function*<A>(
+    run: SkillClient.RunRequest,
+    read: (response: Protocol.Response, asked: Answer.Asked) => Result.Result<A, ClientError.Reason>
+  ) {
+    yield* request.checked(run)
+    const budget = yield* request.budget(run.timeout ?? timeout)
+    const answered = Effect.flatMap(topicOf(run.skill, run), (topic) =>
+      Effect.flatMap(
+        connection.exchange(request.send(run, topic, budget, [])),
+        (response) => Effect.fromResult(read(response, request.asked(run, topic, budget)))
+      ))
+    return yield* request.within(Effect.tapError(answered, forgetIfContradicted(run)), budget)
+  })
+
+  const ask = Effect.fnUntraced(function*<A>(
+    question: SkillClient.CallOptions & {
+      readonly skill: string
+      readonly on: Effect.Effect<string, ClientError.Reason>
+      readonly path?: string | undefined
+    },
+    control: (address: Connection.Address) => Protocol.Control,
+    read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
+  ) {
+    const budget = yield* request.budget(question.timeout ?? timeout)
+    const answered = Effect.flatMap(
+      question.on,
+      (topic) =>
+        Effect.flatMap(connection.exchange(request.command(topic, control)), (response) => {
+          const asked: Answer.Asked = {
+            skill: question.skill,
+            topic,
+            script: question.path ?? "",
+            digest: "",
+            timeoutMs: budget.timeoutMs,
+            fields: []
+          }
+          return response.status === "error"
+            ? Effect.fail(Answer.reasonOf(response, asked))
+            : Effect.fromResult(read(response))
+        })
+    )
+    return yield* request.within(Effect.tapError(answered, forgetIfContradicted(question)), budget)
+  })
+
+  const askServer = <A>(
+    skill: string,
+    options: SkillClient.CallOptions & { readonly path?: string | undefined },
+    control: (address: Connection.Address) => Protocol.Control,
+    read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
+  ) => ask({ ...options, skill, on: Effect.map(topicOf(skill, options), Topic.control) }, control, read)
+
+  const invoke: SkillClient.SkillClient["Service"]["invoke"] = (run) =>
+    observed("invoke", run.skill, call(asRun(run), Answer.reply))
+
+  const stream: SkillClient.SkillClient["Service"]["stream"] = (run) =>
+    observedStream("stream", run.skill, (note) =>
+      Effect.gen(function*() {
+        yield* request.checked(run)
+        const budget = yield* request.budget(run.timeout ?? timeout)
+        const topic = yield* request.within(topicOf(run.skill, run), budget)
+        const happening = yield* Streaming.make(connection, {
+          asked: request.asked(run, topic, budget),
+          budget,
+          send: request.send(run, topic, budget, events),
+          maxBuffered,
+          onEnd: (reason) => note(reason?._tag ?? "Success")
+        })
+        return Stream.tapError(happening, forgetIfContradicted(run))
+      }))
+
+  return {
+    invoke,
+    invokeAll: (requests, options) =>
+      Effect.forEach(requests, (run) => Effect.result(invoke(run)), {
+        concurrency: options?.concurrency ?? defaultConcurrency
+      }),
+    invokeSequential: (requests) =>
+      Effect.forEach(
+        requests,
+        (run, index) =>
+          Effect.mapError(invoke(run), ({ reason }) =>
+            new ClientError.ClientError({ operation: "invokeSequential", skill: run.skill, index, reason }))
+      ),
+    run: (run) => observed("run", run.skill, call(run, Answer.runResult)),
+    stream,
+    catalog: observed("catalog", undefined, catalog.refresh),
+    describe: (skill, options = {}) =>
+      observed(
+        "describe",
+        skill,
+        askServer(skill, options, (address) => ({ kind: "describe", ...address, skill }), decodeSkill)
+      ),
+    resource: (skill, path, options = {}) =>
+      observed(
+        "resource",
+        skill,
+        askServer(
+          skill,
+          { ...options, path },
+          (address) => ({ kind: "resource", ...address, skill, path }),
+          (response) => Result.map(decodeResource(response), ({ data }) => data)
+        )
+      ),
+    topology: observed(
+      "topology",
+      undefined,
+      ask(
+        { skill: "", topic: Topic.proxy, timeout: topologyTimeout, on: Effect.succeed(Topic.proxy) },
+        (address) => ({ kind: "topology", ...address }),
+        decodeTopology
+      )
+    ),
+    pending: Effect.sync(connection.pendingCount)
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * Writes requests that servers of both versions understand.
+ *
+ * Input that is valid UTF-8 travels once, as the intent's data; only bytes that are not travel as `stdin`.
+ */
+import * as Protocol from "@skillscale/core/Protocol"
+import * as Telemetry from "@skillscale/core/Telemetry"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { isUtf8 } from "node:buffer"
+import * as ClientError from "../ClientError.ts"
+import type * as SkillClient from "../SkillClient.ts"
+import type * as Answer from "./answer.ts"
+import type * as Connection from "./connection.ts"
+
+/** A span of time that ends at `deadline` (ms of the clock); infinite when the caller set no limit. */
+export interface Budget {
+  readonly timeoutMs: number
+  readonly deadline: number
+}
+
+/** Reads a duration of 0 or more. */
+export const duration = (input: Duration.Input): Effect.Effect<Duration.Duration, ClientError.Reason> => {
+  const read = Duration.fromInput(input)
+  if (Option.isSome(read) && Duration.toMillis(read.value) >= 0) return Effect.succeed(read.value)
+  const detail = `${JSON.stringify(input)} is not a duration of 0 or more, such as 500 or "30 seconds"`
+  return Effect.fail(new ClientError.BadRequest({ detail }))
+}
+
+/** Starts the time of a call. */
+export const budget = (timeout: Duration.Input): Effect.Effect<Budget, ClientError.Reason> =>
+  Effect.zipWith(duration(timeout), Clock.currentTimeMillis, (allowed, now) => {
+    const timeoutMs = Duration.toMillis(allowed)
+    return { timeoutMs, deadline: now + timeoutMs }
+  })
+
+export const remaining = ({ deadline }: Budget): Effect.Effect<number> =>
+  Effect.map(Clock.currentTimeMillis, (now) => Math.max(0, deadline - now))
+
+/** Fails with `Timeout` when the time of the call ends first. */
+export const within = <A, R>(
+  effect: Effect.Effect<A, ClientError.Reason, R>,
+  budget: Budget
+): Effect.Effect<A, ClientError.Reason, R> => {
+  const { timeoutMs } = budget
+  const late = () => Effect.fail(new ClientError.Timeout({ timeoutMs, retryable: false }))
+  return Effect.flatMap(remaining(budget), (left) => Effect.timeoutOrElse(effect, { duration: left, orElse: late }))
+}
+
+interface Input {
+  readonly text: string
+  readonly bytes: Uint8Array | undefined
+}
+
+const inputOf = (input: string | Uint8Array | undefined): Input => {
+  if (input === undefined) return { text: "", bytes: undefined }
+  if (typeof input === "string") return { text: input, bytes: undefined }
+  if (!isUtf8(input)) return { text: "", bytes: input }
+  return { text: Buffer.from(input.buffer, input.byteOffset, input.byteLength).toString("utf8"), bytes: undefined }
+}
+
+const isFilled = (value: object | undefined): boolean => value !== undefined && Object.keys(value).length > 0
+
+export const asked = (request: SkillClient.RunRequest, topic: string, { timeoutMs }: Budget): Answer.Asked => ({
+  skill: request.skill,
+  topic,
+  script: request.script ?? "",
+  digest: request.digest ?? "",
+  timeoutMs,
+  fields: [
+    ...(request.script === undefined ? [] : ["script"]),
+    ...(isFilled(request.args) ? ["args"] : []),
+    ...(inputOf(request.stdin).bytes === undefined ? [] : ["stdin"]),
+    ...(isFilled(request.env) ? ["env"] : []),
+    ...(isFilled(request.files) ? ["files"] : []),
+    ...(request.digest === undefined ? [] : ["digest"])
+  ]
+})
+
+export const send = (
+  request: SkillClient.RunRequest,
+  topic: string,
+  budget: Budget,
+  accept: ReadonlyArray<Protocol.Event>
+): Connection.Send => ({
+  topic,
+  cancelOn: topic,
+  encode: Effect.fnUntraced(function*(address) {
+    const { bytes, text } = inputOf(request.stdin)
+    const traceparent = yield* Telemetry.traceparent
+    const now = yield* Clock.currentTimeMillis
+    return Protocol.encodeRequest({
+      ...address,
+      v: 2,
+      skill: request.skill,
+      intent: Protocol.makeIntent(request.skill, text),
+      timestamp: now / 1000,
+      ...(bytes === undefined ? {} : { stdin: bytes }),
+      ...(request.script === undefined ? {} : { script: request.script }),
+      ...(request.args === undefined ? {} : { args: request.args }),
+      ...(request.env === undefined ? {} : { env: request.env }),
+      ...(request.files === undefined ? {} : { files: request.files }),
+      ...(request.digest === undefined ? {} : { digest: request.digest }),
+      ...(request.attempt === undefined ? {} : { attempt: request.attempt }),
+      ...(budget.deadline === Infinity ? {} : { timeoutMs: Math.max(0, budget.deadline - now) }),
+      ...(accept.length === 0 ? {} : { accept }),
+      ...(Option.isNone(traceparent) ? {} : { traceparent: traceparent.value })
+    })
+  })
+})
+
+export const command = (
+  topic: string,
+  make: (address: Connection.Address) => Protocol.Control
+): Connection.Send => ({
+  topic,
+  encode: (address) => Effect.succeed(Protocol.encodeControl(make(address)))
+})
+
+/** Fails for what a program without types may pass. */
+export const checked = (request: SkillClient.RunRequest): Effect.Effect<void, ClientError.Reason> =>
+  Result.match(wellFormed(request), {
+    onSuccess: () => Effect.void,
+    onFailure: (detail) => Effect.fail(new ClientError.BadRequest({ detail }))
+  })
+
+const wellFormed = ({ skill, stdin }: SkillClient.RunRequest): Result.Result<void, string> => {
+  if (typeof skill !== "string" || skill === "") return Result.fail("the request names no skill")
+  return stdin === undefined || typeof stdin === "string" || stdin instanceof Uint8Array
+    ? Result.void
+    : Result.fail("the data is neither a string nor a Uint8Array; encode it, for instance with JSON.stringify")
+}

@@ -1,0 +1,36 @@
+/**
+ * What the proxy itself answers to control messages: to a question how many servers got it, so that the asker knows when
+ * it has heard all of them, or that there is none; and to `topology` the live topics.
+ */
+import * as Protocol from "@skillscale/core/Protocol"
+import * as Topic from "@skillscale/core/Topic"
+import * as Result from "effect/Result"
+
+export interface Answer {
+  readonly replyTo: string
+  readonly payload: Uint8Array
+}
+
+export interface Facts {
+  /** The servers that got the message. */
+  readonly fanout: number
+  readonly topology: () => Protocol.TopologyReply
+}
+
+/** Decides what to tell the sender of a control message, if anything. */
+export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, facts: Facts): Answer | undefined => {
+  const decoded = Protocol.decodeControl(frames)
+  if (Result.isFailure(decoded)) {
+    return undefined
+  }
+  const { kind, replyTo, requestId } = decoded.success
+  if (kind === "cancel") {
+    return undefined
+  }
+  const answered = kind === "topology" && topic === Topic.proxy
+    ? { content: JSON.stringify(facts.topology()) }
+    : { event: "fanout", content: String(facts.fanout) }
+  const common = { requestId, status: "success", error: "", timestamp: Date.now() / 1000, v: 2 } as const
+  const payload = Protocol.encodeResponse({ ...common, ...answered })
+  return Result.isSuccess(payload) ? { replyTo, payload: payload.success } : undefined
+}

@@ -1,0 +1,316 @@
+/**
+ * The data path: two listening sockets, the connections behind them, and what happens to each message. It runs on
+ * plain callbacks and counters, since one message costs well under a microsecond here; `Proxy` gives it a scope, typed
+ * errors, metrics and logs.
+ */
+import type * as Protocol from "@skillscale/core/Protocol"
+import * as Topic from "@skillscale/core/Topic"
+import * as Net from "node:net"
+import { controlAnswer } from "./control.ts"
+import { noServerReply } from "./noServer.ts"
+import type { Outlet } from "./outlet.ts"
+import { Peer } from "./peer.ts"
+import * as Routes from "./routes.ts"
+import * as Zmtp from "./zmtp.ts"
+
+export const dropReasons = ["slow_subscriber", "no_subscriber", "no_server", "malformed", "too_large"] as const
+
+export type DropReason = typeof dropReasons[number]
+
+export interface Options {
+  readonly maxMessageBytes: number
+  readonly highWaterMarkBytes: number
+  readonly handshakeMs: number
+  readonly maxLabels: number
+  readonly maxSubscriptions: number
+}
+
+export interface Observer {
+  /** Rate-bounded by the caller. */
+  readonly onDropped: (reason: DropReason, topic: string) => void
+  readonly onRefused: (address: string, detail: string) => void
+  /** Runs `forward`; present when requests are traced. */
+  readonly onMessage: ((topic: string, frames: () => ReadonlyArray<Buffer>, forward: () => void) => void) | undefined
+}
+
+const largestAnsweredBytes = 64 * 1024 * 1024
+const maxListedTopics = 10_000
+
+const listen = (server: Net.Server, host: string, port: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    server.once("error", reject)
+    server.listen({ host, port }, () => {
+      server.off("error", reject)
+      const address = server.address()
+      resolve(typeof address === "object" && address !== null ? address.port : port)
+    })
+  })
+
+export class Switch {
+  readonly routes: Routes.Routes<Peer>
+  readonly dropped = new Map<DropReason, number>(dropReasons.map((reason) => [reason, 0]))
+  readonly peers = { XSUB: new Set<Peer>(), XPUB: new Set<Peer>() }
+  refusals = 0
+  noServerReplies = 0
+  readonly #options: Options
+  readonly #observer: Observer
+  readonly #servers: Array<Net.Server> = []
+  #dirty: Array<Outlet> = []
+  #closing = false
+
+  constructor(options: Options, observer: Observer) {
+    this.#options = options
+    this.#observer = observer
+    this.routes = new Routes.Routes(options.maxLabels)
+  }
+
+  /** Listens and returns the port. Rejects with Node's error. */
+  async listen(type: "XSUB" | "XPUB", host: string, port: number): Promise<number> {
+    const server = Net.createServer((socket) => this.#accept(type, socket))
+    const bound = await listen(server, host, port)
+    // Running out of descriptors while accepting must not end the process.
+    server.on("error", (error) => this.#observer.onRefused("listener", error.message))
+    this.#servers.push(server)
+    return bound
+  }
+
+  #accept(type: "XSUB" | "XPUB", socket: Net.Socket): void {
+    if (this.#closing) {
+      socket.destroy()
+      return
+    }
+    const peer = new Peer(socket, { ...this.#options, type }, {
+      ready: (peer) => this.peers[type].add(peer),
+      message: this.#message,
+      large: this.#large,
+      subscription: (peer, subscribe, prefix) => this.#subscription(peer, subscribe, prefix),
+      drained: this.#flush,
+      refused: (peer, detail) => {
+        this.refusals += 1
+        this.#observer.onRefused(peer.address, detail)
+      },
+      closed: (peer) => {
+        this.#connections.delete(peer)
+        this.peers[type].delete(peer)
+        for (const key of peer.subscriptions) {
+          this.routes.unsubscribe(key, peer)
+        }
+        peer.subscriptions.clear()
+      }
+    })
+    this.#connections.add(peer)
+  }
+
+  readonly #connections = new Set<Peer>()
+
+  #subscription(peer: Peer, subscribe: boolean, prefix: Buffer): void {
+    const key = prefix.toString("latin1")
+    if (!subscribe) {
+      if (peer.subscriptions.delete(key)) {
+        this.routes.unsubscribe(key, peer)
+      }
+    } else if (
+      prefix.length > Routes.maxSubscriptionBytes || peer.subscriptions.size >= this.#options.maxSubscriptions
+    ) {
+      peer.broken(`a subscription of ${prefix.length} bytes after ${peer.subscriptions.size} others`)
+    } else if (!peer.subscriptions.has(key)) {
+      peer.subscriptions.add(key)
+      this.routes.subscribe(key, peer)
+    }
+  }
+
+  #key(peer: Peer, chunk: Buffer, start: number, end: number): string {
+    const last = peer.lastTopic
+    const stop = Math.min(end, start + Routes.maxSubscriptionBytes + 1)
+    const length = stop - start
+    if (peer.lastKey !== undefined && last.length === length) {
+      let index = 0
+      while (index < length && last[index] === chunk[start + index]) {
+        index += 1
+      }
+      if (index === length) {
+        return peer.lastKey
+      }
+    }
+    peer.lastTopic = Buffer.from(chunk.subarray(start, stop))
+    peer.lastKey = chunk.toString("latin1", start, stop)
+    return peer.lastKey
+  }
+
+  readonly #message = (
+    peer: Peer,
+    chunk: Buffer,
+    start: number,
+    end: number,
+    topicStart: number,
+    topicEnd: number
+  ): void => {
+    const key = this.#key(peer, chunk, topicStart, topicEnd)
+    const route = this.routes.route(key)
+    const tally = route.tally
+    tally.messagesIn += 1
+    tally.bytesIn += end - start
+    if (this.#observer.onMessage !== undefined) {
+      const frames = () => Zmtp.framesOf(chunk.subarray(start, end)).slice(1)
+      this.#observer.onMessage(Routes.textOf(key), frames, () => this.#deliver(route, key, chunk, start, end))
+    } else {
+      this.#deliver(route, key, chunk, start, end)
+    }
+    if (route.exact === 0 || route.control) {
+      this.#answer(route, key, end - start, () => chunk.subarray(start, end))
+    }
+  }
+
+  readonly #large = (
+    peer: Peer,
+    pieces: ReadonlyArray<Buffer>,
+    length: number,
+    topicStart: number,
+    topicEnd: number
+  ): void => {
+    const head = Buffer.concat(pieces, Math.min(topicEnd, topicStart + Routes.maxSubscriptionBytes + 1))
+    const key = this.#key(peer, head, topicStart, Math.min(topicEnd, head.length))
+    const route = this.routes.route(key)
+    route.tally.messagesIn += 1
+    route.tally.bytesIn += length
+    const forward = () =>
+      this.#forEachReceiver(route, key, length, (outlet) => {
+        for (const piece of pieces) {
+          outlet.add(piece, 0, piece.length)
+        }
+      })
+    const whole = () => Buffer.concat(pieces, length)
+    if (this.#observer.onMessage !== undefined) {
+      this.#observer.onMessage(Routes.textOf(key), () => Zmtp.framesOf(whole()).slice(1), forward)
+    } else {
+      forward()
+    }
+    if (route.exact === 0 || route.control) {
+      this.#answer(route, key, length, whole)
+    }
+  }
+
+  #deliver(route: Routes.Route<Peer>, key: string, chunk: Buffer, start: number, end: number): void {
+    this.#forEachReceiver(route, key, end - start, (outlet) => outlet.add(chunk, start, end))
+  }
+
+  /** Calls `add` for every subscriber that has room, and for the next replica that has. */
+  #forEachReceiver(route: Routes.Route<Peer>, key: string, bytes: number, add: (outlet: Outlet) => void): void {
+    const { replicas, subscribers, tally } = route
+    for (const { outlet } of subscribers) {
+      if (outlet.hasRoom(this.#onDirty)) {
+        tally.messagesOut += 1
+        tally.bytesOut += bytes
+        add(outlet)
+      } else {
+        this.#drop("slow_subscriber", key)
+      }
+    }
+    for (let tried = 0; tried < replicas.length; tried += 1) {
+      const outlet = replicas[route.turn]?.outlet
+      route.turn = (route.turn + 1) % replicas.length
+      if (outlet?.hasRoom(this.#onDirty)) {
+        tally.messagesOut += 1
+        tally.bytesOut += bytes
+        return add(outlet)
+      }
+    }
+    if (replicas.length > 0) {
+      this.#drop("slow_subscriber", key)
+    }
+  }
+
+  readonly #onDirty = (outlet: Outlet): void => {
+    this.#dirty.push(outlet)
+  }
+
+  readonly #flush = (): void => {
+    const dirty = this.#dirty
+    if (dirty.length > 0) {
+      this.#dirty = []
+      for (const outlet of dirty) {
+        outlet.flush()
+      }
+    }
+  }
+
+  #drop(reason: DropReason, key: string): void {
+    this.dropped.set(reason, (this.dropped.get(reason) ?? 0) + 1)
+    this.#observer.onDropped(reason, key)
+  }
+
+  /** Answers control messages, and requests that have no server. */
+  #answer(route: Routes.Route<Peer>, key: string, length: number, whole: () => Buffer): void {
+    const unheard = route.subscribers.length === 0
+    if (length > largestAnsweredBytes) {
+      return unheard ? this.#drop(route.control ? "no_subscriber" : "too_large", key) : undefined
+    }
+    const frames = Zmtp.framesOf(whole()).slice(1)
+    if (route.control) {
+      const facts = { fanout: route.exact, topology: () => ({ topics: this.#liveTopics() }) }
+      const answer = controlAnswer(Routes.textOf(key), frames, facts)
+      if (answer !== undefined) {
+        return this.#reply(answer.replyTo, answer.payload)
+      }
+      return unheard ? this.#drop("no_subscriber", key) : undefined
+    }
+    const answer = noServerReply(Routes.textOf(key), frames)
+    switch (answer._tag) {
+      case "NotRequest":
+        return unheard ? this.#drop("no_subscriber", key) : undefined
+      case "Malformed":
+        return this.#drop("malformed", key)
+      case "Reply":
+        this.#drop("no_server", key)
+        this.noServerReplies += 1
+        return this.#reply(answer.replyTo, answer.payload)
+    }
+  }
+
+  #reply(replyTo: string, payload: Uint8Array): void {
+    const topic = Buffer.from(replyTo, "utf8")
+    const key = topic.toString("latin1")
+    const message = Zmtp.encodeMessage([topic, payload])
+    this.#deliver(this.routes.route(key), key, message, 0, message.length)
+  }
+
+  #liveTopics(): Array<Protocol.TopologyReply["topics"][number]> {
+    const topics = []
+    for (const [key, replicas] of this.routes.counts()) {
+      const topic = Routes.textOf(key)
+      if (Topic.isSkills(topic) && topics.length < maxListedTopics) {
+        topics.push({ topic, replicas })
+      }
+    }
+    return topics.sort((a, b) => a.topic < b.topic ? -1 : 1)
+  }
+
+  /**
+   * Stops accepting and reading, waits until every subscriber took what is queued for it or `drainMs` is over, and
+   * disconnects. Never rejects.
+   */
+  async close(drainMs: number): Promise<void> {
+    this.#closing = true
+    const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())))
+    for (const peer of this.peers.XSUB) {
+      peer.socket.pause()
+    }
+    // A subscriber is read to the end: closing with unread input resets the connection and may discard its output.
+    const ends = [...this.peers.XPUB].map((peer) =>
+      new Promise<void>((resolve) => {
+        peer.socket.once("finish", resolve).once("close", resolve)
+        peer.socket.end()
+      })
+    )
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, drainMs)
+    })
+    await Promise.race([Promise.all(ends), late])
+    clearTimeout(timer)
+    for (const peer of this.#connections) {
+      peer.socket.destroy()
+    }
+    await Promise.all(closed)
+  }
+}

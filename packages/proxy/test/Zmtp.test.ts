@@ -1,0 +1,308 @@
+import type * as Proxy from "@skillscale/proxy/Proxy"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Net from "node:net"
+import * as Zmtp from "../src/internal/zmtp.ts"
+import { noServerReply } from "../src/internal/noServer.ts"
+import { count, eventually, publisher, replicas, start, subscriber } from "./support.ts"
+
+/** Everything that a decoder makes of a stream, cut into chunks. */
+const decode = (chunks: ReadonlyArray<Buffer>, maxBytes = 1024 * 1024) => {
+  const found: Array<string> = []
+  const show = (message: Buffer, topicStart: number, topicEnd: number) => {
+    const frames = Zmtp.framesOf(message)
+    assert.isTrue(message.subarray(topicStart, topicEnd).equals(frames[0] ?? Buffer.alloc(1)))
+    found.push(frames.map((frame) => frame.toString("latin1")).join("|"))
+  }
+  const decoder = new Zmtp.Decoder({
+    message: (chunk, start, end, topicStart, topicEnd) =>
+      show(chunk.subarray(start, end), topicStart - start, topicEnd - start),
+    large: (pieces, length, topicStart, topicEnd) => show(Buffer.concat(pieces, length), topicStart, topicEnd),
+    command: (name, body) => found.push(`/${name} ${body.toString("latin1")}`),
+    broken: (detail) => found.push(`!${detail}`)
+  }, maxBytes)
+  chunks.forEach((chunk) => decoder.push(chunk))
+  return found
+}
+
+const cut = (stream: Buffer, sizes: ReadonlyArray<number>): ReadonlyArray<Buffer> => {
+  const chunks: Array<Buffer> = []
+  let at = 0
+  for (let turn = 0; at < stream.length; turn++) {
+    const size = 1 + Math.abs(sizes[turn % sizes.length] ?? 0) % 500
+    chunks.push(stream.subarray(at, at + size))
+    at += size
+  }
+  return chunks
+}
+
+describe("Decoder", () => {
+  const messages = [["A", "x"], ["B"], ["", ""], ["C", "y".repeat(255), "z".repeat(256), ""], ["D".repeat(300), "e"]]
+  const stream = Buffer.concat([
+    Zmtp.encodeCommand("PING", Buffer.from("ab")),
+    ...messages.map((frames) => Zmtp.encodeMessage(frames.map((frame) => Buffer.from(frame)))),
+    Zmtp.encodeCommand("SUBSCRIBE", Buffer.alloc(400, "t")),
+    Zmtp.encodeMessage([Buffer.from("L"), Buffer.alloc(200_000, "l")])
+  ])
+  const whole = decode([stream])
+
+  it("finds messages and commands", () => {
+    assert.deepStrictEqual(whole.slice(0, 6), ["/PING ab", ...messages.map((frames) => frames.join("|"))])
+    assert.strictEqual(whole.length, 8)
+  })
+
+  it.prop(
+    "finds the same however the stream is cut",
+    [Schema.Array(Schema.Int).check(Schema.isMinLength(1))],
+    ([sizes]) => {
+      assert.deepStrictEqual(decode(cut(stream, sizes)), whole)
+    }
+  )
+
+  it("finds the same byte by byte", () => {
+    assert.deepStrictEqual(
+      decode(Array.from(stream.subarray(0, 2000), (byte) => Buffer.from([byte]))).slice(0, 6),
+      whole.slice(0, 6)
+    )
+  })
+
+  it("breaks off at what no peer may send", () => {
+    const good = Zmtp.encodeMessage([Buffer.from("A")])
+    const long = Buffer.concat([Buffer.from([2, 0, 0, 1, 0, 0, 0, 0, 0]), good])
+    const cases = [
+      Buffer.from([8, 0]),
+      Buffer.from([5, 1, 65]),
+      Buffer.from([1, 1, 65, 4, 1, 65]),
+      Buffer.from([4, 0]),
+      long
+    ]
+    for (const bad of cases) {
+      for (
+        const chunks of [[Buffer.concat([good, bad, good])], [
+          good,
+          ...Array.from(bad, (byte) => Buffer.from([byte])),
+          good
+        ]]
+      ) {
+        const found = decode(chunks)
+        assert.strictEqual(found[0], "A")
+        assert.match(found[1] ?? "", /^!/)
+        assert.strictEqual(found.length, 2)
+      }
+    }
+  })
+
+  it("counts all frames of a message against the limit", () => {
+    const frames = Array.from({ length: 20 }, () => Buffer.alloc(100))
+    assert.match(decode([Zmtp.encodeMessage(frames)], 1000)[0] ?? "", /more than 1000 bytes/)
+    assert.match(decode(cut(Zmtp.encodeMessage(frames), [7]), 1000)[0] ?? "", /more than 1000 bytes/)
+  })
+
+  it("reads READY whatever its properties claim", () => {
+    assert.strictEqual(Zmtp.readyProperty(Zmtp.encodeReady("XSUB").subarray(8), "socket-type"), "XSUB")
+    const body = Zmtp.encodeReady("XSUB").subarray(8)
+    for (let length = 0; length < body.length; length++) {
+      assert.isUndefined(Zmtp.readyProperty(body.subarray(0, length), "socket-type"))
+    }
+  })
+})
+
+/** A TCP connection, what it read, and whether it was ended. */
+const connect = (port: number) =>
+  Effect.acquireRelease(
+    Effect.callback<{ socket: Net.Socket; read: () => Buffer; isClosed: () => boolean }>((resume) => {
+      const chunks: Array<Buffer> = []
+      let closed = false
+      const socket = Net.connect(port, "127.0.0.1", () =>
+        resume(Effect.succeed({
+          socket,
+          read: () => Buffer.concat(chunks),
+          isClosed: () => closed
+        })))
+      socket.on("data", (chunk) => chunks.push(chunk))
+      socket.on("error", () => {})
+      socket.on("close", () => {
+        closed = true
+      })
+    }),
+    ({ socket }) => Effect.sync(() => socket.destroy())
+  )
+
+const greeting = (minor: number, mechanism = "NULL") => {
+  const bytes = Buffer.concat([Zmtp.signature, Zmtp.greetingTail])
+  bytes[11] = minor
+  bytes.fill(0, 12, 32)
+  bytes.write(mechanism, 12, "latin1")
+  return bytes
+}
+
+const stillWorks = Effect.fnUntraced(function*(proxy: Proxy.Proxy["Service"]) {
+  const { heard } = yield* subscriber(proxy, ["TOPIC_WORKS"])
+  const { send } = yield* publisher(proxy)
+  yield* send("TOPIC_WORKS", "1")
+  yield* count("messages", heard, 1)
+})
+
+describe("noServerReply", () => {
+  const ask = (topic: string, body: object) => noServerReply(topic, [Buffer.from(JSON.stringify(body))])._tag
+  const wellFormed = { request_id: "1", reply_to: "AGENT_REPLY_1", intent: "x" }
+
+  it("answers requests, and nothing else", () => {
+    assert.strictEqual(ask("TOPIC_X", wellFormed), "Reply")
+    assert.strictEqual(ask("custom", wellFormed), "Reply")
+    assert.strictEqual(ask("@TOPIC_X", wellFormed), "NotRequest")
+    assert.strictEqual(ask("AGENT_REPLY_1", { request_id: "1", status: "success" }), "NotRequest")
+    assert.strictEqual(
+      ask("AGENT_REPLY_1", { request_id: "1", status: "success", content: "\"reply_to\"" }),
+      "NotRequest"
+    )
+    assert.strictEqual(ask("TOPIC_X", { ...wellFormed, reply_to: "@X" }), "Malformed")
+    assert.strictEqual(ask("TOPIC_X", { ...wellFormed, reply_to: "TOPIC_X" }), "Malformed")
+    assert.strictEqual(noServerReply("TOPIC_X", [])._tag, "Malformed")
+  })
+
+  it("answers what it cannot read but for the address", () => {
+    assert.strictEqual(ask("TOPIC_X", { request_id: "1", reply_to: "AGENT_REPLY_1" }), "Reply")
+  })
+})
+
+describe("peers that are not ZeroMQ", () => {
+  it.live("are disconnected and hurt nobody", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ maxMessageBytes: 1000, handshakeTimeout: "300 millis" })
+      const garbage = [
+        Buffer.from("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        Buffer.alloc(100_000, 0xab),
+        Buffer.alloc(64, 0xff),
+        greeting(1, "CURVE"),
+        Buffer.concat([greeting(1), Zmtp.encodeReady("PUB"), Buffer.from([255, 255])]),
+        Buffer.concat([greeting(1), Zmtp.encodeMessage([Buffer.from("before READY")])]),
+        Buffer.concat([
+          greeting(1),
+          Zmtp.encodeReady("PUB"),
+          Zmtp.encodeReady("SUB"),
+          Zmtp.encodeMessage([Buffer.alloc(1001)])
+        ]),
+        Buffer.concat([greeting(1), Zmtp.encodeCommand("READY", Buffer.from("\u00ffx"))]),
+        // Silence: ended when the handshake is overdue.
+        Buffer.alloc(0),
+        Zmtp.signature.subarray(0, 5)
+      ]
+      for (const port of [proxy.xsubPort, proxy.xpubPort]) {
+        const connections = yield* Effect.forEach(garbage, (bytes) =>
+          Effect.map(connect(port), (connection) => {
+            connection.socket.write(bytes)
+            return connection
+          }))
+        yield* eventually("all are disconnected", Effect.sync(() => connections.every(({ isClosed }) => isClosed())))
+      }
+      assert.deepInclude(yield* proxy.topology, { publishers: 0, subscribers: 0 })
+      yield* stillWorks(proxy)
+    }))
+
+  it.live("a subscriber may hold only so many subscriptions, and only short ones", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ maxSubscriptions: 3 })
+      for (const topics of [["A", "B", "C", "D"], ["x".repeat(1025)]]) {
+        const { isClosed, socket } = yield* connect(proxy.xpubPort)
+        socket.write(Buffer.concat([
+          greeting(1),
+          Zmtp.encodeReady("SUB"),
+          ...topics.map((topic) => Zmtp.encodeCommand("SUBSCRIBE", Buffer.from(topic)))
+        ]))
+        yield* eventually("it is disconnected", Effect.sync(isClosed))
+      }
+      assert.deepInclude(yield* proxy.topology, { subscribers: 0, replies: 0 })
+    }))
+})
+
+describe("versions", () => {
+  const subscribe = (topic: string) => Zmtp.encodeMessage([Buffer.from(`\u0001${topic}`)])
+  const message = Zmtp.encodeMessage([Buffer.from("TOPIC_A"), Buffer.from("payload")])
+  const peers = {
+    "3.1": {
+      publisher: Buffer.concat([greeting(1), Zmtp.encodeReady("PUB")]),
+      subscriber: Buffer.concat([
+        greeting(1),
+        Zmtp.encodeReady("SUB"),
+        Zmtp.encodeCommand("SUBSCRIBE", Buffer.from("TOPIC_A"))
+      ]),
+      asked: Zmtp.encodeCommand("SUBSCRIBE", Buffer.alloc(0))
+    },
+    "3.0": {
+      publisher: Buffer.concat([greeting(0), Zmtp.encodeReady("PUB")]),
+      subscriber: Buffer.concat([greeting(0), Zmtp.encodeReady("SUB"), subscribe("TOPIC_A")]),
+      asked: subscribe("")
+    },
+    "2.0": {
+      publisher: Buffer.concat([Zmtp.signature.subarray(0, 10), Buffer.from([1, 1, 0, 0])]),
+      subscriber: Buffer.concat([Zmtp.signature.subarray(0, 10), Buffer.from([1, 2, 0, 0]), subscribe("TOPIC_A")]),
+      asked: subscribe("")
+    }
+  }
+  for (const [version, peer] of Object.entries(peers)) {
+    it.live(`a ZMTP ${version} publisher reaches a ZMTP ${version} subscriber`, () =>
+      Effect.gen(function*() {
+        const proxy = yield* start()
+        const sub = yield* connect(proxy.xpubPort)
+        sub.socket.write(peer.subscriber)
+        yield* replicas(proxy, "TOPIC_A", 1)
+        const pub = yield* connect(proxy.xsubPort)
+        pub.socket.write(peer.publisher)
+        yield* eventually("it is asked for everything", Effect.sync(() => pub.read().includes(peer.asked)))
+        pub.socket.write(message)
+        yield* eventually("the message", Effect.sync(() => sub.read().includes(message)))
+        sub.socket.write(Zmtp.encodeMessage([Buffer.from("\u0000TOPIC_A")]))
+        yield* replicas(proxy, "TOPIC_A", 0)
+      }))
+  }
+
+  it.live("a subscriber gets its own messages and not a byte of the others", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const topics = ["TOPIC_A", "TOPIC_B", "TOPIC_C"]
+      const subs = yield* Effect.forEach(topics, (topic) =>
+        Effect.map(connect(proxy.xpubPort), (connection) => {
+          const ready = Zmtp.encodeReady("SUB")
+          connection.socket.write(Buffer.concat([greeting(0), ready, subscribe(topic)]))
+          return connection
+        }))
+      yield* Effect.forEach(topics, (topic) => replicas(proxy, topic, 1))
+      const messages = Array.from({ length: 2000 }, (_, index) => {
+        const topic = topics[index % 7 % 3] ?? ""
+        return [topic, Zmtp.encodeMessage([Buffer.from(topic), Buffer.alloc(index * 37 % 600, String(index))])] as const
+      })
+      const pub = yield* connect(proxy.xsubPort)
+      pub.socket.write(Buffer.concat([peers["3.0"].publisher, ...messages.map(([, bytes]) => bytes)]))
+      for (const [index, topic] of topics.entries()) {
+        const expected = Buffer.concat(messages.filter(([to]) => to === topic).map(([, bytes]) => bytes))
+        const handshake = 64 + Zmtp.encodeReady("XPUB").length
+        const read = () => subs[index]?.read().subarray(handshake) ?? Buffer.alloc(0)
+        yield* eventually(`all of ${topic}`, Effect.sync(() => read().length >= expected.length))
+        assert.isTrue(read().equals(expected), topic)
+      }
+    }))
+
+  it.live("answers PING with its context", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const { read, socket } = yield* connect(proxy.xsubPort)
+      socket.write(
+        Buffer.concat([greeting(1), Zmtp.encodeReady("PUB"), Zmtp.encodeCommand("PING", Buffer.from("\0\nctx"))])
+      )
+      const pong = Zmtp.encodeCommand("PONG", Buffer.from("ctx"))
+      yield* eventually("a PONG", Effect.sync(() => read().includes(pong)))
+    }))
+
+  it.live("refuses a subscriber on the publishers' port and the reverse", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const wrong = [[proxy.xsubPort, peers["3.1"].subscriber], [proxy.xpubPort, peers["3.1"].publisher]] as const
+      for (const [port, bytes] of wrong) {
+        const { isClosed, socket } = yield* connect(port)
+        socket.write(bytes)
+        yield* eventually("it is disconnected", Effect.sync(isClosed))
+      }
+    }))
+})
