@@ -123,7 +123,7 @@ export const callBench = async (): Promise<Array<Figure>> => {
       }
     ]
   } finally {
-    for (const piece of running.reverse()) await piece.stop()
+    for (const piece of running.toReversed()) await piece.stop()
     Fs.rmSync(folder, { recursive: true, force: true })
   }
 }
