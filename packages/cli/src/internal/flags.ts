@@ -1,0 +1,142 @@
+import * as Settings from "@skillscale/core/Settings"
+import * as Argument from "effect/cli/Argument"
+import * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Exit from "./exit.ts"
+
+const fromEnvironment = <A>(config: Config.Config<A>) =>
+  Effect.mapError(config, (error) => new CliError.ValidationError({ message: Exit.explainConfig(error) }))
+
+/** Takes the environment's value where the flag is absent. */
+const or = <A>(config: Config.Config<A>) => (flag: Flag.Flag<A>): Flag.Flag<A> =>
+  flag.pipe(
+    Flag.optional,
+    Flag.mapEffect(Option.match({
+      onNone: () => fromEnvironment(config),
+      onSome: (value): Effect.Effect<A, CliError.CliError> => Effect.succeed(value)
+    }))
+  )
+
+export const skill = Argument.String("SKILL").pipe(Argument.withDescription("Name of the skill"))
+
+export const xsub = Flag.String("proxy-xsub").pipe(
+  Flag.withSchema(Settings.Endpoint),
+  Flag.withMetavar("ADDRESS"),
+  Flag.withDescription("Where the proxy takes messages (SKILLSCALE_PROXY_XSUB, tcp://127.0.0.1:5444)"),
+  or(Settings.proxyXsub)
+)
+
+export const xpub = Flag.String("proxy-xpub").pipe(
+  Flag.withSchema(Settings.Endpoint),
+  Flag.withMetavar("ADDRESS"),
+  Flag.withDescription("Where the proxy gives messages (SKILLSCALE_PROXY_XPUB, tcp://127.0.0.1:5555)"),
+  or(Settings.proxyXpub)
+)
+
+export const topic = Flag.String("topic").pipe(
+  Flag.withMetavar("TOPIC"),
+  Flag.withDescription("Topic that serves the skill; asked of the servers when absent"),
+  Flag.optional
+)
+
+export const servedTopic = Flag.String("topic").pipe(
+  Flag.withMetavar("TOPIC"),
+  Flag.withDescription("Topic to serve (SKILLSCALE_TOPIC), such as TOPIC_DATA_PROCESSING"),
+  Flag.optional,
+  Flag.mapEffect(
+    Option.match({
+      onNone: () => fromEnvironment(Settings.topic),
+      onSome: (topic): Effect.Effect<Option.Option<string>, CliError.CliError> => Effect.succeedSome(topic)
+    })
+  )
+)
+
+export const clientTimeout = Flag.String("timeout").pipe(
+  Flag.withSchema(Settings.duration("seconds")),
+  Flag.withMetavar("DURATION"),
+  Flag.withDescription("How long to wait for the answer: 30s, 1500ms or seconds (SKILLSCALE_TIMEOUT, 30s)"),
+  or(Settings.clientTimeout)
+)
+
+export const serverTimeout = Flag.String("timeout").pipe(
+  Flag.withSchema(Settings.duration("millis")),
+  Flag.withMetavar("DURATION"),
+  Flag.withDescription("Longest run of a call: 30s, 1500ms or milliseconds (SKILLSCALE_TIMEOUT, 30000)"),
+  or(Settings.serverTimeout)
+)
+
+export const skillsDir = (name: "skills" | "skills-dir") =>
+  Flag.String(name).pipe(
+    Flag.withAlias(name === "skills" ? "skills-dir" : "skills"),
+    Flag.withMetavar("DIR"),
+    Flag.withDescription("Folder with the skills (SKILLSCALE_SKILLS_DIR, ./skills)"),
+    or(Settings.skillsDir)
+  )
+
+export const workers = Flag.String("workers").pipe(
+  Flag.withSchema(Settings.Workers),
+  Flag.withMetavar("N"),
+  Flag.withDescription("Calls that run at a time, for each topic (SKILLSCALE_WORKERS, 4)"),
+  or(Settings.workers)
+)
+
+const Queue = Schema.FiniteFromString.check(
+  Schema.makeFilter((n) => Number.isInteger(n) && n >= 0 && n <= 100_000 || "a whole number of 0–100000")
+)
+
+export const queue = Flag.String("queue").pipe(
+  Flag.withSchema(Queue),
+  Flag.withMetavar("N"),
+  Flag.withDescription("Calls that wait for a worker before further ones are refused (64)"),
+  Flag.withDefault(64)
+)
+
+export const host = Flag.String("host").pipe(
+  Flag.withMetavar("HOST"),
+  Flag.withDescription("Interface to listen on; 0.0.0.0 for all (127.0.0.1)"),
+  Flag.withDefault("127.0.0.1")
+)
+
+const port = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withSchema(Settings.ListenPort),
+    Flag.withMetavar("PORT"),
+    Flag.withDescription(description)
+  )
+
+export const xsubPort = port("xsub-port", "Port that takes messages; 0 for a free one (SKILLSCALE_XSUB_PORT, 5444)")
+  .pipe(
+    or(Settings.xsubPort)
+  )
+
+export const xpubPort = port("xpub-port", "Port that gives messages; 0 for a free one (SKILLSCALE_XPUB_PORT, 5555)")
+  .pipe(
+    or(Settings.xpubPort)
+  )
+
+export const metricsPort = port(
+  "metrics-port",
+  "HTTP port of /metrics; 0 for a free one (SKILLSCALE_METRICS_PORT, 9100)"
+)
+  .pipe(or(Settings.metricsPort))
+
+export const serverMetricsPort = port("metrics-port", "HTTP port of /metrics; 0 for a free one; none when absent").pipe(
+  Flag.optional
+)
+
+export const requireNative = Flag.Boolean("require-native").pipe(
+  Flag.withDescription("Refuse to start without the native executor"),
+  Flag.withDefault(false)
+)
+
+/** How to reach the proxy, and how long to wait. */
+export const connection = { timeout: clientTimeout, xsub, xpub }
+
+export const json = Flag.Boolean("json").pipe(
+  Flag.withDescription("Print the whole answer as JSON"),
+  Flag.withDefault(false)
+)

@@ -1,0 +1,34 @@
+import * as Context from "effect/Context"
+import { constants } from "node:os"
+
+/** How long after the first signal another one counts as the same: npm and terminals both deliver one Ctrl-C. */
+const sameMs = 500
+
+/** How the process is told to end. */
+export class Lifecycle extends Context.Service<Lifecycle, {
+  /** The signal that ends the process is the ordinary end of the command. */
+  serves: boolean
+  /** The first signal that came. */
+  signal: "SIGINT" | "SIGTERM" | undefined
+}>()("@skillscale/cli/Lifecycle") {}
+
+const codeOfSignal = (signal: "SIGINT" | "SIGTERM"): number => 128 + constants.signals[signal]
+
+/** The exit code of a command that was interrupted: 0 when it serves, otherwise that of the signal. */
+export const interruptedCode = ({ serves, signal }: Lifecycle["Service"]): number =>
+  serves ? 0 : codeOfSignal(signal ?? "SIGINT")
+
+/** Notes the first signal, which `NodeRuntime` turns into an interruption; a later one ends the process at once. */
+export const listen = (lifecycle: Lifecycle["Service"]): void => {
+  let first = 0
+  const onSignal = (signal: "SIGINT" | "SIGTERM") => {
+    if (lifecycle.signal === undefined) {
+      lifecycle.signal = signal
+      first = performance.now()
+    } else if (performance.now() - first > sameMs) {
+      process.exit(codeOfSignal(signal))
+    }
+  }
+  process.on("SIGINT", onSignal)
+  process.on("SIGTERM", onSignal)
+}

@@ -1,0 +1,242 @@
+/**
+ * Finds the program that runs a script: by the file's extension, else by its shebang.
+ *
+ * Each interpreter is resolved once, and again when it is gone. Python and Ruby are asked for the real executable, because
+ * a version manager's shim in the path costs more than the script does. The mode bit of a script does not count, since it
+ * rarely survives a checkout or an archive.
+ *
+ * @since 0.1.0
+ */
+import * as Cache from "effect/Cache"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Executor from "./Executor.ts"
+
+/**
+ * The program that a script needs is not on this machine.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstalled", { program: Schema.String }) {}
+
+/**
+ * Neither the extension nor a shebang tells what runs the script.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unknown extends Schema.TaggedError<Unknown>()("Unknown", {}) {}
+
+/**
+ * The only error of this module; `reason` says why a script has no interpreter.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InterpreterError extends Schema.TaggedError<InterpreterError>()("InterpreterError", {
+  script: Schema.String,
+  reason: Schema.Union([NotInstalled, Unknown])
+}) {
+  override readonly cause = this.reason
+  override get message() {
+    return this.reason._tag === "NotInstalled"
+      ? `${this.script} needs ${this.reason.program}, which is not installed on this server`
+      : `${this.script} has no known extension and no shebang; name it .py, .sh, .mjs, .js or .ts, or begin it with #!`
+  }
+}
+
+/**
+ * The executable and the arguments that go before the script's path.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Command {
+  /** Absolute. Where the program in the path is the shim of a version manager, the executable behind it. */
+  readonly file: string
+  readonly args: ReadonlyArray<string>
+}
+
+/**
+ * Finds interpreters.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Interpreter extends Context.Service<Interpreter, {
+  /**
+   * Tells how to run a script. `root` is the skill's folder, where a Python environment in `.venv` takes precedence;
+   * `file` is the absolute path of the script.
+   */
+  readonly resolve: (script: { readonly root: string; readonly file: string }) => Effect.Effect<
+    Command,
+    InterpreterError
+  >
+  /** `PATH` for scripts: the folders of the real interpreters, then the server's own path. */
+  readonly searchPath: Effect.Effect<string>
+}>()("@skillscale/server/Interpreter") {}
+
+/**
+ * Which program runs which extension.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const programs: Readonly<Record<string, string>> = {
+  ".py": "python3",
+  ".sh": "bash",
+  ".bash": "bash",
+  ".mjs": "node",
+  ".cjs": "node",
+  ".js": "node",
+  ".ts": "node",
+  ".mts": "node",
+  ".rb": "ruby",
+  ".pl": "perl"
+}
+
+const maxShebangBytes = 256
+
+/** Synchronous, since it takes microseconds and stands before every run. */
+const isExecutable = (file: string): boolean => {
+  try {
+    Fs.accessSync(file, Fs.constants.X_OK)
+    return Fs.statSync(file).isFile()
+  } catch {
+    return false
+  }
+}
+
+const search = (program: string, path: string): string | undefined =>
+  path.split(Path.delimiter)
+    .filter((folder) => Path.isAbsolute(folder))
+    .map((folder) => Path.join(folder, program))
+    .find(isExecutable)
+
+/** What an interpreter says that it is; a shim answers with the executable behind it. */
+const selfReport = (program: string): ReadonlyArray<string> | undefined =>
+  /^python[\d.]*$/.test(program)
+    ? ["-I", "-c", "import sys; print(sys.executable)"]
+    : /^ruby[\d.]*$/.test(program)
+    ? ["-e", "puts RbConfig.ruby"]
+    : undefined
+
+/** Many machines have no `python`, and the scripts that name it are for version 3 by now. */
+const substitutes: Readonly<Record<string, string>> = { python: "python3" }
+
+const readShebang = (file: string): ReadonlyArray<string> | undefined => {
+  const head = Buffer.alloc(maxShebangBytes)
+  let length = 0
+  try {
+    const handle = Fs.openSync(file, Fs.constants.O_RDONLY | Fs.constants.O_NONBLOCK)
+    try {
+      length = Fs.readSync(handle, head, 0, maxShebangBytes, 0)
+    } finally {
+      Fs.closeSync(handle)
+    }
+  } catch {
+    return undefined
+  }
+  const line = /^#![ \t]*([^\r\n]+)/.exec(head.subarray(0, length).toString("utf8"))?.[1]?.trim()
+  return line === undefined || line === "" ? undefined : line.split(/[ \t]+/)
+}
+
+/** The server's own environment without its secrets, for programs of its operator. */
+const operatorEnv = (path: string): Readonly<Record<string, string>> => ({
+  ...Object.fromEntries(Object.entries(process.env).flatMap(([name, value]) =>
+    value === undefined || name.startsWith("SKILLSCALE_") ? [] : [[name, value]]
+  )),
+  PATH: path
+})
+
+/**
+ * Makes the service. `path` defaults to the server's `PATH`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options?: { readonly path?: string | undefined }
+): Effect.fn.Return<Interpreter["Service"], never, Executor.Executor> {
+  const executor = yield* Executor.Executor
+  const path = options?.path ?? process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
+
+  const find = Effect.fnUntraced(function*(program: string) {
+    if (program === "node") return process.execPath
+    const found = search(program, path)
+    const question = selfReport(program)
+    if (found === undefined || question === undefined) return found
+    const answer = yield* executor.run({
+      file: found,
+      args: question,
+      cwd: "/",
+      env: operatorEnv(path),
+      timeout: "10 seconds"
+    }).pipe(
+      Effect.map((execution) => Buffer.from(execution.stdout).toString("utf8").trim()),
+      Effect.orElseSucceed(() => "")
+    )
+    return Path.isAbsolute(answer) && isExecutable(answer) ? answer : found
+  })
+
+  const cache = yield* Cache.make({ capacity: 64, lookup: find })
+
+  /** Looks again when there was none, or it is gone: installing and upgrading must not take a restart. */
+  const current = Effect.fnUntraced(function*(program: string) {
+    const known = yield* Cache.get(cache, program)
+    if (known !== undefined && isExecutable(known)) return known
+    yield* Cache.invalidate(cache, program)
+    const found = yield* Cache.get(cache, program)
+    if (found === undefined) yield* Cache.invalidate(cache, program)
+    return found
+  })
+
+  const named = Effect.fnUntraced(function*(script: string, program: string, args: ReadonlyArray<string>) {
+    if (Path.isAbsolute(program) && isExecutable(program)) return { file: program, args }
+    const name = Path.basename(program)
+    const substitute = substitutes[name]
+    const file = (yield* current(name)) ?? (substitute === undefined ? undefined : yield* current(substitute))
+    return file === undefined
+      ? yield* new InterpreterError({ script, reason: new NotInstalled({ program }) })
+      : { file, args }
+  })
+
+  const resolve: Interpreter["Service"]["resolve"] = Effect.fnUntraced(function*({ root, file }) {
+    const script = Path.basename(file)
+    const program = programs[Path.extname(file).toLowerCase()]
+    if (program === "python3") {
+      const own = Path.join(root, ".venv", "bin", "python")
+      if (isExecutable(own)) return { file: own, args: [] }
+    }
+    if (program !== undefined) return yield* named(script, program, [])
+    const [first, ...rest] = readShebang(file) ?? []
+    if (first === undefined) return yield* new InterpreterError({ script, reason: new Unknown() })
+    if (Path.basename(first) !== "env") return yield* named(script, first, rest)
+    const [target, ...args] = rest[0] === "-S" ? rest.slice(1) : rest
+    if (target === undefined) return yield* new InterpreterError({ script, reason: new Unknown() })
+    return /^-|=/.test(target) ? yield* named(script, "env", rest) : yield* named(script, target, args)
+  })
+
+  const searchPath = Effect.map(
+    Effect.forEach(["python3", "node"], current),
+    (files) => {
+      const own = files.flatMap((file) => file === undefined ? [] : [Path.dirname(file)])
+      return [...new Set([...own, ...path.split(Path.delimiter).filter((folder) => folder !== "")])].join(Path.delimiter)
+    }
+  )
+
+  return Interpreter.of({ resolve, searchPath })
+})
+
+/**
+ * Finds interpreters in the server's `PATH`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Interpreter, never, Executor.Executor> = Layer.effect(Interpreter, make())

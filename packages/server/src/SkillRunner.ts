@@ -1,0 +1,356 @@
+/**
+ * Runs one call of a skill by the run contract: any script of the skill, arguments, standard input, input files and
+ * environment in; exit code, output and artifacts out.
+ *
+ * It joins the working view, the interpreter, the secrets and the executor. Secrets of at least four characters that a
+ * script prints to standard error are replaced by `[redacted]`, in results, events and errors. Whom to answer, and how many
+ * calls run at a time, is left to `SkillServer`.
+ *
+ * @since 0.1.0
+ */
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as Telemetry from "@skillscale/core/Telemetry"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Path from "node:path"
+import * as Executor from "./Executor.ts"
+import * as Redaction from "./internal/redaction.ts"
+import * as RunEnv from "./internal/runEnv.ts"
+import * as Interpreter from "./Interpreter.ts"
+import * as Secrets from "./Secrets.ts"
+import * as WorkingView from "./WorkingView.ts"
+
+/**
+ * One call of a skill.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  /** A file of the skill; its entry point when absent. */
+  readonly script?: string | undefined
+  readonly args?: ReadonlyArray<string> | undefined
+  readonly stdin?: Uint8Array | undefined
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** Input files by their path in the working directory. */
+  readonly files?: Readonly<Record<string, Uint8Array>> | undefined
+  /** What the caller saw of the skill; the call fails with `SkillChanged` when something else would run. */
+  readonly digest?: string | undefined
+  /** Wall time of the whole call, from its start to the end of the script. Default: none. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * What came out of a call that ran, whatever its exit code. In `stderr`, the values of the skill's secrets are replaced by
+ * `[redacted]`; `stdout` is the result and stays as it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunResult extends Executor.Execution {
+  readonly artifacts: ReadonlyArray<WorkingView.Artifact>
+  readonly artifactsTruncated: boolean
+}
+
+/**
+ * A piece of output, as it is produced.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Output = Extract<Executor.ExecutorEvent, { readonly _tag: "Stdout" | "Stderr" }>
+
+/**
+ * The skill has no such script.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ScriptNotFound extends Schema.TaggedError<ScriptNotFound>()("ScriptNotFound", {
+  /** Empty when the call named no script and the skill has no entry point. */
+  script: Schema.String,
+  scripts: Schema.Array(Schema.String)
+}) {}
+
+/**
+ * The files of the skill are not those that the caller saw.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SkillChanged extends Schema.TaggedError<SkillChanged>()("SkillChanged", {
+  expected: Schema.String,
+  actual: Schema.String
+}) {}
+
+/**
+ * The call asks for what a call may not have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BadCall extends Schema.TaggedError<BadCall>()("BadCall", { detail: Schema.String }) {}
+
+/**
+ * The only error of this module; `reason` says why the call has no result.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SkillRunError extends Schema.TaggedError<SkillRunError>()("SkillRunError", {
+  skill: Schema.String,
+  reason: Schema.Union([
+    ScriptNotFound,
+    SkillChanged,
+    BadCall,
+    Interpreter.InterpreterError,
+    WorkingView.WorkingViewError,
+    Executor.ExecutorError
+  ])
+}) {
+  override readonly cause = this.reason
+  override get message() {
+    const { reason, skill } = this
+    switch (reason._tag) {
+      case "ScriptNotFound": {
+        const has = reason.scripts.length === 0 ? "it has none" : `it has ${reason.scripts.join(", ")}`
+        return reason.script === ""
+          ? `skill ${skill} has no entry point (scripts/run.sh, .py, .mjs, .js or .ts); name a script: ${has}`
+          : `skill ${skill} has no script ${JSON.stringify(reason.script)}: ${has}`
+      }
+      case "SkillChanged":
+        return `skill ${skill} is now ${reason.actual}, not ${reason.expected}; look at it again`
+      case "BadCall":
+        return `skill ${skill}: ${reason.detail}`
+      case "ExecutorError":
+        return `skill ${skill}: ${Path.basename(reason.file)} ${reason.message.slice(reason.file.length + 1)}`
+      default:
+        return `skill ${skill}: ${reason.message}`
+    }
+  }
+}
+
+/**
+ * Bounds and limits of every run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Kernel limits. Default: `defaultLimits`. */
+  readonly limits?: Executor.Limits | undefined
+  /** Cap of standard output, in bytes. Default: 16 MiB. */
+  readonly stdoutBytes?: number | undefined
+  /** Cap of standard error, in bytes. Default: 1 MiB. */
+  readonly stderrBytes?: number | undefined
+  /** Between SIGTERM and SIGKILL. Default: 2 seconds. */
+  readonly grace?: Duration.Input | undefined
+}
+
+/**
+ * The limits of a run where the operator sets none: 4 GiB of memory for each process, 1 GiB for each file, 1,024 open
+ * descriptors.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export const defaultLimits: Executor.Limits = {
+  memoryBytes: 4 * 1024 ** 3,
+  fileBytes: 1024 ** 3,
+  openFiles: 1024
+}
+
+/**
+ * Runs calls.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class SkillRunner extends Context.Service<SkillRunner, {
+  /** Runs a call; `onOutput` sees the output while it is produced, and slows the script when it is slow. */
+  readonly run: (
+    skill: SkillDiscovery.Skill,
+    call: Call,
+    onOutput?: (output: Output) => Effect.Effect<void>
+  ) => Effect.Effect<RunResult, SkillRunError>
+}>()("@skillscale/server/SkillRunner") {}
+
+const timedOut = (file: string, timeoutMs: number) =>
+  new Executor.ExecutorError({ file, reason: new Executor.TimedOut({ timeoutMs }), stderr: new Uint8Array() })
+
+/**
+ * Makes the service.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Return<
+  SkillRunner["Service"],
+  never,
+  Executor.Executor | Interpreter.Interpreter | Secrets.Secrets | WorkingView.WorkingView
+> {
+  const executor = yield* Executor.Executor
+  const interpreter = yield* Interpreter.Interpreter
+  const secrets = yield* Secrets.Secrets
+  const views = yield* WorkingView.WorkingView
+  const limits = options?.limits ?? defaultLimits
+
+  const collect = (spec: Executor.Spec, redactor: Redaction.Redactor) =>
+    executor.run(spec).pipe(
+      Effect.map((execution) => ({ ...execution, stderr: redactor.all(execution.stderr, execution.stderrTruncated) })),
+      Effect.mapError((error) =>
+        new Executor.ExecutorError({ file: error.file, reason: error.reason, stderr: redactor.all(error.stderr, true) })
+      )
+    )
+
+  const stream = (
+    spec: Executor.Spec,
+    redactor: Redaction.Redactor,
+    onOutput: (output: Output) => Effect.Effect<void>
+  ) => {
+    const stdout: Array<Uint8Array> = []
+    const stderr: Array<Uint8Array> = []
+    const redact = redactor.pieces()
+    let ended: Executor.Ended | undefined
+    const keepStderr = (bytes: Uint8Array | undefined) => {
+      const data = redact(bytes)
+      if (data.byteLength === 0) return Effect.void
+      stderr.push(data)
+      return onOutput({ _tag: "Stderr", data })
+    }
+    const keep = (event: Executor.ExecutorEvent) => {
+      switch (event._tag) {
+        case "Stdout":
+          stdout.push(event.data)
+          return onOutput(event)
+        case "Stderr":
+          return keepStderr(event.data)
+        case "Exit":
+          ended = event.ended
+          return keepStderr(undefined)
+      }
+    }
+    return Stream.runForEach(executor.stream(spec), keep).pipe(
+      Effect.mapError(({ file, reason }) => new Executor.ExecutorError({ file, reason, stderr: Buffer.concat(stderr) })),
+      Effect.flatMap(() =>
+        ended === undefined
+          ? Effect.die(new Error("the executor's stream ended without an Exit"))
+          : Effect.succeed({ ...ended, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) })
+      )
+    )
+  }
+
+  const secretsOf = (skill: SkillDiscovery.Skill) => {
+    const declared: Record<string, string> = {}
+    for (const name of SkillManifest.env(skill.manifest)) {
+      const secret = secrets.get(name)
+      if (Option.isSome(secret)) declared[name] = Redacted.value(secret.value)
+    }
+    return declared
+  }
+
+  const environment = Effect.fnUntraced(function*(
+    call: Call,
+    view: WorkingView.View,
+    declared: Readonly<Record<string, string>>
+  ) {
+    const traceparent = yield* Telemetry.traceparent
+    return {
+      PATH: yield* interpreter.searchPath,
+      HOME: view.temp,
+      TMPDIR: view.temp,
+      LANG: "C.UTF-8",
+      PYTHONDONTWRITEBYTECODE: "1",
+      ...Option.match(traceparent, { onNone: () => ({}), onSome: (value) => ({ TRACEPARENT: value }) }),
+      ...call.env,
+      ...declared,
+      SKILL_DIR: view.root,
+      CLAUDE_SKILL_DIR: view.root,
+      ...RunEnv.intent(call.stdin)
+    }
+  })
+
+  /** Makes the view and says what to start in it, without what depends on the time that is left. */
+  const prepare = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: Call, script: string) {
+    const declared = secretsOf(skill)
+    const refused = RunEnv.refuse(call.env ?? {}, declared) ?? RunEnv.refuseArgs(call.args ?? [])
+    if (refused !== undefined) return yield* new BadCall({ detail: refused })
+    const view = yield* views.open(skill, call.files ?? {})
+    if (call.digest !== undefined) {
+      const actual = yield* view.digest
+      if (actual !== call.digest) return yield* new SkillChanged({ expected: call.digest, actual })
+    }
+    const file = Path.join(view.root, script)
+    const command = yield* interpreter.resolve({ root: skill.root, file })
+    const spec: Executor.Spec = {
+      file: command.file,
+      args: [...command.args, file, ...call.args ?? []],
+      cwd: view.root,
+      env: yield* environment(call, view, declared),
+      stdin: call.stdin,
+      grace: options?.grace,
+      stdoutBytes: options?.stdoutBytes,
+      stderrBytes: options?.stderrBytes,
+      limits
+    }
+    return { view, spec, redactor: Redaction.make(Object.values(declared)) }
+  })
+
+  const run = Effect.fnUntraced(function*(
+    skill: SkillDiscovery.Skill,
+    call: Call,
+    onOutput: ((output: Output) => Effect.Effect<void>) | undefined
+  ) {
+    const script = call.script ?? Option.getOrUndefined(skill.entry)
+    if (script === undefined || !skill.files.some((file) => file.path === script)) {
+      return yield* new ScriptNotFound({ script: script ?? "", scripts: skill.scripts })
+    }
+    const timeoutMs = call.timeout === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(call.timeout)
+    const began = yield* Clock.currentTimeMillis
+    const prepared = prepare(skill, call, script)
+    const { redactor, spec, view } = yield* Number.isFinite(timeoutMs)
+      ? Effect.timeoutOrElse(prepared, { duration: timeoutMs, orElse: () => Effect.fail(timedOut(script, timeoutMs)) })
+      : prepared
+    const timeout = Math.max(1, timeoutMs - ((yield* Clock.currentTimeMillis) - began))
+    const limited = { ...spec, timeout }
+    const execution = yield* (onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)).pipe(
+      // The caller knows the time that it gave, not what was left of it.
+      Effect.mapError((error) =>
+        error.reason._tag === "TimedOut"
+          ? new Executor.ExecutorError({ file: error.file, reason: new Executor.TimedOut({ timeoutMs }), stderr: error.stderr })
+          : error
+      )
+    )
+    const { artifacts, truncated } = yield* view.artifacts
+    return { ...execution, artifacts, artifactsTruncated: truncated }
+  })
+
+  return SkillRunner.of({
+    run: (skill, call, onOutput) =>
+      run(skill, call, onOutput).pipe(
+        Effect.scoped,
+        Effect.mapError((reason) => new SkillRunError({ skill: skill.name, reason })),
+        Effect.withSpan("SkillRunner.run", { attributes: { skill: skill.name, digest: skill.digest } })
+      )
+  })
+})
+
+/**
+ * Runs calls with the given bounds.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<
+  SkillRunner,
+  never,
+  Executor.Executor | Interpreter.Interpreter | Secrets.Secrets | WorkingView.WorkingView
+> => Layer.effect(SkillRunner, make(options))

@@ -1,0 +1,325 @@
+/**
+ * Answers the calls of one topic: reads requests from the bus, admits them within bounds, runs the skills and publishes
+ * the replies.
+ *
+ * Every request that tells where to answer gets exactly one final response, unless its caller cancelled it. A request that
+ * is sent again while it is in hand is answered once. On close the server drains: new requests are refused with
+ * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`.
+ *
+ * @since 0.1.0
+ */
+import * as Bus from "@skillscale/core/Bus"
+import * as Protocol from "@skillscale/core/Protocol"
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as Telemetry from "@skillscale/core/Telemetry"
+import * as Topic from "@skillscale/core/Topic"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberMap from "effect/FiberMap"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import * as Admission from "./Admission.ts"
+import * as Executor from "./Executor.ts"
+import * as Answer from "./internal/answer.ts"
+import * as Controls from "./internal/controls.ts"
+import * as IntentMatch from "./internal/intentMatch.ts"
+import * as ServerMetrics from "./internal/serverMetrics.ts"
+import * as SkillRunner from "./SkillRunner.ts"
+
+/**
+ * What a server does and how much of it.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends Admission.Options {
+  /** The topic to serve, such as `TOPIC_DATA_PROCESSING`. */
+  readonly topic: string
+  /** Which skills of the catalog to serve. Default: those whose topic is `topic`. */
+  readonly serves?: ((skill: SkillDiscovery.Skill) => boolean) | undefined
+  /** Names this replica in replies and metrics. Default: eight random hexadecimal digits. */
+  readonly id?: string | undefined
+  /** Longest run of a call. A skill's own `skillscale.timeout` and the caller's budget can only shorten it. Default: 30 s. */
+  readonly timeout?: Duration.Input | undefined
+  /** How long calls in hand may go on when the server closes. Default: 10 seconds. */
+  readonly drain?: Duration.Input | undefined
+}
+
+/**
+ * Serves one topic.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class SkillServer extends Context.Service<SkillServer, {
+  readonly id: string
+  readonly topic: string
+  readonly load: Effect.Effect<Admission.Load>
+  /** The skills that are served now. */
+  readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
+}>()("@skillscale/server/SkillServer") {}
+
+const maxControls = 64
+
+/**
+ * Makes a server; it answers from then on until its scope closes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  SkillServer["Service"],
+  Bus.BusError,
+  Bus.Bus | Executor.Executor | Scope.Scope | SkillDiscovery.SkillDiscovery | SkillRunner.SkillRunner
+> {
+  const bus = yield* Bus.Bus
+  const discovery = yield* SkillDiscovery.SkillDiscovery
+  const runner = yield* SkillRunner.SkillRunner
+  const executor = yield* Executor.Executor
+  const { topic } = options
+  const id = options.id ?? randomBytes(4).toString("hex")
+  const limit = Duration.toMillis(options.timeout ?? "30 seconds")
+  const serves = options.serves ?? ((skill) => skill.topic === topic)
+  const admission = Admission.make(options)
+  const metrics = ServerMetrics.make(topic)
+  const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
+  let draining = false
+
+  const updateLoad = Effect.flatMap(admission.load, ({ queued, running }) =>
+    Effect.andThen(Metric.update(metrics.queueDepth, queued), Metric.update(metrics.running, running)))
+
+  const reply = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
+    const encoded = Protocol.encodeResponse(response)
+    const payload = yield* Effect.fromResult(
+      Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
+    ).pipe(Effect.orDie)
+    yield* Metric.update(metrics.sent, payload.byteLength)
+    yield* bus.publish(to, payload).pipe(Effect.catch((error) =>
+      Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
+        Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
+      )
+    ))
+  })
+
+  const stamp = Effect.map(Clock.currentTimeMillis, (now) => ({ timestamp: now / 1000, v: 2, server: id }))
+
+  const refuse = Effect.fnUntraced(function*(
+    address: { readonly requestId: string; readonly replyTo: string },
+    skill: string,
+    refusal: Answer.Refusal
+  ) {
+    yield* metrics.request(skill, refusal.code)
+    yield* reply(address.replyTo, { ...Answer.refusal(address.requestId, refusal), ...(yield* stamp) })
+  })
+
+  const find = Effect.fnUntraced(function*(request: Protocol.Request) {
+    const served = yield* skills
+    const intent = Protocol.parseIntent(request.intent)
+    const name = request.skill ?? intent.skill
+    const skill = name === undefined
+      ? IntentMatch.match(request.intent, served)
+      : served.find((candidate) => candidate.name === name)
+    if (skill !== undefined) return { skill, data: intent.data }
+    return yield* Effect.fail(Answer.skillNotFound(name, topic, served))
+  })
+
+  const call = Effect.fnUntraced(function*(
+    request: Protocol.Request,
+    skill: SkillDiscovery.Skill,
+    data: string,
+    left: number
+  ) {
+    if (Option.isNone(skill.entry) && request.script === undefined && skill.scripts.length === 0) {
+      const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
+      return Answer.instructions(request.requestId, content)
+    }
+    const text = data === "" ? undefined : Buffer.from(data)
+    const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
+    const timeout = Math.min(left, limit, Duration.toMillis(own))
+    const chunks = (request.accept ?? []).includes("chunk")
+    let seq = 0
+    const onOutput = (output: SkillRunner.Output) =>
+      Effect.suspend(() => reply(request.replyTo, Answer.chunk(request.requestId, id, seq++, output)))
+    const result = yield* runner.run(skill, {
+      script: request.script,
+      args: request.args,
+      stdin: request.stdin ?? text,
+      env: request.env,
+      files: request.files,
+      digest: request.digest,
+      timeout
+    }, chunks ? onOutput : undefined).pipe(Effect.mapError(Answer.fromRunError))
+    return Answer.fromResult(request.requestId, skill.name, result)
+  })
+
+  const work = Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, label: { skill: string }) {
+    const { data, skill } = yield* find(request)
+    label.skill = skill.name
+    yield* Effect.annotateCurrentSpan({ skill: skill.name })
+    if (request.digest !== undefined && request.digest !== skill.digest) {
+      return yield* Effect.fail(Answer.skillChanged(skill, request.digest))
+    }
+    const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
+    const start = Effect.fnUntraced(function*(queueMs: number) {
+      yield* updateLoad
+      yield* Metric.update(metrics.queueSeconds, queueMs / 1000)
+      const started = yield* Clock.currentTimeMillis
+      const left = budget - (started - arrived)
+      if (left <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
+      const response = yield* call(request, skill, data, left).pipe(Effect.ensuring(
+        Effect.flatMap(Clock.currentTimeMillis, (now) => metrics.executed(skill.name, (now - started) / 1000))
+      ))
+      const ended = yield* Clock.currentTimeMillis
+      return Answer.withTimes(response, { queueMs, execMs: ended - started })
+    })
+    const event = (request.accept ?? []).includes("accepted")
+      ? reply(request.replyTo, Answer.accepted(request.requestId, id))
+      : Effect.void
+    return yield* admission.admit(start, { onAccepted: Effect.andThen(updateLoad, event), patienceMs: budget }).pipe(
+      Effect.ensuring(updateLoad),
+      Effect.catchTags({
+        Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
+        Impatient: () => Effect.fail(Answer.budgetGone(budget))
+      })
+    )
+  })
+
+  const inHand = yield* FiberMap.make<string, void, never>()
+  const cancelled = new Set<string>()
+  const keyOf = (address: { readonly requestId: string; readonly replyTo: string }) =>
+    `${address.replyTo}\0${address.requestId}`
+
+  /** Only the work can be interrupted: once there is an outcome, it is sent, and only once. */
+  const handle = (request: Protocol.Request, arrived: number) =>
+    Effect.uninterruptibleMask((restore) => {
+      const label = { skill: ServerMetrics.unknownSkill }
+      const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
+        if (Exit.isSuccess(exit)) {
+          const response = exit.value
+          yield* metrics.request(label.skill, response.status === "success" ? "success" : response.code ?? "SkillFailed")
+          return yield* reply(request.replyTo, { ...response, ...(yield* stamp) })
+        }
+        if (cancelled.has(keyOf(request))) return yield* metrics.request(label.skill, "Cancelled")
+        const refusal = Cause.findErrorOption(exit.cause)
+        if (Option.isSome(refusal)) return yield* refuse(request, label.skill, refusal.value)
+        if (Cause.hasInterruptsOnly(exit.cause)) return yield* refuse(request, label.skill, Answer.shuttingDown(id))
+        yield* Effect.logError("a call failed inside the server", exit.cause)
+        return yield* refuse(request, label.skill, Answer.internal(Cause.squash(exit.cause)))
+      })
+      return restore(work(request, arrived, label)).pipe(
+        Effect.exit,
+        Effect.flatMap(finish),
+        Effect.ensuring(Effect.sync(() => cancelled.delete(keyOf(request))))
+      )
+    }).pipe(
+      Effect.withSpan("SkillServer.handle", {
+        kind: "server",
+        attributes: { topic, requestId: request.requestId, server: id }
+      }),
+      Telemetry.withTraceparent(request.traceparent)
+    )
+
+  const onRequest = Effect.fnUntraced(function*(message: Bus.Message) {
+    const arrived = yield* Clock.currentTimeMillis
+    const decoded = Protocol.decodeRequest(message.frames)
+    if (Result.isFailure(decoded)) {
+      const { requestId, replyTo } = decoded.failure
+      yield* Effect.logWarning("refused a message", decoded.failure.detail).pipe(
+        Effect.annotateLogs({ topic, reason: decoded.failure.reason, replyTo: replyTo ?? "(unknown)" })
+      )
+      if (replyTo === undefined) return yield* metrics.dropped(decoded.failure.reason)
+      const refusal = Answer.badRequest(decoded.failure)
+      return yield* refuse({ replyTo, requestId: requestId ?? "unknown" }, ServerMetrics.unknownSkill, refusal)
+    }
+    const request = decoded.success
+    if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
+    const key = keyOf(request)
+    if (FiberMap.hasUnsafe(inHand, key)) return yield* metrics.dropped("duplicate")
+    yield* FiberMap.run(inHand, key, handle(request, arrived))
+  })
+
+  const cancel = (key: string) =>
+    Effect.sync(() => {
+      const fiber = FiberMap.getUnsafe(inHand, key)
+      if (Option.isNone(fiber)) return
+      cancelled.add(key)
+      fiber.value.interruptUnsafe()
+    })
+
+  const controls = yield* Controls.make({ id, topic, skills, discovery, reply, maxConcurrent: maxControls })
+
+  const onControl = Effect.fnUntraced(function*(message: Bus.Message) {
+    const decoded = Protocol.decodeControl(message.frames)
+    if (Result.isFailure(decoded)) {
+      yield* Effect.logWarning("dropped a control message", decoded.failure.detail)
+      return yield* metrics.dropped("control")
+    }
+    const control = decoded.success
+    return yield* control.kind === "cancel" ? cancel(keyOf(control)) : controls.ask(control)
+  })
+
+  const onMessage = (message: Bus.Message) =>
+    Effect.andThen(
+      Metric.update(metrics.received, message.frames.reduce((sum, frame) => sum + frame.byteLength, 0)),
+      message.topic === topic ? onRequest(message) : onControl(message)
+    ).pipe(Effect.catchDefect((defect) =>
+      Effect.andThen(metrics.dropped("internal"), Effect.logError("a message failed inside the server", defect))
+    ))
+
+  yield* metrics.present(id, executor.capabilities.name)
+  yield* Stream.runForEach(discovery.changes, () =>
+    Effect.flatMap(skills, (served) => Metric.update(metrics.skills, served.length))).pipe(Effect.forkScoped)
+
+  const subscribed = yield* Scope.fork(yield* Effect.scope)
+  const subscribe = bus.subscription([topic, Topic.control(topic), Topic.everyServer])
+  const listen = (messages: Stream.Stream<Bus.Message, Bus.BusError>) =>
+    Stream.runForEach(messages, onMessage).pipe(Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void))
+  const reader = yield* listen(yield* Scope.provide(subscribe, subscribed)).pipe(
+    Effect.catch((error) =>
+      Effect.andThen(
+        Effect.logError("the subscription broke and is opened again", error.message),
+        Effect.retry(Effect.scoped(Effect.flatMap(subscribe, listen)), Schedule.spaced("1 second"))
+      )
+    ),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+  yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
+    draining = true
+    const finished = yield* Effect.timeoutOption(FiberMap.awaitEmpty(inHand), options.drain ?? "10 seconds")
+    if (Option.isNone(finished)) {
+      yield* Effect.logWarning("ending calls that did not end within the drain period")
+      yield* FiberMap.clear(inHand)
+    }
+    // What came before the subscription ended is still read, and refused.
+    yield* Scope.close(subscribed, Exit.void)
+    yield* Effect.timeoutOption(Effect.andThen(Fiber.await(reader), controls.settled), "1 second")
+  }))
+  yield* Effect.logInfo("serving").pipe(Effect.annotateLogs({ topic, server: id, executor: executor.capabilities.name }))
+
+  return SkillServer.of({ id, topic, load: admission.load, skills })
+})
+
+/**
+ * Serves one topic for as long as the layer lives.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<
+  SkillServer,
+  Bus.BusError,
+  Bus.Bus | Executor.Executor | SkillDiscovery.SkillDiscovery | SkillRunner.SkillRunner
+> => Layer.effect(SkillServer, make(options))

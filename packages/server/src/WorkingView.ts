@@ -1,0 +1,433 @@
+/**
+ * Gives every run a private, writable view of its skill's root, and tells afterwards what the run left there.
+ *
+ * The view is a copy of the skill's files in a folder of its own below one base folder per server; the skill itself is
+ * never changed. Input files are placed into it, files with new content come out of it as artifacts. For small skills
+ * that are called often, views are prepared ahead. A view is removed in the background after its scope closes, and at the
+ * latest when the service closes; base folders of servers that were killed are removed when the next one starts.
+ *
+ * @since 0.1.0
+ */
+import * as Protocol from "@skillscale/core/Protocol"
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import mime from "mime"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import * as ViewBase from "./internal/viewBase.ts"
+import * as ViewFiles from "./internal/viewFiles.ts"
+import * as ViewInputs from "./internal/viewInputs.ts"
+import * as ViewPool from "./internal/viewPool.ts"
+
+/**
+ * The view could not be written: the disk is full, a limit of the file system was met, or a permission is missing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Storage extends Schema.TaggedError<Storage>()("Storage", {
+  path: Schema.String,
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * A file of the skill vanished or could not be read while the view was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SkillUnreadable extends Schema.TaggedError<SkillUnreadable>()("SkillUnreadable", {
+  path: Schema.String,
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * An input file would replace a file of the skill or another input file, or lie where the skill's scripts load their
+ * modules from.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", { path: Schema.String }) {}
+
+/**
+ * The only error of this module; `reason` says why there is no view.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class WorkingViewError extends Schema.TaggedError<WorkingViewError>()("WorkingViewError", {
+  skill: Schema.String,
+  reason: Schema.Union([Storage, SkillUnreadable, FileRefused])
+}) {
+  override readonly cause = this.reason
+  override get message() {
+    const { reason } = this
+    switch (reason._tag) {
+      case "Storage":
+        return ViewFiles.isErrno(reason.cause, "ENOSPC", "EDQUOT")
+          ? `cannot write ${reason.path}: the disk for working folders is full on this server`
+          : `cannot write ${reason.path}: ${String(reason.cause)}`
+      case "SkillUnreadable":
+        return `cannot read ${reason.path} of skill ${this.skill}: ${String(reason.cause)}`
+      case "FileRefused":
+        return `the input file ${
+          JSON.stringify(reason.path)
+        } would replace or shadow a file of skill ${this.skill}, or another input file; give it another name`
+    }
+  }
+}
+
+/**
+ * A file that a run created or changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Artifact {
+  /** Relative to the view's root, with `/`. */
+  readonly path: string
+  readonly size: number
+  readonly sha256: string
+  readonly mime: string
+  readonly data: Uint8Array
+}
+
+/**
+ * What came out of a view. `truncated` tells that more was there than the limits let through.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Artifacts {
+  readonly artifacts: ReadonlyArray<Artifact>
+  readonly truncated: boolean
+}
+
+/**
+ * One run's folder.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface View {
+  /** Absolute; the working directory of the run. */
+  readonly root: string
+  /** Absolute; for temporary files, beside the root, never returned. */
+  readonly temp: string
+  /** The digest of the skill's files as they were copied into the view. Ask before the run. */
+  readonly digest: Effect.Effect<string, WorkingViewError>
+  /**
+   * New files and files whose content changed, sorted by path. Links, special files and `__pycache__` are left out.
+   */
+  readonly artifacts: Effect.Effect<Artifacts, WorkingViewError>
+}
+
+/**
+ * What a view of a skill is made from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Source = Pick<SkillDiscovery.Skill, "name" | "root" | "files" | "scripts">
+
+/**
+ * Bounds of the artifacts of one run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The folder for views. Default: the system's folder for temporary files. */
+  readonly directory?: string | undefined
+  /** Artifacts of one run. Default: 256. */
+  readonly maxArtifacts?: number | undefined
+  /** All artifacts of one run together, in bytes. Default: 32 MiB. */
+  readonly maxArtifactBytes?: number | undefined
+  /** Files and folders looked at for artifacts. Default: 20,000. */
+  readonly maxEntries?: number | undefined
+  /**
+   * Views of one skill that are prepared ahead; 0 prepares none. Only skills of at most 200 files and 4 MiB have any, and
+   * all skills together at most 16. Default: 2.
+   */
+  readonly prepared?: number | undefined
+}
+
+/**
+ * Opens views.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class WorkingView extends Context.Service<WorkingView, {
+  /** Opens a view of a skill and places the input files in it, by their relative path. */
+  readonly open: (
+    skill: Source,
+    files: Readonly<Record<string, Uint8Array>>
+  ) => Effect.Effect<View, WorkingViewError, Scope.Scope>
+}>()("@skillscale/server/WorkingView") {}
+
+const maxPrepared = 16
+const maxRemovals = 64
+const removalsAtATime = 2
+const latestMs = 20
+
+const isRelativePath = Schema.is(Protocol.RelativePath)
+
+const toError = (skill: string, path: string) => (cause: unknown): WorkingViewError =>
+  new WorkingViewError({
+    skill,
+    reason: cause instanceof ViewFiles.SourceError
+      ? new SkillUnreadable({ path, cause: cause.cause })
+      : new Storage({ path, cause })
+  })
+
+const isFull = (error: WorkingViewError): boolean =>
+  error.reason._tag === "Storage" && ViewFiles.isErrno(error.reason.cause, "ENOSPC", "EDQUOT")
+
+const remove = (path: string): Effect.Effect<void> =>
+  Effect.promise(() => ViewFiles.remove(path)).pipe(
+    Effect.catchCause((cause) => Effect.logWarning("cannot remove a working view", path, cause)),
+    Effect.uninterruptible
+  )
+
+/**
+ * Work on the file system that nobody waits for. It competes with opening views, so it is done while a program that was
+ * started just now runs, and at the latest after `latestMs`, on the machine's clock.
+ */
+const makeOffPeak = () => {
+  const waiting = new Set<() => void>()
+  return {
+    begun: () => {
+      setImmediate(() => setImmediate(() => waiting.forEach((go) => go())))
+    },
+    wait: Effect.callback<void>((resume) => {
+      const go = () => {
+        clearTimeout(timer)
+        waiting.delete(go)
+        resume(Effect.void)
+      }
+      const timer = setTimeout(go, latestMs)
+      waiting.add(go)
+    })
+  }
+}
+
+const foldersOf = (paths: Iterable<string>): ReadonlyArray<string> => {
+  const folders = new Set<string>()
+  for (const path of paths) {
+    const parts = path.split("/")
+    for (let depth = 1; depth < parts.length; depth++) folders.add(parts.slice(0, depth).join("/"))
+  }
+  return [...folders]
+}
+
+const attemptOne = <A>(make: () => A | Promise<A>, fail: (cause: unknown) => WorkingViewError) =>
+  Effect.suspend((): Effect.Effect<A, WorkingViewError> => {
+    try {
+      const made = make()
+      if (!(made instanceof Promise)) return Effect.succeed(made)
+      return Effect.uninterruptible(Effect.tryPromise({ try: () => made, catch: fail }))
+    } catch (cause) {
+      return Effect.fail(fail(cause))
+    }
+  })
+
+/** Makes files in a view one after the other, in slices of time. */
+const fill = Effect.fnUntraced(function*<A extends { readonly path: string }, P>(
+  skill: string,
+  files: ReadonlyArray<A>,
+  make: (file: A) => P | Promise<P>
+) {
+  const placed = new Map<string, P>()
+  const rest = ViewFiles.pause()
+  for (const file of files) {
+    const fail = toError(skill, file.path)
+    placed.set(file.path, yield* attemptOne(() => make(file), fail))
+    yield* rest
+  }
+  return placed
+})
+
+/** Looks at what a run left in a view. */
+const collect = Effect.fnUntraced(function*(
+  root: string,
+  placed: ReadonlyMap<string, ViewFiles.Placed>,
+  limits: { readonly maxArtifacts: number; readonly maxArtifactBytes: number; readonly maxEntries: number }
+) {
+  // A run that put a link in the place of its folder does not decide what the server reads.
+  if (!ViewFiles.isRealFolder(root)) return { artifacts: [], truncated: true }
+  const { complete, entries } = yield* ViewFiles.list(root, limits.maxEntries)
+  const changed = entries
+    .filter((entry) => placed.get(entry.path)?.fingerprint !== entry.fingerprint)
+    .sort((a, b) => a.path < b.path ? -1 : 1)
+  const artifacts: Array<Artifact> = []
+  let bytes = 0
+  let truncated = !complete
+  for (const { path, size } of changed) {
+    const fits = artifacts.length < limits.maxArtifacts && bytes + size <= limits.maxArtifactBytes
+    const data = fits && isRelativePath(path) ? yield* readArtifact(Path.join(root, path), size) : undefined
+    if (data === undefined) {
+      truncated = true
+      continue
+    }
+    const sha256 = ViewFiles.sha256(data)
+    if (placed.get(path)?.sha256() === sha256) continue
+    bytes += data.byteLength
+    artifacts.push({ path, size: data.byteLength, sha256, mime: mime.getType(path) ?? "application/octet-stream", data })
+  }
+  return { artifacts, truncated }
+})
+
+const readArtifact = (path: string, size: number): Effect.Effect<Uint8Array | undefined> =>
+  Effect.tryPromise(() => ViewFiles.read(path, size)).pipe(
+    Effect.catch((error) => Effect.as(Effect.logWarning("cannot read an artifact", path, error), undefined))
+  )
+
+/**
+ * Makes the service; its scope owns the base folder.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options?: Options
+): Effect.fn.Return<WorkingView["Service"], WorkingViewError, Scope.Scope> {
+  const directory = Path.resolve(options?.directory ?? Os.tmpdir())
+  const limits = {
+    maxArtifacts: options?.maxArtifacts ?? 256,
+    maxArtifactBytes: options?.maxArtifactBytes ?? 32 * 1024 * 1024,
+    maxEntries: options?.maxEntries ?? 20_000
+  }
+  for (const path of yield* Effect.promise(() => ViewBase.abandoned(directory))) yield* remove(path)
+  const base = yield* Effect.acquireRelease(
+    Effect.tryPromise({ try: () => ViewBase.create(directory), catch: toError("", directory) }),
+    remove
+  )
+  const background = yield* FiberSet.make<void>()
+  const offPeak = makeOffPeak()
+  const removals = Semaphore.makeUnsafe(removalsAtATime)
+  let count = 0
+
+  const removeLater = (home: string) =>
+    Effect.flatMap(FiberSet.size(background), (size) =>
+      size < maxRemovals
+        ? FiberSet.run(background, Effect.uninterruptible(Effect.andThen(offPeak.wait, removals.withPermit(remove(home)))))
+        : remove(home))
+
+  const makeFolders = (home: string, folders: ReadonlyArray<string>) => {
+    try {
+      Fs.mkdirSync(home, { mode: 0o700 })
+    } catch (cause) {
+      if (!ViewFiles.isErrno(cause, "ENOENT")) throw cause
+      // Something that cleans temporary folders took the base.
+      Fs.mkdirSync(base, { mode: 0o700 })
+      Fs.mkdirSync(home, { mode: 0o700 })
+    }
+    for (const folder of folders) Fs.mkdirSync(Path.join(home, folder))
+  }
+
+  const fresh = Effect.fnUntraced(function*(skill: Source, home: string) {
+    const name = Path.basename(skill.root)
+    const root = Path.join(home, name)
+    const temp = Path.join(home, ".tmp")
+    const folders = foldersOf(skill.files.map((file) => file.path))
+    yield* Effect.try({
+      try: () => makeFolders(home, [".tmp", name, ...folders.map((folder) => `${name}/${folder}`)]),
+      catch: toError(skill.name, home)
+    })
+    const copied = yield* fill(
+      skill.name,
+      skill.files,
+      ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256)
+    )
+    return { home, root, temp, copied, items: copied.size + folders.length }
+  })
+
+  const nextHome = () => Path.join(base, String(count += 1))
+
+  const pool = ViewPool.make({
+    perSkill: options?.prepared ?? 2,
+    total: maxPrepared,
+    discard: ({ home }) => removeLater(home),
+    prepare: (skill) =>
+      Effect.suspend(() => {
+        const home = nextHome()
+        return Effect.onExit(fresh(skill, home), (exit) => exit._tag === "Success" ? Effect.void : remove(home))
+      }).pipe(Effect.orElseSucceed(() => undefined))
+  })
+
+  const reclaim = Effect.andThen(pool.clear, FiberSet.awaitEmpty(background))
+
+  const attempt = Effect.fnUntraced(function*(skill: Source, files: Readonly<Record<string, Uint8Array>>) {
+    let home = nextHome()
+    // Registered first, so that an interruption on the way leaves nothing behind.
+    yield* Effect.addFinalizer(() => removeLater(home))
+    const ready = yield* Effect.uninterruptible(Effect.tap(pool.take(skill), (ready) =>
+      Effect.sync(() => {
+        if (ready !== undefined) home = ready.home
+      })))
+    const prepared = ready ?? (yield* fresh(skill, home))
+    const inputs = Object.entries(files).map(([path, data]) => ({ path, data }))
+    const { root } = prepared
+    yield* Effect.try({
+      try: () => foldersOf(Object.keys(files)).forEach((folder) => Fs.mkdirSync(Path.join(root, folder), { recursive: true })),
+      catch: toError(skill.name, root)
+    })
+    const placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(root, path), data))
+    return { ...prepared, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
+  })
+
+  const open: WorkingView["Service"]["open"] = Effect.fnUntraced(function*(skill, files) {
+    const refused = ViewInputs.refuse(skill, Object.keys(files))
+    if (refused !== undefined) {
+      return yield* new WorkingViewError({ skill: skill.name, reason: new FileRefused({ path: refused }) })
+    }
+    const scope = yield* Effect.scope
+    const opened = attemptIn(scope, attempt(skill, files))
+    const { copied, placed, root, temp } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened)).pipe(
+      Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
+    )
+    yield* FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
+    offPeak.begun()
+    const digest = Effect.map(
+      Effect.forEach(copied, ([path, { hash }]) =>
+        hash === undefined
+          ? Effect.tryPromise({
+            try: async () => ({ path, sha256: await ViewFiles.hashFile(Path.join(root, path)) }),
+            catch: toError(skill.name, path)
+          })
+          : Effect.succeed({ path, sha256: hash })),
+      SkillDiscovery.digest
+    )
+    return { root, temp, digest, artifacts: collect(root, placed, limits) }
+  })
+
+  return WorkingView.of({ open })
+})
+
+/** Runs an attempt in a scope of its own, which closes at once when it fails, else with the given one. */
+const attemptIn = <A, E>(scope: Scope.Scope, attempt: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Scope.fork(scope), (own) =>
+      restore(Scope.provide(attempt, own)).pipe(
+        Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+      ))
+  )
+
+/**
+ * Opens views as copies.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<WorkingView, WorkingViewError> =>
+  Layer.effect(WorkingView, make(options))

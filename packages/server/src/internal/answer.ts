@@ -1,0 +1,200 @@
+import type * as Protocol from "@skillscale/core/Protocol"
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import type * as SkillRunner from "../SkillRunner.ts"
+
+/** A call that is not answered with a result: its code, the sentence for the caller, and whether to try again. */
+export interface Refusal {
+  readonly code: Protocol.Code
+  readonly error: string
+  readonly retryable: boolean
+  readonly stderr?: string
+}
+
+const refused = (code: Protocol.Code, error: string, retryable = false): Refusal => ({ code, error, retryable })
+
+export const badRequest = (error: { readonly reason: string; readonly message: string }): Refusal =>
+  refused(error.reason === "TooLarge" ? "TooLarge" : "BadRequest", `bad request: ${error.message}`)
+
+export const topologyElsewhere: Refusal = refused("BadRequest", "bad request: the proxy tells the topology, not a server")
+
+export const shuttingDown = (server: string): Refusal =>
+  refused("ShuttingDown", `server ${server} is shutting down; try again`, true)
+
+export const overloaded = (message: string): Refusal => refused("Overloaded", message, true)
+
+export const internal = (defect: unknown): Refusal =>
+  refused("Internal", `the server failed: ${defect instanceof Error ? defect.message : String(defect)}`)
+
+export const unreadable = (error: SkillDiscovery.SkillDiscoveryError): Refusal =>
+  refused(error.reason._tag === "Unreadable" ? "Internal" : "BadRequest", error.message)
+
+export const budgetGone = (timeoutMs: number): Refusal =>
+  refused("TimedOut", `the call waited longer than its ${timeoutMs} ms and was not started`, true)
+
+export const skillChanged = (skill: SkillDiscovery.Skill, expected: string): Refusal =>
+  refused("SkillChanged", `skill ${skill.name} is now ${skill.digest}, not ${expected}; look at it again`)
+
+const maxListed = 50
+
+const listed = (skills: ReadonlyArray<SkillDiscovery.Skill>) => {
+  const names = skills.slice(0, maxListed).map((skill) => skill.name)
+  return skills.length > maxListed ? `${names.join(", ")} and ${skills.length - maxListed} more` : names.join(", ")
+}
+
+export const skillNotFound = (
+  name: string | undefined,
+  topic: string,
+  skills: ReadonlyArray<SkillDiscovery.Skill>
+): Refusal => {
+  const has = skills.length === 0 ? `${topic} has no skills` : `${topic} has ${listed(skills)}`
+  return refused(
+    "SkillNotFound",
+    name === undefined ? `no skill clearly matches the request; name one: ${has}` : `no skill ${JSON.stringify(name)}: ${has}`
+  )
+}
+
+/** The part of standard error that a response carries, in bytes. */
+const maxStderr = 16 * 1024
+
+/** Puts what ended a run into the closed set of codes. */
+export const fromRunError = (error: SkillRunner.SkillRunError): Refusal => {
+  const { reason } = error
+  switch (reason._tag) {
+    case "ScriptNotFound":
+    case "SkillChanged":
+      return refused(reason._tag, error.message)
+    case "BadCall":
+      return refused("BadRequest", error.message)
+    case "InterpreterError":
+      return refused("Rejected", error.message)
+    case "WorkingViewError":
+      switch (reason.reason._tag) {
+        case "FileRefused":
+          return refused("BadRequest", error.message)
+        case "SkillUnreadable":
+          return refused("SkillChanged", error.message, true)
+        case "Storage":
+          return refused("Internal", error.message, true)
+      }
+      break
+    case "ExecutorError":
+      return { ...refused(reason.reason._tag, error.message), stderr: tail(reason.stderr, maxStderr) }
+  }
+}
+
+const common = (requestId: string) => ({ requestId, content: "", error: "" })
+
+export const refusal = (requestId: string, { code, error, retryable, stderr }: Refusal): Protocol.Response => ({
+  ...common(requestId),
+  status: "error",
+  error,
+  code,
+  retryable,
+  ...(stderr === undefined || stderr === "" ? {} : { stderr })
+})
+
+export const instructions = (requestId: string, content: string): Protocol.Response => ({
+  ...common(requestId),
+  status: "success",
+  content
+})
+
+export const accepted = (requestId: string, server: string): Protocol.Response => ({
+  ...common(requestId),
+  status: "success",
+  v: 2,
+  event: "accepted",
+  server
+})
+
+export const chunk = (
+  requestId: string,
+  server: string,
+  seq: number,
+  output: SkillRunner.Output
+): Protocol.Response => ({
+  ...common(requestId),
+  status: "success",
+  v: 2,
+  event: "chunk",
+  server,
+  seq,
+  stream: output._tag === "Stdout" ? "stdout" : "stderr",
+  data: output.data
+})
+
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+const text = (bytes: Uint8Array): { content: string; stdout?: Uint8Array } => {
+  try {
+    return { content: strict.decode(bytes) }
+  } catch {
+    return { content: Buffer.from(bytes).toString("utf8"), stdout: bytes }
+  }
+}
+
+/** The last `limit` bytes as text, from the beginning of a line where there is one. */
+export const tail = (bytes: Uint8Array, limit: number): string => {
+  const all = Buffer.from(bytes)
+  if (all.byteLength <= limit) return all.toString("utf8")
+  const cut = all.subarray(all.byteLength - limit)
+  const newline = cut.indexOf(10)
+  return cut.subarray(newline === -1 ? 0 : newline + 1).toString("utf8")
+}
+
+const failure = (skill: string, result: SkillRunner.RunResult, stderr: string): string => {
+  const ended = result.signal === "" ? `exit code ${result.exitCode}` : result.signal
+  const said = stderr.trim()
+  return said === "" ? `skill ${skill} failed with ${ended}` : `skill ${skill} failed with ${ended}: ${said.slice(-2000)}`
+}
+
+export const fromResult = (
+  requestId: string,
+  skill: string,
+  result: SkillRunner.RunResult
+): Protocol.Response => {
+  const done = result.exitCode === 0 && result.signal === ""
+  const stderr = tail(result.stderr, maxStderr)
+  const truncated = [
+    ...(result.stdoutTruncated ? ["stdout" as const] : []),
+    ...(result.stderrTruncated || result.stderr.byteLength > maxStderr ? ["stderr" as const] : []),
+    ...(result.artifactsTruncated ? ["artifacts" as const] : [])
+  ]
+  return {
+    ...common(requestId),
+    status: done ? "success" : "error",
+    ...text(result.stdout),
+    ...(done ? {} : { error: failure(skill, result, stderr), code: "SkillFailed", retryable: false }),
+    exitCode: result.exitCode,
+    ...(result.signal === "" ? {} : { signal: result.signal }),
+    ...(stderr === "" ? {} : { stderr }),
+    ...(truncated.length === 0 ? {} : { truncated }),
+    ...(result.artifacts.length === 0 ? {} : { artifacts: result.artifacts }),
+    usage: {
+      wallMs: result.usage.wallMs,
+      cpuMs: result.usage.userMs + result.usage.systemMs,
+      maxRssBytes: result.usage.maxRssBytes,
+      queueMs: 0,
+      execMs: 0
+    }
+  }
+}
+
+export const withTimes = (
+  response: Protocol.Response,
+  times: { readonly queueMs: number; readonly execMs: number }
+): Protocol.Response =>
+  response.usage === undefined ? response : { ...response, usage: { ...response.usage, ...times } }
+
+/** What the caller gets in place of a response that cannot be sent. */
+export const unsendable = (response: Protocol.Response, error: Protocol.ProtocolError): Protocol.Response => ({
+  ...refusal(
+    response.requestId,
+    error.reason === "TooLarge"
+      ? refused("TooLarge", `the result is too large to send: ${error.detail}; write less to standard output and to files`)
+      : refused("Internal", `the result cannot be sent: ${error.detail}`)
+  ),
+  v: 2,
+  ...(response.timestamp === undefined ? {} : { timestamp: response.timestamp }),
+  ...(response.server === undefined ? {} : { server: response.server })
+})

@@ -1,0 +1,77 @@
+import * as Protocol from "@skillscale/core/Protocol"
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import * as SchemaParser from "effect/SchemaParser"
+import * as Answer from "./answer.ts"
+
+/** What the answers to control messages are made from. */
+export interface Options {
+  readonly id: string
+  readonly topic: string
+  readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
+  readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
+  readonly reply: (to: string, response: Protocol.Response) => Effect.Effect<void>
+  /** Questions that are answered at a time; further ones are refused. */
+  readonly maxConcurrent: number
+}
+
+type Question = Exclude<Protocol.Control, { readonly kind: "cancel" }>
+
+const catalogJson = SchemaParser.encodeSync(Protocol.CatalogReply)
+const skillJson = SchemaParser.encodeSync(Protocol.SkillReply)
+const resourceJson = SchemaParser.encodeSync(Protocol.ResourceReply)
+
+const infoOf = (skill: SkillDiscovery.Skill): Protocol.SkillInfo => ({
+  name: skill.name,
+  description: skill.description,
+  category: skill.category,
+  topic: skill.topic,
+  digest: skill.digest,
+  entry: Option.getOrNull(skill.entry),
+  scripts: skill.scripts,
+  env: SkillManifest.env(skill.manifest)
+})
+
+/** Answers questions about the catalog, one fiber each, so that a slow disk does not hold up calls. */
+export const make = Effect.fnUntraced(function*(options: Options) {
+  const { discovery, id, reply, skills, topic } = options
+  const fibers = yield* FiberSet.make()
+
+  const content = Effect.fnUntraced(function*(question: Question) {
+    const served = (yield* skills).map((skill) => ({ ...skill, topic }))
+    if (question.kind === "topology") return yield* Effect.fail(Answer.topologyElsewhere)
+    if (question.kind === "catalog") return catalogJson({ server: id, topic, skills: served.map(infoOf) })
+    const skill = served.find((candidate) => candidate.name === question.skill)
+    if (skill === undefined) return yield* Effect.fail(Answer.skillNotFound(question.skill, topic, served))
+    if (question.kind === "describe") {
+      const instructions = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
+      const resources = discovery.resources(skill).map(({ path, sha256, size }) => ({ path, size, sha256 }))
+      return skillJson({ skill: infoOf(skill), instructions, resources })
+    }
+    const data = yield* Effect.mapError(discovery.resource(skill, question.path), Answer.unreadable)
+    return resourceJson({ path: question.path, data })
+  })
+
+  const answer = Effect.fnUntraced(function*(question: Question) {
+    const response = yield* content(question).pipe(Effect.catchDefect((defect) =>
+      Effect.andThen(Effect.logError("a question failed inside the server", defect), Effect.fail(Answer.internal(defect)))
+    ), Effect.match({
+      onFailure: (refusal) => Answer.refusal(question.requestId, refusal),
+      onSuccess: (value) => Answer.instructions(question.requestId, JSON.stringify(value))
+    }))
+    const timestamp = (yield* Clock.currentTimeMillis) / 1000
+    yield* reply(question.replyTo, { ...response, timestamp, v: 2, server: id })
+  })
+
+  const ask = (question: Question) =>
+    Effect.flatMap(FiberSet.size(fibers), (size) =>
+      size < options.maxConcurrent
+        ? FiberSet.run(fibers, answer(question))
+        : reply(question.replyTo, Answer.refusal(question.requestId, Answer.overloaded("too many questions at a time"))))
+
+  return { ask, settled: FiberSet.awaitEmpty(fibers) }
+})

@@ -1,0 +1,78 @@
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+
+const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+
+const requests = Metric.counter("skillscale_requests_total", {
+  description: "Calls answered, by skill and outcome (success or the error's code)",
+  incremental: true
+})
+
+const dropped = Metric.counter("skillscale_dropped_messages_total", {
+  description: "Messages that could not be answered, by reason",
+  incremental: true
+})
+
+const queueDepth = Metric.gauge("skillscale_queue_depth", { description: "Calls that wait for a worker" })
+
+const queueSeconds = Metric.histogram("skillscale_queue_seconds", {
+  description: "Time that calls waited for a worker, in seconds",
+  boundaries: seconds
+})
+
+const executionSeconds = Metric.histogram("skillscale_execution_seconds", {
+  description: "Time from admission to result of calls that ran, in seconds",
+  boundaries: seconds
+})
+
+const running = Metric.gauge("skillscale_running_processes", { description: "Calls that run now" })
+
+const received = Metric.counter("skillscale_received_bytes_total", {
+  description: "Payload bytes received",
+  incremental: true
+})
+
+const sent = Metric.counter("skillscale_sent_bytes_total", { description: "Payload bytes sent", incremental: true })
+
+const skills = Metric.gauge("skillscale_skills", { description: "Skills served" })
+
+const info = Metric.gauge("skillscale_server_info", { description: "Always 1; the labels tell the server and its executor" })
+
+export const unknownSkill = "(unknown)"
+
+const otherSkills = "(other)"
+
+/** How many skills of one server have labels of their own; skills come and go while a server lives. */
+export const maxSkillLabels = 256
+
+/** The metrics of one server. */
+export const make = (topic: string) => {
+  const named = new Set<string>([unknownSkill])
+  const label = (skill: string) => {
+    if (!named.has(skill) && named.size > maxSkillLabels) return otherSkills
+    named.add(skill)
+    return skill
+  }
+  const own = {
+    queueDepth: Metric.withAttributes(queueDepth, { topic }),
+    running: Metric.withAttributes(running, { topic }),
+    skills: Metric.withAttributes(skills, { topic })
+  }
+  return {
+    ...own,
+    request: (skill: string, outcome: string) =>
+      Metric.update(Metric.withAttributes(requests, { topic, skill: label(skill), outcome }), 1),
+    dropped: (reason: string) => Metric.update(Metric.withAttributes(dropped, { topic, reason }), 1),
+    executed: (skill: string, seconds: number) =>
+      Metric.update(Metric.withAttributes(executionSeconds, { topic, skill: label(skill) }), seconds),
+    queueSeconds: Metric.withAttributes(queueSeconds, { topic }),
+    received: Metric.withAttributes(received, { topic }),
+    sent: Metric.withAttributes(sent, { topic }),
+    /** Tells of a server for as long as the scope is open, and leaves no gauge above zero behind. */
+    present: (server: string, executor: string) => {
+      const gauge = Metric.withAttributes(info, { topic, server, executor })
+      return Effect.acquireRelease(Metric.update(gauge, 1), () =>
+        Effect.andThen(Metric.remove(gauge), Effect.forEach(Object.values(own), (metric) => Metric.update(metric, 0))))
+    }
+  }
+}

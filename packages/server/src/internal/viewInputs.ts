@@ -1,0 +1,36 @@
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Path from "node:path"
+
+const isCode = (path: string): boolean => /\.(?:py[cdo]?|so|pth|[cm]?[jt]s|node|sh|bash|rb|pl|pm)$/i.test(path)
+
+const isNode = (path: string): boolean => /\.[cm]?[jt]s$/.test(path)
+
+const isReadByNode = (part: string): boolean => part === "node_modules" || part === "package.json"
+
+const ancestors = (path: string): ReadonlyArray<string> => {
+  const parts = path.split("/")
+  return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join("/"))
+}
+
+/**
+ * Finds the first input file that may not be placed: where a file or folder of the skill or another input is, and where
+ * an interpreter would load it in the place of what a script means to load.
+ */
+export const refuse = (
+  skill: Pick<SkillDiscovery.Skill, "files" | "scripts">,
+  inputs: ReadonlyArray<string>
+): string | undefined => {
+  if (inputs.length === 0) return undefined
+  const own = new Set(skill.files.map((file) => file.path))
+  const given = new Set(inputs)
+  const folders = new Set([...own, ...inputs].flatMap(ancestors))
+  const code = new Set(skill.scripts.map((script) => Path.posix.dirname(script)))
+  const rootHasCode = code.delete(".")
+  const hasNode = skill.scripts.some(isNode)
+  return inputs.find((path) =>
+    own.has(path) || folders.has(path) || code.has(path) ||
+    hasNode && path.split("/").some(isReadByNode) ||
+    rootHasCode && isCode(path) ||
+    ancestors(path).some((folder) => own.has(folder) || given.has(folder) || code.has(folder))
+  )
+}

@@ -1,0 +1,354 @@
+import { assert, describe, it } from "@effect/vitest"
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import type * as Executor from "../src/Executor.ts"
+import * as Interpreter from "../src/Interpreter.ts"
+import * as Secrets from "../src/Secrets.ts"
+import * as SkillRunner from "../src/SkillRunner.ts"
+import * as WorkingView from "../src/WorkingView.ts"
+import { carrying, marker } from "./executorSuite.ts"
+import * as Support from "./fixtures/support.ts"
+
+const hush = "hush-hush-0451"
+
+const layer = (options?: SkillRunner.Options, directory?: string) =>
+  SkillRunner.layer(options).pipe(
+    Layer.provide(Layer.mergeAll(
+      Interpreter.layer,
+      WorkingView.layer({ directory }),
+      Secrets.layer({ API_KEY: Redacted.make(hush), OTHER_KEY: Redacted.make("not-yours-1234"), PATH: Redacted.make("/evil") })
+    )),
+    Layer.provideMerge(Support.executor)
+  )
+
+const live = (
+  title: string,
+  body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Executor.Executor | Scope.Scope>,
+  options?: SkillRunner.Options
+) => it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(options)), Effect.asVoid))
+
+const run = (
+  skill: SkillDiscovery.Skill,
+  call: SkillRunner.Call = {},
+  onOutput?: (output: SkillRunner.Output) => Effect.Effect<void>
+) => Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call, onOutput))
+
+const fails = (skill: SkillDiscovery.Skill, call?: SkillRunner.Call) => Effect.flip(run(skill, call))
+
+/** Tells what a script sees, as JSON. */
+const probe = `import hashlib, json, os, sys
+data = sys.stdin.buffer.read()
+print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "env": dict(os.environ), "bytes": len(data),
+  "sha256": hashlib.sha256(data).hexdigest(), "files": sorted(os.listdir("."))}))`
+
+interface Seen {
+  readonly argv: ReadonlyArray<string>
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  readonly bytes: number
+  readonly sha256: string
+  readonly files: ReadonlyArray<string>
+}
+
+const see = Effect.fnUntraced(function*(call: SkillRunner.Call = {}, metadata?: Readonly<Record<string, string>>) {
+  const result = yield* run(yield* Support.skill({ "scripts/run.py": probe, "data/x.txt": "x" }, metadata), call)
+  assert.strictEqual(result.exitCode, 0, Support.text(result.stderr))
+  const seen: Seen = JSON.parse(Support.text(result.stdout))
+  return seen
+})
+
+describe("SkillRunner", () => {
+  live("passes arguments exactly, after the script's path in the view", () =>
+    Effect.gen(function*() {
+      const args = ["", " a  b ", "\"q\" 'q'", "$HOME `id` $(id); rm -rf / | & > x", "--flag", "-", "--", "ünï😀", "a\nb\tc", "*"]
+      const { argv, cwd } = yield* see({ args })
+      assert.deepStrictEqual(argv, [Path.join(cwd, "scripts/run.py"), ...args])
+      const skill = yield* Support.skill({ "scripts/run.sh": "for a in \"$@\"; do printf '%s\\0' \"$a\"; done" })
+      assert.strictEqual(Support.text((yield* run(skill, { args })).stdout), args.map((arg) => `${arg}\0`).join(""))
+    }))
+
+  live("runs in the view: its own folder name, cwd, SKILL_DIR, a private HOME and TMPDIR", () =>
+    Effect.gen(function*() {
+      const { cwd, env, files } = yield* see()
+      assert.strictEqual(Path.basename(cwd), "sample")
+      assert.deepInclude(env, { SKILL_DIR: cwd, CLAUDE_SKILL_DIR: cwd, HOME: env["TMPDIR"] })
+      assert.isFalse((env["HOME"] ?? cwd).startsWith(cwd))
+      assert.deepStrictEqual(files, ["SKILL.md", "data", "scripts"])
+      yield* Support.eventually("the view is removed", () => !Fs.existsSync(cwd))
+    }))
+
+  live("gives the environment of the contract, and nothing of the server's", () =>
+    Effect.gen(function*() {
+      process.env["SERVER_CANARY"] = "canary"
+      yield* Effect.addFinalizer(() => Effect.sync(() => delete process.env["SERVER_CANARY"]))
+      const { env } = yield* see({ env: { MODE: "fast", LANG: "de_DE.UTF-8" }, stdin: Buffer.from("hi") })
+      // The interpreter itself may add LC_CTYPE and __CF_… on some platforms.
+      assert.sameMembers(
+        Object.keys(env).filter((name) => name !== "LC_CTYPE" && name !== "TRACEPARENT"),
+        ["PATH", "HOME", "TMPDIR", "LANG", "PYTHONDONTWRITEBYTECODE", "MODE", "SKILL_DIR", "CLAUDE_SKILL_DIR", "SKILLSCALE_INTENT"]
+      )
+      assert.deepInclude(env, { MODE: "fast", LANG: "de_DE.UTF-8", SKILLSCALE_INTENT: "hi" })
+      assert.notInclude(JSON.stringify(env), "canary")
+    }))
+
+  const kib = 1024
+  for (const size of [0, 1, 95 * kib, 96 * kib - 1, 96 * kib, kib * kib, 16 * kib * kib]) {
+    const inEnvironment = size > 0 && size < 96 * kib
+    live(`delivers ${size} bytes on standard input, ${inEnvironment ? "and" : "not"} in SKILLSCALE_INTENT`, () =>
+      Effect.gen(function*() {
+        const stdin = Buffer.alloc(size, "0123456789 ünï\n")
+        const text = Buffer.from(stdin.toString("utf8")).equals(stdin) ? stdin : Buffer.alloc(size, "x")
+        const seen = yield* see({ stdin: text })
+        assert.strictEqual(seen.bytes, size)
+        assert.strictEqual(seen.env["SKILLSCALE_INTENT"], inEnvironment ? text.toString("utf8") : undefined)
+      }))
+  }
+
+  live("leaves input that is no text out of the environment, and delivers it whole", () =>
+    Effect.gen(function*() {
+      for (const bytes of [Buffer.from([0xff, 0xfe]), Buffer.from("a\0b"), Buffer.from([0xed, 0xa0, 0x80])]) {
+        const seen = yield* see({ stdin: bytes })
+        assert.strictEqual(seen.bytes, bytes.byteLength)
+        assert.notProperty(seen.env, "SKILLSCALE_INTENT")
+      }
+      assert.strictEqual((yield* see({ stdin: Buffer.from("\ufeffbom") })).env["SKILLSCALE_INTENT"], "\ufeffbom")
+    }))
+
+  live("finds siblings, references relative to script and root, and absolute paths, and may change directory", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/main.py": "import helper, os, pathlib\n" +
+          "print(helper.NAME, open('references/a.md').read(), (pathlib.Path(__file__).parent / '../references/a.md').read_text())\n" +
+          "os.chdir('/'); print(open(os.environ['SKILL_DIR'] + '/references/a.md').read())",
+        "scripts/helper.py": "NAME = 'helper'",
+        "scripts/sub/run.sh": "cd \"$(dirname \"$0\")\" && . ../lib.sh && cat ../../references/a.md",
+        "scripts/lib.sh": "echo lib",
+        "scripts/run.mjs": "import { x } from './x.mjs'; console.log(x)",
+        "scripts/x.mjs": "export const x = 'module'",
+        "references/a.md": "A"
+      })
+      const out = (script: string) => Effect.map(run(skill, { script }), ({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr))
+      assert.strictEqual(yield* out("scripts/main.py"), "helper A A\nA\n")
+      assert.strictEqual(yield* out("scripts/sub/run.sh"), "lib\nA")
+      assert.strictEqual(yield* out("scripts/run.mjs"), "module\n")
+    }))
+
+  for (
+    const name of [
+      ..."PATH HOME TMPDIR LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONSTARTUP PYTHONHOME NODE_OPTIONS NODE_PATH BASH_ENV ENV".split(" "),
+      ..."IFS SKILL_DIR CLAUDE_SKILL_DIR SKILLSCALE_INTENT SKILLSCALE_X TRACEPARENT PERL5OPT RUBYOPT OPENSSL_CONF".split(" "),
+      ..."HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND".split(" "),
+      ..."1A A-B A=B".split(" "),
+      ""
+    ]
+  ) {
+    live(`refuses ${JSON.stringify(name)} from a caller`, () =>
+      Effect.gen(function*() {
+        const error = yield* fails(yield* Support.skill({ "scripts/run.sh": "" }), { env: { [name]: "x" } })
+        assert.strictEqual(error.reason._tag, "BadCall")
+        assert.include(error.message, name)
+      }))
+  }
+
+  live("refuses values and arguments that the kernel would cut or reject", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo ran" })
+      const long = "x".repeat(200_000)
+      for (const call of [{ env: { A: "x\0y" } }, { env: { A: long } }, { args: ["a\0b"] }, { args: ["ok", long] }]) {
+        assert.strictEqual((yield* fails(skill, call)).reason._tag, "BadCall")
+      }
+      assert.strictEqual((yield* run(skill, { env: { NODE_ENV: "x", GITHUB_TOKEN: "x" }, args: ["x".repeat(100_000)] })).exitCode, 0)
+    }))
+
+  live("injects exactly the secrets that the skill declares, and lets no caller replace them", () =>
+    Effect.gen(function*() {
+      const declared = { "skillscale.env": "API_KEY, MISSING_KEY PATH" }
+      const { env } = yield* see({ env: { MISSING_KEY: "the caller's" } }, declared)
+      assert.deepInclude(env, { API_KEY: hush, MISSING_KEY: "the caller's" })
+      assert.notProperty(env, "OTHER_KEY")
+      assert.notStrictEqual(env["PATH"], "/evil")
+      assert.notProperty((yield* see()).env, "API_KEY")
+      const skill = yield* Support.skill({ "scripts/run.sh": "" }, declared)
+      const error = yield* fails(skill, { env: { API_KEY: "mine" } })
+      assert.strictEqual(error.reason._tag, "BadCall")
+      assert.notInclude(error.message, hush)
+      assert.notInclude(JSON.stringify(skill), hush)
+    }))
+
+  live("takes secrets out of stderr in results, errors, events and logs, and leaves stdout as it is", () =>
+    Effect.gen(function*() {
+      const declared = { "skillscale.env": "API_KEY" }
+      const print = "printf '%s' \"$API_KEY\"; printf 'a %s b' \"$API_KEY\" >&2"
+      const skill = yield* Support.skill({ "scripts/run.sh": `${print}; exit 3`, "scripts/slow.sh": `${print}; exec sleep 60` }, declared)
+      const result = yield* run(skill)
+      assert.strictEqual(Support.text(result.stdout), hush)
+      assert.strictEqual(Support.text(result.stderr), "a [redacted] b")
+      const logs = Support.logs()
+      for (const onOutput of [undefined, () => Effect.void]) {
+        const error = yield* Effect.flip(run(skill, { script: "scripts/slow.sh", timeout: 500 }, onOutput)).pipe(
+          Effect.tap((error) => Effect.logError(error)),
+          Effect.provide(logs.layer)
+        )
+        assert.strictEqual(error.reason._tag === "ExecutorError" ? Support.text(error.reason.stderr) : "", "a [redacted] b")
+        assert.notInclude(JSON.stringify([error, String(error), error.stack]), hush)
+      }
+      assert.notInclude(logs.lines.join(), hush)
+      const pieces = yield* Support.skill({
+        "scripts/run.py": "import os, sys, time\nfor c in 'x' + os.environ['API_KEY'] + 'y':\n  os.write(2, c.encode()); time.sleep(0.005)\n"
+      }, declared)
+      const events: Array<string> = []
+      const streamed = yield* run(pieces, {}, ({ _tag, data }) => Effect.sync(() => events.push(`${_tag} ${Support.text(data)}`)))
+      assert.strictEqual(events.map((event) => event.replace("Stderr ", "")).join(""), "x[redacted]y")
+      assert.strictEqual(Support.text(streamed.stderr), "x[redacted]y")
+    }))
+
+  live("takes out the beginning of a secret that the cap on stderr cut", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "printf '12345%s' \"$API_KEY\" >&2" }, { "skillscale.env": "API_KEY" })
+      const result = yield* run(skill)
+      assert.isTrue(result.stderrTruncated)
+      assert.strictEqual(Support.text(result.stderr), "12345[redacted]")
+    }), { stderrBytes: 10 })
+
+  live("a script that asks for input fails at once", () =>
+    Effect.gen(function*() {
+      const python = yield* run(yield* Support.skill({ "scripts/run.py": "input('name? ')" }), { timeout: "20 seconds" })
+      assert.notStrictEqual(python.exitCode, 0)
+      assert.include(Support.text(python.stderr), "EOFError")
+      assert.strictEqual((yield* run(yield* Support.skill({ "scripts/run.sh": "read -r x || exit 9" }))).exitCode, 9)
+    }))
+
+  live("runs what the caller saw, or nothing", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo one", "b.txt": "b" })
+      assert.strictEqual(Support.text((yield* run(skill, { digest: skill.digest })).stdout), "one\n")
+      // The catalog still holds the old digest; the disk has moved on.
+      for (const [path, data] of [["scripts/run.sh", "echo two"], ["b.txt", "c"]] as const) {
+        const before = Fs.readFileSync(Path.join(skill.root, path))
+        Fs.writeFileSync(Path.join(skill.root, path), data)
+        const error = yield* fails(skill, { digest: skill.digest })
+        assert.deepInclude(error.reason, { _tag: "SkillChanged", expected: skill.digest })
+        assert.match(error.message, /skill sample is now sha256:[0-9a-f]{64}, not sha256:/)
+        Fs.writeFileSync(Path.join(skill.root, path), before)
+      }
+      assert.strictEqual((yield* run(skill, { digest: skill.digest })).exitCode, 0)
+      Fs.writeFileSync(Path.join(skill.root, "scripts/run.sh"), "echo three")
+      assert.strictEqual(Support.text((yield* run(skill)).stdout), "three\n")
+    }))
+
+  live("lists the scripts when there is no such one, and never leaves the skill", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/a.py": "", "scripts/b.sh": "" })
+      for (const script of ["scripts/c.py", "../sample/scripts/a.py", "/bin/sh", "scripts/../scripts/a.py", "scripts", "", "./scripts/a.py"]) {
+        const error = yield* fails(skill, { script })
+        assert.strictEqual(error.reason._tag, "ScriptNotFound", script)
+        assert.include(error.message, "it has scripts/a.py, scripts/b.sh")
+      }
+      assert.match((yield* fails(skill)).message, /sample has no entry point .*; name a script: it has scripts\/a\.py/)
+      const none = yield* Support.skill({})
+      assert.match((yield* fails(none)).message, /it has none/)
+    }))
+
+  live("returns exit codes, the signal as an error, and binary output", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.sh": "exit \"$1\"",
+        "scripts/kill.sh": "kill -SEGV $$",
+        "scripts/bytes.py": "import sys; sys.stdout.buffer.write(bytes(range(256)))",
+        "scripts/none": "what"
+      })
+      for (const code of [0, 1, 42, 255]) {
+        assert.strictEqual((yield* run(skill, { args: [String(code)] })).exitCode, code)
+      }
+      const killed = yield* fails(skill, { script: "scripts/kill.sh" })
+      assert.match(killed.message, /^skill sample: .*SIGSEGV/)
+      assert.deepStrictEqual([...(yield* run(skill, { script: "scripts/bytes.py" })).stdout], Array.from({ length: 256 }, (_, i) => i))
+      assert.strictEqual((yield* fails(skill, { script: "scripts/none" })).reason._tag, "InterpreterError")
+    }))
+
+  live("returns artifacts with the output, of input files too, also when the script failed", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "mkdir out; tr a-z A-Z < in.txt > out/up.txt; rm -rf scripts; exit 1" })
+      const result = yield* run(skill, { files: { "in.txt": Buffer.from("abc") } })
+      assert.strictEqual(result.exitCode, 1)
+      assert.isFalse(result.artifactsTruncated)
+      assert.deepStrictEqual(result.artifacts.map(({ data, path }) => [path, Support.text(data)]), [["out/up.txt", "ABC"]])
+      assert.strictEqual((yield* fails(skill, { files: { "SKILL.md": Buffer.from("") } })).reason._tag, "WorkingViewError")
+    }))
+
+  live("ends the call at its timeout, names the time that was given, and keeps what stderr had", () =>
+    Effect.gen(function*() {
+      const mark = marker()
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo begun >&2; sleep 60 & sleep 60" })
+      const began = performance.now()
+      for (const onOutput of [undefined, () => Effect.void]) {
+        const error = yield* Effect.flip(run(skill, { env: { MARK: mark }, timeout: 400 }, onOutput))
+        const reason = error.reason._tag === "ExecutorError" ? error.reason : assert.fail(error.message)
+        assert.deepInclude(reason.reason, { _tag: "TimedOut", timeoutMs: 400 })
+        assert.strictEqual(Support.text(reason.stderr), "begun\n")
+        assert.match(error.message, /did not end within 400 ms/)
+      }
+      assert.isBelow(performance.now() - began, 5_000)
+      assert.deepStrictEqual(carrying(mark), [])
+    }))
+
+  it.live("counts the time that the view took, so that no call is longer than it was given", () =>
+    Effect.gen(function*() {
+      const slow = Layer.succeed(WorkingView.WorkingView, { open: () => Effect.never })
+      const error = yield* fails(yield* Support.skill({ "scripts/run.sh": "" }), { timeout: 50 }).pipe(Effect.provide(
+        SkillRunner.layer().pipe(
+          Layer.provide(Layer.mergeAll(slow, Interpreter.layer, Secrets.layer({}))),
+          Layer.provide(Support.executor)
+        )
+      ))
+      assert.match(error.message, /did not end within 50 ms/)
+    }))
+
+  it.live("interruption ends the process and removes the view", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      yield* Effect.gen(function*() {
+        const mark = marker()
+        const skill = yield* Support.skill({ "scripts/run.sh": "sleep 60 & touch begun; sleep 60" })
+        const fiber = yield* Effect.forkChild(run(skill, { env: { MARK: mark } }))
+        yield* Support.eventually("it runs", () => carrying(mark).length >= 2)
+        yield* Fiber.interrupt(fiber)
+        assert.deepStrictEqual(carrying(mark), [])
+        const base = Path.join(directory, Fs.readdirSync(directory)[0] ?? "")
+        yield* Support.eventually("the view is removed", () => !Fs.readdirSync(base).includes("1"))
+      }).pipe(Effect.provide(layer({}, directory)))
+      assert.deepStrictEqual(Fs.readdirSync(directory), [])
+    }))
+
+  live("streams output as it comes, and slows the script for a slow listener", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo out; echo err >&2; head -c 3000000 /dev/zero" })
+      let bytes = 0
+      const result = yield* run(skill, {}, ({ data }) => Effect.sync(() => bytes += data.byteLength))
+      assert.strictEqual(bytes, 3_000_008)
+      assert.strictEqual(result.stdout.byteLength, 3_000_004)
+      assert.strictEqual(Support.text(result.stderr), "err\n")
+    }))
+
+  live("a full process table of arguments is an error, not a defect, and the next run works", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo $#" })
+      const error = yield* fails(skill, { args: Array.from({ length: 100 }, () => "x".repeat(100_000)) })
+      assert.match(error.message, /E2BIG/)
+      assert.strictEqual(Support.text((yield* run(skill, { args: ["a"] })).stdout), "1\n")
+    }))
+
+  live("the limits reach the script", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "ulimit -n" })
+      assert.strictEqual(Support.text((yield* run(skill)).stdout), "64\n")
+      assert.isAbove(Number(execFileSync("bash", ["-c", "ulimit -n"], { encoding: "utf8" })), 64)
+    }), { limits: { openFiles: 64 } })
+})
