@@ -148,9 +148,11 @@ const readShebang = (file: string): ReadonlyArray<string> | undefined => {
 
 /** The server's own environment without its secrets, for programs of its operator. */
 const operatorEnv = (path: string): Readonly<Record<string, string>> => ({
-  ...Object.fromEntries(Object.entries(process.env).flatMap(([name, value]) =>
-    value === undefined || name.startsWith("SKILLSCALE_") ? [] : [[name, value]]
-  )),
+  ...Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value]) =>
+      value === undefined || name.startsWith("SKILLSCALE_") ? [] : [[name, value]]
+    )
+  ),
   PATH: path
 })
 
@@ -191,9 +193,7 @@ export const make = Effect.fnUntraced(function*(
     const known = yield* Cache.get(cache, program)
     if (known !== undefined && isExecutable(known)) return known
     yield* Cache.invalidate(cache, program)
-    const found = yield* Cache.get(cache, program)
-    if (found === undefined) yield* Cache.invalidate(cache, program)
-    return found
+    return yield* Cache.get(cache, program)
   })
 
   const named = Effect.fnUntraced(function*(script: string, program: string, args: ReadonlyArray<string>) {
@@ -226,7 +226,9 @@ export const make = Effect.fnUntraced(function*(
     Effect.forEach(["python3", "node"], current),
     (files) => {
       const own = files.flatMap((file) => file === undefined ? [] : [Path.dirname(file)])
-      return [...new Set([...own, ...path.split(Path.delimiter).filter((folder) => folder !== "")])].join(Path.delimiter)
+      return [...new Set([...own, ...path.split(Path.delimiter).filter((folder) => folder !== "")])].join(
+        Path.delimiter
+      )
     }
   )
 

@@ -239,7 +239,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       }
     }
     return Stream.runForEach(executor.stream(spec), keep).pipe(
-      Effect.mapError(({ file, reason }) => new Executor.ExecutorError({ file, reason, stderr: Buffer.concat(stderr) })),
+      Effect.mapError(({ file, reason }) =>
+        new Executor.ExecutorError({ file, reason, stderr: Buffer.concat(stderr) })
+      ),
       Effect.flatMap(() =>
         ended === undefined
           ? Effect.die(new Error("the executor's stream ended without an Exit"))
@@ -321,14 +323,19 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       : prepared
     const timeout = Math.max(1, timeoutMs - ((yield* Clock.currentTimeMillis) - began))
     const limited = { ...spec, timeout }
-    const execution = yield* (onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)).pipe(
-      // The caller knows the time that it gave, not what was left of it.
-      Effect.mapError((error) =>
-        error.reason._tag === "TimedOut"
-          ? new Executor.ExecutorError({ file: error.file, reason: new Executor.TimedOut({ timeoutMs }), stderr: error.stderr })
-          : error
+    const execution = yield* (onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput))
+      .pipe(
+        // The caller knows the time that it gave, not what was left of it.
+        Effect.mapError((error) =>
+          error.reason._tag === "TimedOut"
+            ? new Executor.ExecutorError({
+              file: error.file,
+              reason: new Executor.TimedOut({ timeoutMs }),
+              stderr: error.stderr
+            })
+            : error
+        )
       )
-    )
     const { artifacts, truncated } = yield* view.artifacts
     return { ...execution, artifacts, artifactsTruncated: truncated }
   })

@@ -97,8 +97,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   let draining = false
 
-  const updateLoad = Effect.flatMap(admission.load, ({ queued, running }) =>
-    Effect.andThen(Metric.update(metrics.queueDepth, queued), Metric.update(metrics.running, running)))
+  const updateLoad = Effect.flatMap(
+    admission.load,
+    ({ queued, running }) =>
+      Effect.andThen(Metric.update(metrics.queueDepth, queued), Metric.update(metrics.running, running))
+  )
 
   const reply = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
     const encoded = Protocol.encodeResponse(response)
@@ -106,11 +109,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
     ).pipe(Effect.orDie)
     yield* Metric.update(metrics.sent, payload.byteLength)
-    yield* bus.publish(to, payload).pipe(Effect.catch((error) =>
-      Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
-        Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
+    yield* bus.publish(to, payload).pipe(
+      Effect.catch((error) =>
+        Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
+          Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
+        )
       )
-    ))
+    )
   })
 
   const stamp = Effect.map(Clock.currentTimeMillis, (now) => ({ timestamp: now / 1000, v: 2, server: id }))
@@ -208,7 +213,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
         if (Exit.isSuccess(exit)) {
           const response = exit.value
-          yield* metrics.request(label.skill, response.status === "success" ? "success" : response.code ?? "SkillFailed")
+          yield* metrics.request(
+            label.skill,
+            response.status === "success" ? "success" : response.code ?? "SkillFailed"
+          )
           return yield* reply(request.replyTo, { ...response, ...(yield* stamp) })
         }
         if (cancelled.has(keyOf(request))) return yield* metrics.request(label.skill, "Cancelled")
@@ -279,13 +287,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     ))
 
   yield* metrics.present(id, executor.capabilities.name)
-  yield* Stream.runForEach(discovery.changes, () =>
-    Effect.flatMap(skills, (served) => Metric.update(metrics.skills, served.length))).pipe(Effect.forkScoped)
+  yield* Stream.runForEach(
+    discovery.changes,
+    () => Effect.flatMap(skills, (served) => Metric.update(metrics.skills, served.length))
+  ).pipe(Effect.forkScoped)
 
   const subscribed = yield* Scope.fork(yield* Effect.scope)
   const subscribe = bus.subscription([topic, Topic.control(topic), Topic.everyServer])
   const listen = (messages: Stream.Stream<Bus.Message, Bus.BusError>) =>
-    Stream.runForEach(messages, onMessage).pipe(Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void))
+    Stream.runForEach(messages, onMessage).pipe(
+      Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void)
+    )
   const reader = yield* listen(yield* Scope.provide(subscribe, subscribed)).pipe(
     Effect.catch((error) =>
       Effect.andThen(
@@ -307,7 +319,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     yield* Scope.close(subscribed, Exit.void)
     yield* Effect.timeoutOption(Effect.andThen(Fiber.await(reader), controls.settled), "1 second")
   }))
-  yield* Effect.logInfo("serving").pipe(Effect.annotateLogs({ topic, server: id, executor: executor.capabilities.name }))
+  yield* Effect.logInfo("serving").pipe(
+    Effect.annotateLogs({ topic, server: id, executor: executor.capabilities.name })
+  )
 
   return SkillServer.of({ id, topic, load: admission.load, skills })
 })

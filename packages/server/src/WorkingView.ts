@@ -22,6 +22,7 @@ import mime from "mime"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as OffPeak from "./internal/offPeak.ts"
 import * as ViewBase from "./internal/viewBase.ts"
 import * as ViewFiles from "./internal/viewFiles.ts"
 import * as ViewInputs from "./internal/viewInputs.ts"
@@ -178,8 +179,6 @@ export class WorkingView extends Context.Service<WorkingView, {
 const maxPrepared = 16
 const maxRemovals = 64
 const removalsAtATime = 2
-const latestMs = 20
-
 const isRelativePath = Schema.is(Protocol.RelativePath)
 
 const toError = (skill: string, path: string) => (cause: unknown): WorkingViewError =>
@@ -198,37 +197,6 @@ const remove = (path: string): Effect.Effect<void> =>
     Effect.catchCause((cause) => Effect.logWarning("cannot remove a working view", path, cause)),
     Effect.uninterruptible
   )
-
-/**
- * Work on the file system that nobody waits for. It competes with opening views, so it is done while a program that was
- * started just now runs, and at the latest after `latestMs`, on the machine's clock.
- */
-const makeOffPeak = () => {
-  const waiting = new Set<() => void>()
-  return {
-    begun: () => {
-      setImmediate(() => setImmediate(() => waiting.forEach((go) => go())))
-    },
-    wait: Effect.callback<void>((resume) => {
-      const go = () => {
-        clearTimeout(timer)
-        waiting.delete(go)
-        resume(Effect.void)
-      }
-      const timer = setTimeout(go, latestMs)
-      waiting.add(go)
-    })
-  }
-}
-
-const foldersOf = (paths: Iterable<string>): ReadonlyArray<string> => {
-  const folders = new Set<string>()
-  for (const path of paths) {
-    const parts = path.split("/")
-    for (let depth = 1; depth < parts.length; depth++) folders.add(parts.slice(0, depth).join("/"))
-  }
-  return [...folders]
-}
 
 const attemptOne = <A>(make: () => A | Promise<A>, fail: (cause: unknown) => WorkingViewError) =>
   Effect.suspend((): Effect.Effect<A, WorkingViewError> => {
@@ -282,7 +250,13 @@ const collect = Effect.fnUntraced(function*(
     const sha256 = ViewFiles.sha256(data)
     if (placed.get(path)?.sha256() === sha256) continue
     bytes += data.byteLength
-    artifacts.push({ path, size: data.byteLength, sha256, mime: mime.getType(path) ?? "application/octet-stream", data })
+    artifacts.push({
+      path,
+      size: data.byteLength,
+      sha256,
+      mime: mime.getType(path) ?? "application/octet-stream",
+      data
+    })
   }
   return { artifacts, truncated }
 })
@@ -313,14 +287,17 @@ export const make = Effect.fnUntraced(function*(
     remove
   )
   const background = yield* FiberSet.make<void>()
-  const offPeak = makeOffPeak()
+  const offPeak = OffPeak.make()
   const removals = Semaphore.makeUnsafe(removalsAtATime)
   let count = 0
 
   const removeLater = (home: string) =>
     Effect.flatMap(FiberSet.size(background), (size) =>
       size < maxRemovals
-        ? FiberSet.run(background, Effect.uninterruptible(Effect.andThen(offPeak.wait, removals.withPermit(remove(home)))))
+        ? FiberSet.run(
+          background,
+          Effect.uninterruptible(Effect.andThen(offPeak.wait, removals.withPermit(remove(home))))
+        )
         : remove(home))
 
   const makeFolders = (home: string, folders: ReadonlyArray<string>) => {
@@ -339,7 +316,7 @@ export const make = Effect.fnUntraced(function*(
     const name = Path.basename(skill.root)
     const root = Path.join(home, name)
     const temp = Path.join(home, ".tmp")
-    const folders = foldersOf(skill.files.map((file) => file.path))
+    const folders = ViewInputs.foldersOf(skill.files.map((file) => file.path))
     yield* Effect.try({
       try: () => makeFolders(home, [".tmp", name, ...folders.map((folder) => `${name}/${folder}`)]),
       catch: toError(skill.name, home)
@@ -379,7 +356,10 @@ export const make = Effect.fnUntraced(function*(
     const inputs = Object.entries(files).map(([path, data]) => ({ path, data }))
     const { root } = prepared
     yield* Effect.try({
-      try: () => foldersOf(Object.keys(files)).forEach((folder) => Fs.mkdirSync(Path.join(root, folder), { recursive: true })),
+      try: () =>
+        ViewInputs.foldersOf(Object.keys(files)).forEach((folder) =>
+          Fs.mkdirSync(Path.join(root, folder), { recursive: true })
+        ),
       catch: toError(skill.name, root)
     })
     const placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(root, path), data))
@@ -393,18 +373,20 @@ export const make = Effect.fnUntraced(function*(
     }
     const scope = yield* Effect.scope
     const opened = attemptIn(scope, attempt(skill, files))
-    const { copied, placed, root, temp } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened)).pipe(
-      Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
-    )
+    const { copied, placed, root, temp } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
+      .pipe(
+        Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
+      )
     yield* FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
     offPeak.begun()
     const digest = Effect.map(
       Effect.forEach(copied, ([path, { hash }]) =>
         hash === undefined
           ? Effect.tryPromise({
-            try: async () => ({ path, sha256: await ViewFiles.hashFile(Path.join(root, path)) }),
+            try: () => ViewFiles.hashFile(Path.join(root, path)),
             catch: toError(skill.name, path)
           })
+            .pipe(Effect.map((sha256) => ({ path, sha256 })))
           : Effect.succeed({ path, sha256: hash })),
       SkillDiscovery.digest
     )

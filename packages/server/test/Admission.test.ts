@@ -113,7 +113,9 @@ describe("Admission", () => {
       const log: Array<string> = []
       const held = yield* hold(admission)
       const onAccepted = Effect.map(admission.load, ({ queued }) => void log.push(`accepted, ${queued} queued`))
-      const waiting = yield* admission.admit((queueMs) => Effect.sync(() => log.push(`waited ${queueMs}`)), { onAccepted })
+      const waiting = yield* admission.admit((queueMs) => Effect.sync(() => log.push(`waited ${queueMs}`)), {
+        onAccepted
+      })
         .pipe(Effect.forkChild(now))
       yield* TestClock.adjust(1_234)
       yield* held.end

@@ -11,7 +11,10 @@ import * as Secrets from "../src/Secrets.ts"
 import * as Support from "./fixtures/support.ts"
 
 const values = (names: ReadonlyArray<string>) =>
-  Effect.map(Secrets.Secrets, ({ get }) => names.map((name) => Option.getOrUndefined(Option.map(get(name), Redacted.value))))
+  Effect.map(
+    Secrets.Secrets,
+    ({ get }) => names.map((name) => Option.getOrUndefined(Option.map(get(name), Redacted.value)))
+  )
 
 const read = Effect.fnUntraced(function*(content: string | undefined, names: ReadonlyArray<string>, mode = 0o600) {
   const file = Path.join(yield* Support.folder, "secrets")
@@ -37,7 +40,14 @@ describe("Secrets", () => {
       const content = "# comment\n\nA=one\r\nexport B=\"two words\"\nC='it''s'\nD=a=b#c\nE=\n  F = no\n"
       assert.match(String(yield* Effect.flip(read(content, []))), /line 8 is not NAME=VALUE/)
       const good = content.replace("  F = no\n", "")
-      assert.deepStrictEqual(yield* read(good, ["A", "B", "C", "D", "E", "F"]), ["one", "two words", "it''s", "a=b#c", "", undefined])
+      assert.deepStrictEqual(yield* read(good, ["A", "B", "C", "D", "E", "F"]), [
+        "one",
+        "two words",
+        "it''s",
+        "a=b#c",
+        "",
+        undefined
+      ])
     }))
 
   it.live("a variable beats the file, and an error names the file and no value", () =>

@@ -23,7 +23,11 @@ const layer = (options?: SkillRunner.Options, directory?: string) =>
     Layer.provide(Layer.mergeAll(
       Interpreter.layer,
       WorkingView.layer({ directory }),
-      Secrets.layer({ API_KEY: Redacted.make(hush), OTHER_KEY: Redacted.make("not-yours-1234"), PATH: Redacted.make("/evil") })
+      Secrets.layer({
+        API_KEY: Redacted.make(hush),
+        OTHER_KEY: Redacted.make("not-yours-1234"),
+        PATH: Redacted.make("/evil")
+      })
     )),
     Layer.provideMerge(Support.executor)
   )
@@ -67,22 +71,36 @@ const see = Effect.fnUntraced(function*(call: SkillRunner.Call = {}, metadata?: 
 describe("SkillRunner", () => {
   live("passes arguments exactly, after the script's path in the view", () =>
     Effect.gen(function*() {
-      const args = ["", " a  b ", "\"q\" 'q'", "$HOME `id` $(id); rm -rf / | & > x", "--flag", "-", "--", "ünï😀", "a\nb\tc", "*"]
+      const args = [
+        "",
+        " a  b ",
+        "\"q\" 'q'",
+        "$HOME `id` $(id); rm -rf / | & > x",
+        "--flag",
+        "-",
+        "--",
+        "ünï😀",
+        "a\nb\tc",
+        "*"
+      ]
       const { argv, cwd } = yield* see({ args })
       assert.deepStrictEqual(argv, [Path.join(cwd, "scripts/run.py"), ...args])
       const skill = yield* Support.skill({ "scripts/run.sh": "for a in \"$@\"; do printf '%s\\0' \"$a\"; done" })
       assert.strictEqual(Support.text((yield* run(skill, { args })).stdout), args.map((arg) => `${arg}\0`).join(""))
     }))
 
-  live("runs in the view: its own folder name, cwd, SKILL_DIR, a private HOME and TMPDIR", () =>
-    Effect.gen(function*() {
-      const { cwd, env, files } = yield* see()
-      assert.strictEqual(Path.basename(cwd), "sample")
-      assert.deepInclude(env, { SKILL_DIR: cwd, CLAUDE_SKILL_DIR: cwd, HOME: env["TMPDIR"] })
-      assert.isFalse((env["HOME"] ?? cwd).startsWith(cwd))
-      assert.deepStrictEqual(files, ["SKILL.md", "data", "scripts"])
-      yield* Support.eventually("the view is removed", () => !Fs.existsSync(cwd))
-    }))
+  live(
+    "runs in the view: its own folder name, cwd, SKILL_DIR, a private HOME and TMPDIR",
+    () =>
+      Effect.gen(function*() {
+        const { cwd, env, files } = yield* see()
+        assert.strictEqual(Path.basename(cwd), "sample")
+        assert.deepInclude(env, { SKILL_DIR: cwd, CLAUDE_SKILL_DIR: cwd, HOME: env["TMPDIR"] })
+        assert.isFalse((env["HOME"] ?? cwd).startsWith(cwd))
+        assert.deepStrictEqual(files, ["SKILL.md", "data", "scripts"])
+        yield* Support.eventually("the view is removed", () => !Fs.existsSync(cwd))
+      })
+  )
 
   live("gives the environment of the contract, and nothing of the server's", () =>
     Effect.gen(function*() {
@@ -92,7 +110,17 @@ describe("SkillRunner", () => {
       // The interpreter itself may add LC_CTYPE and __CF_… on some platforms.
       assert.sameMembers(
         Object.keys(env).filter((name) => name !== "LC_CTYPE" && name !== "TRACEPARENT"),
-        ["PATH", "HOME", "TMPDIR", "LANG", "PYTHONDONTWRITEBYTECODE", "MODE", "SKILL_DIR", "CLAUDE_SKILL_DIR", "SKILLSCALE_INTENT"]
+        [
+          "PATH",
+          "HOME",
+          "TMPDIR",
+          "LANG",
+          "PYTHONDONTWRITEBYTECODE",
+          "MODE",
+          "SKILL_DIR",
+          "CLAUDE_SKILL_DIR",
+          "SKILLSCALE_INTENT"
+        ]
       )
       assert.deepInclude(env, { MODE: "fast", LANG: "de_DE.UTF-8", SKILLSCALE_INTENT: "hi" })
       assert.notInclude(JSON.stringify(env), "canary")
@@ -101,14 +129,17 @@ describe("SkillRunner", () => {
   const kib = 1024
   for (const size of [0, 1, 95 * kib, 96 * kib - 1, 96 * kib, kib * kib, 16 * kib * kib]) {
     const inEnvironment = size > 0 && size < 96 * kib
-    live(`delivers ${size} bytes on standard input, ${inEnvironment ? "and" : "not"} in SKILLSCALE_INTENT`, () =>
-      Effect.gen(function*() {
-        const stdin = Buffer.alloc(size, "0123456789 ünï\n")
-        const text = Buffer.from(stdin.toString("utf8")).equals(stdin) ? stdin : Buffer.alloc(size, "x")
-        const seen = yield* see({ stdin: text })
-        assert.strictEqual(seen.bytes, size)
-        assert.strictEqual(seen.env["SKILLSCALE_INTENT"], inEnvironment ? text.toString("utf8") : undefined)
-      }))
+    live(
+      `delivers ${size} bytes on standard input, ${inEnvironment ? "and" : "not"} in SKILLSCALE_INTENT`,
+      () =>
+        Effect.gen(function*() {
+          const stdin = Buffer.alloc(size, "0123456789 ünï\n")
+          const text = Buffer.from(stdin.toString("utf8")).equals(stdin) ? stdin : Buffer.alloc(size, "x")
+          const seen = yield* see({ stdin: text })
+          assert.strictEqual(seen.bytes, size)
+          assert.strictEqual(seen.env["SKILLSCALE_INTENT"], inEnvironment ? text.toString("utf8") : undefined)
+        })
+    )
   }
 
   live("leaves input that is no text out of the environment, and delivers it whole", () =>
@@ -121,30 +152,37 @@ describe("SkillRunner", () => {
       assert.strictEqual((yield* see({ stdin: Buffer.from("\ufeffbom") })).env["SKILLSCALE_INTENT"], "\ufeffbom")
     }))
 
-  live("finds siblings, references relative to script and root, and absolute paths, and may change directory", () =>
-    Effect.gen(function*() {
-      const skill = yield* Support.skill({
-        "scripts/main.py": "import helper, os, pathlib\n" +
-          "print(helper.NAME, open('references/a.md').read(), (pathlib.Path(__file__).parent / '../references/a.md').read_text())\n" +
-          "os.chdir('/'); print(open(os.environ['SKILL_DIR'] + '/references/a.md').read())",
-        "scripts/helper.py": "NAME = 'helper'",
-        "scripts/sub/run.sh": "cd \"$(dirname \"$0\")\" && . ../lib.sh && cat ../../references/a.md",
-        "scripts/lib.sh": "echo lib",
-        "scripts/run.mjs": "import { x } from './x.mjs'; console.log(x)",
-        "scripts/x.mjs": "export const x = 'module'",
-        "references/a.md": "A"
+  live(
+    "finds siblings, references relative to script and root, and absolute paths, and may change directory",
+    () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({
+          "scripts/main.py": "import helper, os, pathlib\n" +
+            "print(helper.NAME, open('references/a.md').read(), (pathlib.Path(__file__).parent / '../references/a.md').read_text())\n" +
+            "os.chdir('/'); print(open(os.environ['SKILL_DIR'] + '/references/a.md').read())",
+          "scripts/helper.py": "NAME = 'helper'",
+          "scripts/sub/run.sh": "cd \"$(dirname \"$0\")\" && . ../lib.sh && cat ../../references/a.md",
+          "scripts/lib.sh": "echo lib",
+          "scripts/run.mjs": "import { x } from './x.mjs'; console.log(x)",
+          "scripts/x.mjs": "export const x = 'module'",
+          "references/a.md": "A"
+        })
+        const out = (script: string) =>
+          Effect.map(run(skill, { script }), ({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr))
+        assert.strictEqual(yield* out("scripts/main.py"), "helper A A\nA\n")
+        assert.strictEqual(yield* out("scripts/sub/run.sh"), "lib\nA")
+        assert.strictEqual(yield* out("scripts/run.mjs"), "module\n")
       })
-      const out = (script: string) => Effect.map(run(skill, { script }), ({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr))
-      assert.strictEqual(yield* out("scripts/main.py"), "helper A A\nA\n")
-      assert.strictEqual(yield* out("scripts/sub/run.sh"), "lib\nA")
-      assert.strictEqual(yield* out("scripts/run.mjs"), "module\n")
-    }))
+  )
 
   for (
     const name of [
-      ..."PATH HOME TMPDIR LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONSTARTUP PYTHONHOME NODE_OPTIONS NODE_PATH BASH_ENV ENV".split(" "),
-      ..."IFS SKILL_DIR CLAUDE_SKILL_DIR SKILLSCALE_INTENT SKILLSCALE_X TRACEPARENT PERL5OPT RUBYOPT OPENSSL_CONF".split(" "),
-      ..."HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND".split(" "),
+      ..."PATH HOME TMPDIR LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONSTARTUP PYTHONHOME NODE_OPTIONS NODE_PATH BASH_ENV ENV"
+        .split(" "),
+      ..."IFS SKILL_DIR CLAUDE_SKILL_DIR SKILLSCALE_INTENT SKILLSCALE_X TRACEPARENT PERL5OPT RUBYOPT OPENSSL_CONF"
+        .split(" "),
+      ..."HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND"
+        .split(" "),
       ..."1A A-B A=B".split(" "),
       ""
     ]
@@ -164,54 +202,78 @@ describe("SkillRunner", () => {
       for (const call of [{ env: { A: "x\0y" } }, { env: { A: long } }, { args: ["a\0b"] }, { args: ["ok", long] }]) {
         assert.strictEqual((yield* fails(skill, call)).reason._tag, "BadCall")
       }
-      assert.strictEqual((yield* run(skill, { env: { NODE_ENV: "x", GITHUB_TOKEN: "x" }, args: ["x".repeat(100_000)] })).exitCode, 0)
+      assert.strictEqual(
+        (yield* run(skill, { env: { NODE_ENV: "x", GITHUB_TOKEN: "x" }, args: ["x".repeat(100_000)] })).exitCode,
+        0
+      )
     }))
 
-  live("injects exactly the secrets that the skill declares, and lets no caller replace them", () =>
-    Effect.gen(function*() {
-      const declared = { "skillscale.env": "API_KEY, MISSING_KEY PATH" }
-      const { env } = yield* see({ env: { MISSING_KEY: "the caller's" } }, declared)
-      assert.deepInclude(env, { API_KEY: hush, MISSING_KEY: "the caller's" })
-      assert.notProperty(env, "OTHER_KEY")
-      assert.notStrictEqual(env["PATH"], "/evil")
-      assert.notProperty((yield* see()).env, "API_KEY")
-      const skill = yield* Support.skill({ "scripts/run.sh": "" }, declared)
-      const error = yield* fails(skill, { env: { API_KEY: "mine" } })
-      assert.strictEqual(error.reason._tag, "BadCall")
-      assert.notInclude(error.message, hush)
-      assert.notInclude(JSON.stringify(skill), hush)
-    }))
+  live(
+    "injects exactly the secrets that the skill declares, and lets no caller replace them",
+    () =>
+      Effect.gen(function*() {
+        const declared = { "skillscale.env": "API_KEY, MISSING_KEY PATH" }
+        const { env } = yield* see({ env: { MISSING_KEY: "the caller's" } }, declared)
+        assert.deepInclude(env, { API_KEY: hush, MISSING_KEY: "the caller's" })
+        assert.notProperty(env, "OTHER_KEY")
+        assert.notStrictEqual(env["PATH"], "/evil")
+        assert.notProperty((yield* see()).env, "API_KEY")
+        const skill = yield* Support.skill({ "scripts/run.sh": "" }, declared)
+        const error = yield* fails(skill, { env: { API_KEY: "mine" } })
+        assert.strictEqual(error.reason._tag, "BadCall")
+        assert.notInclude(error.message, hush)
+        assert.notInclude(JSON.stringify(skill), hush)
+      })
+  )
 
-  live("takes secrets out of stderr in results, errors, events and logs, and leaves stdout as it is", () =>
-    Effect.gen(function*() {
-      const declared = { "skillscale.env": "API_KEY" }
-      const print = "printf '%s' \"$API_KEY\"; printf 'a %s b' \"$API_KEY\" >&2"
-      const skill = yield* Support.skill({ "scripts/run.sh": `${print}; exit 3`, "scripts/slow.sh": `${print}; exec sleep 60` }, declared)
-      const result = yield* run(skill)
-      assert.strictEqual(Support.text(result.stdout), hush)
-      assert.strictEqual(Support.text(result.stderr), "a [redacted] b")
-      const logs = Support.logs()
-      for (const onOutput of [undefined, () => Effect.void]) {
-        const error = yield* Effect.flip(run(skill, { script: "scripts/slow.sh", timeout: 500 }, onOutput)).pipe(
-          Effect.tap((error) => Effect.logError(error)),
-          Effect.provide(logs.layer)
+  live(
+    "takes secrets out of stderr in results, errors, events and logs, and leaves stdout as it is",
+    () =>
+      Effect.gen(function*() {
+        const declared = { "skillscale.env": "API_KEY" }
+        const print = "printf '%s' \"$API_KEY\"; printf 'a %s b' \"$API_KEY\" >&2"
+        const skill = yield* Support.skill({
+          "scripts/run.sh": `${print}; exit 3`,
+          "scripts/slow.sh": `${print}; exec sleep 60`
+        }, declared)
+        const result = yield* run(skill)
+        assert.strictEqual(Support.text(result.stdout), hush)
+        assert.strictEqual(Support.text(result.stderr), "a [redacted] b")
+        const logs = Support.logs()
+        for (const onOutput of [undefined, () => Effect.void]) {
+          const error = yield* Effect.flip(run(skill, { script: "scripts/slow.sh", timeout: 500 }, onOutput)).pipe(
+            Effect.tap((error) => Effect.logError(error)),
+            Effect.provide(logs.layer)
+          )
+          assert.strictEqual(
+            error.reason._tag === "ExecutorError" ? Support.text(error.reason.stderr) : "",
+            "a [redacted] b"
+          )
+          assert.notInclude(JSON.stringify([error, String(error), error.stack]), hush)
+        }
+        assert.notInclude(logs.lines.join(), hush)
+        const pieces = yield* Support.skill({
+          "scripts/run.py":
+            "import os, sys, time\nfor c in 'x' + os.environ['API_KEY'] + 'y':\n  os.write(2, c.encode()); time.sleep(0.005)\n"
+        }, declared)
+        const events: Array<string> = []
+        const streamed = yield* run(pieces, {}, ({ _tag, data }) =>
+          Effect.sync(() =>
+            events.push(`${_tag} ${Support.text(data)}`)
+          ))
+        assert.strictEqual(
+          events.map((event) => event.replace("Stderr ", "")).join(""),
+          "x[redacted]y"
         )
-        assert.strictEqual(error.reason._tag === "ExecutorError" ? Support.text(error.reason.stderr) : "", "a [redacted] b")
-        assert.notInclude(JSON.stringify([error, String(error), error.stack]), hush)
-      }
-      assert.notInclude(logs.lines.join(), hush)
-      const pieces = yield* Support.skill({
-        "scripts/run.py": "import os, sys, time\nfor c in 'x' + os.environ['API_KEY'] + 'y':\n  os.write(2, c.encode()); time.sleep(0.005)\n"
-      }, declared)
-      const events: Array<string> = []
-      const streamed = yield* run(pieces, {}, ({ _tag, data }) => Effect.sync(() => events.push(`${_tag} ${Support.text(data)}`)))
-      assert.strictEqual(events.map((event) => event.replace("Stderr ", "")).join(""), "x[redacted]y")
-      assert.strictEqual(Support.text(streamed.stderr), "x[redacted]y")
-    }))
+        assert.strictEqual(Support.text(streamed.stderr), "x[redacted]y")
+      })
+  )
 
   live("takes out the beginning of a secret that the cap on stderr cut", () =>
     Effect.gen(function*() {
-      const skill = yield* Support.skill({ "scripts/run.sh": "printf '12345%s' \"$API_KEY\" >&2" }, { "skillscale.env": "API_KEY" })
+      const skill = yield* Support.skill({ "scripts/run.sh": "printf '12345%s' \"$API_KEY\" >&2" }, {
+        "skillscale.env": "API_KEY"
+      })
       const result = yield* run(skill)
       assert.isTrue(result.stderrTruncated)
       assert.strictEqual(Support.text(result.stderr), "12345[redacted]")
@@ -219,7 +281,9 @@ describe("SkillRunner", () => {
 
   live("a script that asks for input fails at once", () =>
     Effect.gen(function*() {
-      const python = yield* run(yield* Support.skill({ "scripts/run.py": "input('name? ')" }), { timeout: "20 seconds" })
+      const python = yield* run(yield* Support.skill({ "scripts/run.py": "input('name? ')" }), {
+        timeout: "20 seconds"
+      })
       assert.notStrictEqual(python.exitCode, 0)
       assert.include(Support.text(python.stderr), "EOFError")
       assert.strictEqual((yield* run(yield* Support.skill({ "scripts/run.sh": "read -r x || exit 9" }))).exitCode, 9)
@@ -246,7 +310,17 @@ describe("SkillRunner", () => {
   live("lists the scripts when there is no such one, and never leaves the skill", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({ "scripts/a.py": "", "scripts/b.sh": "" })
-      for (const script of ["scripts/c.py", "../sample/scripts/a.py", "/bin/sh", "scripts/../scripts/a.py", "scripts", "", "./scripts/a.py"]) {
+      for (
+        const script of [
+          "scripts/c.py",
+          "../sample/scripts/a.py",
+          "/bin/sh",
+          "scripts/../scripts/a.py",
+          "scripts",
+          "",
+          "./scripts/a.py"
+        ]
+      ) {
         const error = yield* fails(skill, { script })
         assert.strictEqual(error.reason._tag, "ScriptNotFound", script)
         assert.include(error.message, "it has scripts/a.py, scripts/b.sh")
@@ -269,35 +343,52 @@ describe("SkillRunner", () => {
       }
       const killed = yield* fails(skill, { script: "scripts/kill.sh" })
       assert.match(killed.message, /^skill sample: .*SIGSEGV/)
-      assert.deepStrictEqual([...(yield* run(skill, { script: "scripts/bytes.py" })).stdout], Array.from({ length: 256 }, (_, i) => i))
+      assert.deepStrictEqual(
+        [...(yield* run(skill, { script: "scripts/bytes.py" })).stdout],
+        Array.from({ length: 256 }, (_, i) => i)
+      )
       assert.strictEqual((yield* fails(skill, { script: "scripts/none" })).reason._tag, "InterpreterError")
     }))
 
-  live("returns artifacts with the output, of input files too, also when the script failed", () =>
-    Effect.gen(function*() {
-      const skill = yield* Support.skill({ "scripts/run.sh": "mkdir out; tr a-z A-Z < in.txt > out/up.txt; rm -rf scripts; exit 1" })
-      const result = yield* run(skill, { files: { "in.txt": Buffer.from("abc") } })
-      assert.strictEqual(result.exitCode, 1)
-      assert.isFalse(result.artifactsTruncated)
-      assert.deepStrictEqual(result.artifacts.map(({ data, path }) => [path, Support.text(data)]), [["out/up.txt", "ABC"]])
-      assert.strictEqual((yield* fails(skill, { files: { "SKILL.md": Buffer.from("") } })).reason._tag, "WorkingViewError")
-    }))
+  live(
+    "returns artifacts with the output, of input files too, also when the script failed",
+    () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({
+          "scripts/run.sh": "mkdir out; tr a-z A-Z < in.txt > out/up.txt; rm -rf scripts; exit 1"
+        })
+        const result = yield* run(skill, { files: { "in.txt": Buffer.from("abc") } })
+        assert.strictEqual(result.exitCode, 1)
+        assert.isFalse(result.artifactsTruncated)
+        assert.deepStrictEqual(result.artifacts.map(({ data, path }) => [path, Support.text(data)]), [[
+          "out/up.txt",
+          "ABC"
+        ]])
+        assert.strictEqual(
+          (yield* fails(skill, { files: { "SKILL.md": Buffer.from("") } })).reason._tag,
+          "WorkingViewError"
+        )
+      })
+  )
 
-  live("ends the call at its timeout, names the time that was given, and keeps what stderr had", () =>
-    Effect.gen(function*() {
-      const mark = marker()
-      const skill = yield* Support.skill({ "scripts/run.sh": "echo begun >&2; sleep 60 & sleep 60" })
-      const began = performance.now()
-      for (const onOutput of [undefined, () => Effect.void]) {
-        const error = yield* Effect.flip(run(skill, { env: { MARK: mark }, timeout: 400 }, onOutput))
-        const reason = error.reason._tag === "ExecutorError" ? error.reason : assert.fail(error.message)
-        assert.deepInclude(reason.reason, { _tag: "TimedOut", timeoutMs: 400 })
-        assert.strictEqual(Support.text(reason.stderr), "begun\n")
-        assert.match(error.message, /did not end within 400 ms/)
-      }
-      assert.isBelow(performance.now() - began, 5_000)
-      assert.deepStrictEqual(carrying(mark), [])
-    }))
+  live(
+    "ends the call at its timeout, names the time that was given, and keeps what stderr had",
+    () =>
+      Effect.gen(function*() {
+        const mark = marker()
+        const skill = yield* Support.skill({ "scripts/run.sh": "echo begun >&2; sleep 60 & sleep 60" })
+        const began = performance.now()
+        for (const onOutput of [undefined, () => Effect.void]) {
+          const error = yield* Effect.flip(run(skill, { env: { MARK: mark }, timeout: 400 }, onOutput))
+          const reason = error.reason._tag === "ExecutorError" ? error.reason : assert.fail(error.message)
+          assert.deepInclude(reason.reason, { _tag: "TimedOut", timeoutMs: 400 })
+          assert.strictEqual(Support.text(reason.stderr), "begun\n")
+          assert.match(error.message, /did not end within 400 ms/)
+        }
+        assert.isBelow(performance.now() - began, 5_000)
+        assert.deepStrictEqual(carrying(mark), [])
+      })
+  )
 
   it.live("counts the time that the view took, so that no call is longer than it was given", () =>
     Effect.gen(function*() {
@@ -337,13 +428,16 @@ describe("SkillRunner", () => {
       assert.strictEqual(Support.text(result.stderr), "err\n")
     }))
 
-  live("a full process table of arguments is an error, not a defect, and the next run works", () =>
-    Effect.gen(function*() {
-      const skill = yield* Support.skill({ "scripts/run.sh": "echo $#" })
-      const error = yield* fails(skill, { args: Array.from({ length: 100 }, () => "x".repeat(100_000)) })
-      assert.match(error.message, /E2BIG/)
-      assert.strictEqual(Support.text((yield* run(skill, { args: ["a"] })).stdout), "1\n")
-    }))
+  live(
+    "a full process table of arguments is an error, not a defect, and the next run works",
+    () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ "scripts/run.sh": "echo $#" })
+        const error = yield* fails(skill, { args: Array.from({ length: 100 }, () => "x".repeat(100_000)) })
+        assert.match(error.message, /E2BIG/)
+        assert.strictEqual(Support.text((yield* run(skill, { args: ["a"] })).stdout), "1\n")
+      })
+  )
 
   live("the limits reach the script", () =>
     Effect.gen(function*() {

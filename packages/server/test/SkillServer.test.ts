@@ -21,14 +21,21 @@ describe("SkillServer answers", () => {
   it.live("a version 1 request with exactly one response of version 1", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve()
-      const response = yield* at.call({ v: undefined, accept: ["accepted", "chunk"], intent: intent("echo", "some data ü") })
+      const response = yield* at.call({
+        v: undefined,
+        accept: ["accepted", "chunk"],
+        intent: intent("echo", "some data ü")
+      })
       assert.deepInclude(response, { status: "success", content: "some data ü", error: "", server: "srv", exitCode: 0 })
       yield* settle(at)
       assert.lengthOf(at.replies, 2)
       for (const key of ["request_id", "status", "content", "error", "timestamp"]) assert.property(at.wire[0], key)
       assert.isBelow(Math.abs((response.timestamp ?? 0) - Date.now() / 1000), 60)
       const { usage } = response
-      assert.isTrue(usage !== undefined && usage.execMs >= usage.wallMs - 2 && usage.queueMs >= 0, JSON.stringify(usage))
+      assert.isTrue(
+        usage !== undefined && usage.execMs >= usage.wallMs - 2 && usage.queueMs >= 0,
+        JSON.stringify(usage)
+      )
     }))
 
   it.live("data that is not a string as JSON, and stdin before data", () =>
@@ -59,16 +66,30 @@ describe("SkillServer answers", () => {
   it.live("scripts, arguments, files and artifacts of version 2", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve({ skills: { io: { "scripts/x.sh": "cat in.txt; echo \"$1\" > out.txt" } } })
-      const response = yield* at.call({ skill: "io", script: "scripts/x.sh", args: ["a b"], files: { "in.txt": "aGk=" } })
+      const response = yield* at.call({
+        skill: "io",
+        script: "scripts/x.sh",
+        args: ["a b"],
+        files: { "in.txt": "aGk=" }
+      })
       assert.strictEqual(response.content, "hi")
-      assert.deepStrictEqual(response.artifacts?.map(({ data, path }) => [path, Support.text(data)]), [["out.txt", "a b\n"]])
+      assert.deepStrictEqual(response.artifacts?.map(({ data, path }) => [path, Support.text(data)]), [[
+        "out.txt",
+        "a b\n"
+      ]])
       const missing = yield* at.call({ skill: "io", script: "scripts/y.sh" })
       assert.deepInclude(missing, { code: "ScriptNotFound", retryable: false })
       assert.include(missing.error, "scripts/x.sh")
       assert.strictEqual((yield* at.call({ skill: "io" })).code, "ScriptNotFound")
       assert.strictEqual((yield* at.call({ skill: "io", script: "../echo/scripts/run.sh" })).code, "BadRequest")
-      assert.strictEqual((yield* at.call({ skill: "io", script: "scripts/x.sh", env: { PATH: "/" } })).code, "BadRequest")
-      assert.strictEqual((yield* at.call({ skill: "io", script: "scripts/x.sh", files: { "SKILL.md": "" } })).code, "BadRequest")
+      assert.strictEqual(
+        (yield* at.call({ skill: "io", script: "scripts/x.sh", env: { PATH: "/" } })).code,
+        "BadRequest"
+      )
+      assert.strictEqual(
+        (yield* at.call({ skill: "io", script: "scripts/x.sh", files: { "SKILL.md": "" } })).code,
+        "BadRequest"
+      )
     }))
 
   it.live("a skill without scripts with its instructions", () =>
@@ -150,7 +171,9 @@ describe("SkillServer refuses", () => {
   it.live("frames that are no request: answered where the address is known, else counted and logged", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve()
-      const good = Buffer.from(JSON.stringify({ request_id: "f", reply_to: "AGENT_REPLY_test", intent: "", v: 2, skill: "echo" }))
+      const good = Buffer.from(
+        JSON.stringify({ request_id: "f", reply_to: "AGENT_REPLY_test", intent: "", v: 2, skill: "echo" })
+      )
       const dropped: ReadonlyArray<ReadonlyArray<Uint8Array>> = [
         [],
         [Buffer.from("")],
@@ -174,7 +197,11 @@ describe("SkillServer refuses", () => {
       assert.strictEqual((yield* settle(at)).status, "success")
       assert.lengthOf(at.replies, 3)
       const counted = (yield* at.metrics).filter((line) => line.startsWith("skillscale_dropped_messages_total"))
-      assert.strictEqual(counted.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0), dropped.length, counted.join("\n"))
+      assert.strictEqual(
+        counted.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0),
+        dropped.length,
+        counted.join("\n")
+      )
       assert.lengthOf(at.logs.lines.filter((line) => line.includes("refused a message")), dropped.length + 2)
     }))
 
@@ -207,7 +234,9 @@ describe("SkillServer refuses", () => {
 
   it.live("a result that is larger than a message", () =>
     Effect.gen(function*() {
-      const skills = { big: { "scripts/run.sh": "for i in 1 2 3; do head -c 10M /dev/zero > $i; done; head -c 16M /dev/zero" } }
+      const skills = {
+        big: { "scripts/run.sh": "for i in 1 2 3; do head -c 10M /dev/zero > $i; done; head -c 16M /dev/zero" }
+      }
       const at = yield* Serving.serve({ skills })
       const response = yield* at.call({ skill: "big" })
       assert.deepInclude(response, { status: "error", code: "TooLarge", retryable: false, content: "", server: "srv" })
@@ -220,7 +249,14 @@ describe("SkillServer refuses", () => {
       const runner = Layer.succeed(SkillRunner.SkillRunner, {
         run: () => calls++ === 0 ? Effect.die(new Error("a bug")) : Effect.interrupt
       })
-      const at = yield* Serving.serve({ runner, serves: (skill) => skill.name === "gate" || ((): never => { throw new Error("broken") })(), skills: { gate: {}, zecho: {} } })
+      const at = yield* Serving.serve({
+        runner,
+        serves: (skill) =>
+          skill.name === "gate" || ((): never => {
+            throw new Error("broken")
+          })(),
+        skills: { gate: {}, zecho: {} }
+      })
       for (const request of [{ skill: "gate" }, { skill: "x" }]) {
         const response = yield* at.call(request)
         assert.deepInclude(response, { status: "error", code: "Internal" })
@@ -278,7 +314,12 @@ describe("SkillServer ends calls", () => {
       const at = yield* Serving.serve({ workers: 1, queue: 5 })
       const mark = marker()
       const [a, b, c] = [at.gate("a"), at.gate("b"), at.gate("c")]
-      const request = (gate: { readonly path: string }, id: string) => ({ request_id: id, skill: "gate", args: [gate.path], env: { MARK: mark } })
+      const request = (gate: { readonly path: string }, id: string) => ({
+        request_id: id,
+        skill: "gate",
+        args: [gate.path],
+        env: { MARK: mark }
+      })
       yield* at.send(request(a, "a"))
       yield* a.begun
       yield* at.send(request(b, "b"))
@@ -296,7 +337,10 @@ describe("SkillServer ends calls", () => {
       assert.deepStrictEqual([at.finals("a"), at.finals("b")], [[], []])
       assert.deepStrictEqual(yield* at.server.load, { running: 0, queued: 0 })
       const metrics = yield* at.metrics
-      assert.isTrue(metrics.some((line) => /requests_total\{.*outcome="Cancelled".*\} 2$/.test(line)), metrics.join("\n"))
+      assert.isTrue(
+        metrics.some((line) => /requests_total\{.*outcome="Cancelled".*\} 2$/.test(line)),
+        metrics.join("\n")
+      )
       // The same id may be used again, and is answered.
       yield* a.open
       assert.strictEqual((yield* at.call(request(a, "a"))).status, "success")
@@ -309,7 +353,10 @@ describe("SkillServer ends calls", () => {
       const at = yield* Serving.serve({
         publish: (publish) => (to, payload) =>
           Buffer.from(payload).includes("\"slow\"")
-            ? Effect.andThen(Deferred.succeed(sending, undefined), Effect.andThen(Deferred.await(release), publish(to, payload)))
+            ? Effect.andThen(
+              Deferred.succeed(sending, undefined),
+              Effect.andThen(Deferred.await(release), publish(to, payload))
+            )
             : publish(to, payload)
       })
       yield* at.send({ request_id: "slow", skill: "echo" })
@@ -328,16 +375,22 @@ describe("SkillServer sends events", () => {
   it.live("in order, to a caller that asked, before one final response", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve({
-        skills: { talk: { "scripts/run.sh": "for i in 1 2 3; do echo out$i; sleep 0.02; echo \"err$i\" >&2; sleep 0.02; done" } }
+        skills: {
+          talk: { "scripts/run.sh": "for i in 1 2 3; do echo out$i; sleep 0.02; echo \"err$i\" >&2; sleep 0.02; done" }
+        }
       })
       const id = yield* at.send({ skill: "talk", accept: ["accepted", "chunk"] })
       yield* at.final(id)
       const events = at.replies.slice(0, -1)
       assert.strictEqual(events[0]?.event, "accepted")
       const chunks = events.slice(1)
-      assert.isTrue(chunks.length >= 6 && chunks.every(({ event, status }) => event === "chunk" && status === "success"))
+      assert.isTrue(
+        chunks.length >= 6 && chunks.every(({ event, status }) => event === "chunk" && status === "success")
+      )
       assert.deepStrictEqual(chunks.map(({ seq }) => seq), chunks.map((_, index) => index))
-      const joined = (stream: string) => chunks.filter((chunk) => chunk.stream === stream).map(({ data }) => Support.text(data ?? new Uint8Array())).join("")
+      const joined = (stream: string) =>
+        chunks.filter((chunk) => chunk.stream === stream).map(({ data }) => Support.text(data ?? new Uint8Array()))
+          .join("")
       assert.strictEqual(joined("stdout"), "out1\nout2\nout3\n")
       assert.strictEqual(joined("stderr"), "err1\nerr2\nerr3\n")
       const final = at.replies.at(-1)
@@ -372,6 +425,35 @@ describe("SkillServer drains", () => {
       assert.lengthOf(at.replies, 4)
     }))
 
+  it.live("refuses what was still unread when it closed, and is quick when there is nothing", () =>
+    Effect.gen(function*() {
+      const reading = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const at = yield* Serving.serve({
+        publish: (publish) => (to, payload) =>
+          Buffer.from(payload).includes("\"held\"")
+            ? Effect.andThen(
+              Deferred.succeed(reading, undefined),
+              Effect.andThen(Deferred.await(release), publish(to, payload))
+            )
+            : publish(to, payload)
+      })
+      // The refusal of this one holds the reader up; the others stay unread behind it.
+      yield* at.publish(Serving.topic, { request_id: "held", reply_to: "AGENT_REPLY_test", intent: 5 })
+      yield* Deferred.await(reading)
+      const ids = yield* Effect.forEach([1, 2, 3, 4, 5], () => at.send({ skill: "echo" }))
+      const closing = yield* Effect.forkChild(at.close, { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(closing)
+      assert.strictEqual((yield* at.final("held")).code, "BadRequest")
+      for (const id of ids) assert.strictEqual((yield* at.final(id)).code, "ShuttingDown")
+      const idle = yield* Serving.serve()
+      const began = performance.now()
+      yield* idle.close
+      assert.isBelow(performance.now() - began, 800)
+    }))
+
   it.live("after the drain period ends the rest, and answers it", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve({ workers: 1, queue: 2, drain: 200 })
@@ -387,7 +469,9 @@ describe("SkillServer drains", () => {
         assert.lengthOf(at.finals(id), 1)
       }
       assert.deepStrictEqual(carrying(mark), [])
-      const gauges = (yield* at.metrics).filter((line) => /^skillscale_(queue_depth|running_processes|skills)\{/.test(line))
+      const gauges = (yield* at.metrics).filter((line) =>
+        /^skillscale_(queue_depth|running_processes|skills)\{/.test(line)
+      )
       assert.isTrue(gauges.length === 3 && gauges.every((line) => line.endsWith(" 0")), gauges.join("\n"))
       assert.isFalse((yield* at.metrics).some((line) => line.startsWith("skillscale_server_info")))
     }))
@@ -397,8 +481,13 @@ describe("SkillServer drains", () => {
       const at = yield* Serving.serve({ workers: 2, queue: 1000, drain: 2_000 })
       const ids: Array<string> = []
       const sending = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 300 }), () =>
-        Effect.tap(at.send({ skill: "guide" }), (id) => Effect.andThen(Effect.sync(() => ids.push(id)), Effect.yieldNow))))
-      yield* Support.eventually("some are answered", () => at.replies.length > 20)
+        Effect.tap(at.send({ skill: "guide" }), (id) =>
+          Effect.andThen(
+            Effect.sync(() => ids.push(id)),
+            Effect.yieldNow
+          ))))
+      yield* Support.eventually("some are answered", () =>
+        at.replies.length > 20)
       for (let index = 0; index < 200; index++) ids.push(yield* at.send({ skill: "guide" }))
       const closing = yield* Effect.forkChild(at.close, { startImmediately: true })
       const before = [...ids]
@@ -420,16 +509,35 @@ describe("SkillServer tells", () => {
       for (const to of [undefined, Topic.everyServer]) {
         const catalog = parse(yield* at.ask({ kind: "catalog" }, to))
         assert.deepInclude(catalog, { server: "srv", topic: Serving.topic })
-        assert.deepStrictEqual(catalog.skills.map(({ name }: { readonly name: string }) => name), ["echo", "fail", "gate", "guide", "tools"])
+        assert.deepStrictEqual(catalog.skills.map(({ name }: { readonly name: string }) => name), [
+          "echo",
+          "fail",
+          "gate",
+          "guide",
+          "tools"
+        ])
         assert.deepStrictEqual(catalog.skills[1].env, ["API_KEY"])
       }
       const described = parse(yield* at.ask({ kind: "describe", skill: "guide" }))
       assert.strictEqual(described.instructions, "Do as guide says.\n")
-      assert.deepStrictEqual(described.resources.map(({ path }: { readonly path: string }) => path), ["references/a.md"])
+      assert.deepStrictEqual(described.resources.map(({ path }: { readonly path: string }) => path), [
+        "references/a.md"
+      ])
       const resource = parse(yield* at.ask({ kind: "resource", skill: "guide", path: "references/a.md" }))
       assert.strictEqual(Buffer.from(resource.data, "base64").toString("utf8"), "reference")
       Fs.symlinkSync("/etc/passwd", Path.join(at.directory, "testing/guide/link"))
-      for (const path of ["../echo/SKILL.md", "/etc/passwd", "references/../../echo/SKILL.md", "link", "references", "", "none", "a\0b"]) {
+      for (
+        const path of [
+          "../echo/SKILL.md",
+          "/etc/passwd",
+          "references/../../echo/SKILL.md",
+          "link",
+          "references",
+          "",
+          "none",
+          "a\0b"
+        ]
+      ) {
         const refused = yield* at.ask({ kind: "resource", skill: "guide", path })
         assert.deepInclude(refused, { status: "error", content: "" }, path)
         assert.notInclude(refused.error, "root:")
@@ -447,7 +555,9 @@ describe("SkillServer tells", () => {
       const release = yield* Deferred.make<void>()
       const at = yield* Serving.serve({
         publish: (publish) => (to, payload) =>
-          Buffer.from(payload).includes("Overloaded") ? publish(to, payload) : Effect.andThen(Deferred.await(release), publish(to, payload))
+          Buffer.from(payload).includes("Overloaded")
+            ? publish(to, payload)
+            : Effect.andThen(Deferred.await(release), publish(to, payload))
       })
       const ids = yield* Effect.forEach(Array.from({ length: 70 }), () => at.control({ kind: "catalog" }))
       yield* Support.eventually("six are refused", () => at.replies.length === 6)
@@ -465,8 +575,12 @@ describe("SkillServer tells", () => {
       yield* settle(at)
       const metrics = yield* at.metrics
       const value = (name: string, ...labels: ReadonlyArray<string>) => {
-        const lines = metrics.filter((line) => line.startsWith(`${name}{`) && labels.every((label) => line.includes(label)))
-        return lines.length === 1 ? Number(lines[0]?.split(" ").at(-1)) : assert.fail(`${name} ${labels}: ${lines.join("\n")}`)
+        const lines = metrics.filter((line) =>
+          line.startsWith(`${name}{`) && labels.every((label) => line.includes(label))
+        )
+        return lines.length === 1
+          ? Number(lines[0]?.split(" ").at(-1))
+          : assert.fail(`${name} ${labels}: ${lines.join("\n")}`)
       }
       const total = "skillscale_requests_total"
       assert.strictEqual(value(total, "skill=\"echo\"", "outcome=\"success\""), 3)
@@ -488,7 +602,9 @@ describe("SkillServer tells", () => {
     Effect.gen(function*() {
       const skills = Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`s${index}`, {}]))
       const at = yield* Serving.serve({ skills })
-      const ids = yield* Effect.forEach(Object.keys(skills), (skill) => at.send({ skill, timeout_ms: 60_000 }), { concurrency: 1 })
+      const ids = yield* Effect.forEach(Object.keys(skills), (skill) => at.send({ skill, timeout_ms: 60_000 }), {
+        concurrency: 1
+      })
       for (const id of ids) yield* at.final(id)
       const lines = (yield* at.metrics).filter((line) => line.startsWith("skillscale_requests_total"))
       const labels = new Set(lines.map((line) => /skill="([^"]*)"/.exec(line)?.[1]))

@@ -21,7 +21,8 @@ const files = {
 const make = Effect.fnUntraced(function*(options?: WorkingView.Options) {
   const directory = options?.directory ?? (yield* Support.folder)
   const views = yield* WorkingView.make({ ...options, directory })
-  const base = () => Path.join(directory, Fs.readdirSync(directory).find((name) => name.startsWith("skillscale-")) ?? "?")
+  const base = () =>
+    Path.join(directory, Fs.readdirSync(directory).find((name) => name.startsWith("skillscale-")) ?? "?")
   return { ...views, directory, homes: () => Fs.readdirSync(base()) }
 })
 
@@ -234,7 +235,15 @@ describe("WorkingView", () => {
     }))
 
   for (
-    const path of ["SKILL.md", "scripts/run.sh", "scripts/new.py", "scripts/lib/json.py", "SKILL.md/x", "scripts", "references"]
+    const path of [
+      "SKILL.md",
+      "scripts/run.sh",
+      "scripts/new.py",
+      "scripts/lib/json.py",
+      "SKILL.md/x",
+      "scripts",
+      "references"
+    ]
   ) {
     it.live(`refuses the input file ${path}`, () =>
       Effect.gen(function*() {
@@ -318,7 +327,9 @@ describe("WorkingView", () => {
 
   it.live("leaves nothing when it is interrupted while it copies", () =>
     Effect.gen(function*() {
-      const many = Object.fromEntries(Array.from({ length: 900 }, (_, index) => [`data/${index}.bin`, Buffer.alloc(20_000)]))
+      const many = Object.fromEntries(
+        Array.from({ length: 900 }, (_, index) => [`data/${index}.bin`, Buffer.alloc(20_000)])
+      )
       const skill = yield* Support.skill({ ...files, ...many })
       const views = yield* make()
       const fiber = yield* Effect.scoped(views.open(skill, {})).pipe(Effect.forkChild)
@@ -333,7 +344,9 @@ describe("WorkingView", () => {
       const directory = yield* Support.folder
       const script = `import * as WorkingView from ${JSON.stringify(import.meta.resolve("../src/WorkingView.ts"))}
         import * as Effect from "effect/Effect"
-        const up = Effect.andThen(WorkingView.make({ directory: ${JSON.stringify(directory)} }), Effect.sync(() => console.log("up")))
+        const up = Effect.andThen(WorkingView.make({ directory: ${
+        JSON.stringify(directory)
+      } }), Effect.sync(() => console.log("up")))
         Effect.runFork(Effect.scoped(Effect.andThen(up, Effect.never)))
         setInterval(() => {}, 1000)`
       const start = Effect.callback<ReturnType<typeof spawn>>((resume) => {
@@ -366,22 +379,27 @@ describe("WorkingView", () => {
       assert.includeMembers(after, [of(living), foreign, "skillscale-other"])
     }))
 
-  skipUnless(Support.isRoot, "mounting takes root", "says when the disk is full, and the next run works", (title) =>
-    it.live(title, () =>
-      Effect.gen(function*() {
-        const skill = yield* Support.skill(files)
-        const directory = yield* Support.folder
-        execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", directory])
-        yield* Effect.addFinalizer(() => Effect.sync(() => execFileSync("umount", ["-l", directory])))
-        const views = yield* Effect.orDie(make({ directory })).pipe()
-        const error = yield* Effect.flip(Effect.scoped(views.open(skill, { "big.bin": Buffer.alloc(2_000_000) })))
-        assert.strictEqual(error.reason._tag, "Storage")
-        assert.match(error.message, /big\.bin: the disk for working folders is full/)
-        // Nearly all of it, while the removal of the failed view and prepared views might still be under way.
-        for (let round = 0; round < 3; round++) {
-          yield* ran(views, skill, () => {}, { "most.bin": Buffer.alloc(900_000) })
-        }
-      })))
+  skipUnless(
+    Support.isRoot,
+    "mounting takes root",
+    "says when the disk is full, and the next run works",
+    (title) =>
+      it.live(title, () =>
+        Effect.gen(function*() {
+          const skill = yield* Support.skill(files)
+          const directory = yield* Support.folder
+          execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", directory])
+          yield* Effect.addFinalizer(() => Effect.sync(() => execFileSync("umount", ["-l", directory])))
+          const views = yield* Effect.orDie(make({ directory })).pipe()
+          const error = yield* Effect.flip(Effect.scoped(views.open(skill, { "big.bin": Buffer.alloc(2_000_000) })))
+          assert.strictEqual(error.reason._tag, "Storage")
+          assert.match(error.message, /big\.bin: the disk for working folders is full/)
+          // Nearly all of it, while the removal of the failed view and prepared views might still be under way.
+          for (let round = 0; round < 3; round++) {
+            yield* ran(views, skill, () => {}, { "most.bin": Buffer.alloc(900_000) })
+          }
+        }))
+  )
 
   describe("views that are prepared ahead", () => {
     const prepared = Effect.fnUntraced(function*() {
@@ -394,7 +412,11 @@ describe("WorkingView", () => {
       yield* Support.eventually("two are prepared", () => {
         const homes = views.homes()
         return homes.length === 2 && !homes.includes("1") &&
-          homes.every((home) => Fs.existsSync(Path.join(views.directory, Fs.readdirSync(views.directory)[0] ?? "", home, "sample/scripts/run.sh")))
+          homes.every((home) =>
+            Fs.existsSync(
+              Path.join(views.directory, Fs.readdirSync(views.directory)[0] ?? "", home, "sample/scripts/run.sh")
+            )
+          )
       })
       const base = Path.join(views.directory, Fs.readdirSync(views.directory)[0] ?? "")
       return { skill, views, base, homes: views.homes() }

@@ -15,7 +15,10 @@ const refused = (code: Protocol.Code, error: string, retryable = false): Refusal
 export const badRequest = (error: { readonly reason: string; readonly message: string }): Refusal =>
   refused(error.reason === "TooLarge" ? "TooLarge" : "BadRequest", `bad request: ${error.message}`)
 
-export const topologyElsewhere: Refusal = refused("BadRequest", "bad request: the proxy tells the topology, not a server")
+export const topologyElsewhere: Refusal = refused(
+  "BadRequest",
+  "bad request: the proxy tells the topology, not a server"
+)
 
 export const shuttingDown = (server: string): Refusal =>
   refused("ShuttingDown", `server ${server} is shutting down; try again`, true)
@@ -49,7 +52,9 @@ export const skillNotFound = (
   const has = skills.length === 0 ? `${topic} has no skills` : `${topic} has ${listed(skills)}`
   return refused(
     "SkillNotFound",
-    name === undefined ? `no skill clearly matches the request; name one: ${has}` : `no skill ${JSON.stringify(name)}: ${has}`
+    name === undefined
+      ? `no skill clearly matches the request; name one: ${has}`
+      : `no skill ${JSON.stringify(name)}: ${has}`
   )
 }
 
@@ -145,7 +150,9 @@ export const tail = (bytes: Uint8Array, limit: number): string => {
 const failure = (skill: string, result: SkillRunner.RunResult, stderr: string): string => {
   const ended = result.signal === "" ? `exit code ${result.exitCode}` : result.signal
   const said = stderr.trim()
-  return said === "" ? `skill ${skill} failed with ${ended}` : `skill ${skill} failed with ${ended}: ${said.slice(-2000)}`
+  return said === ""
+    ? `skill ${skill} failed with ${ended}`
+    : `skill ${skill} failed with ${ended}: ${said.slice(-2000)}`
 }
 
 export const fromResult = (
@@ -191,7 +198,10 @@ export const unsendable = (response: Protocol.Response, error: Protocol.Protocol
   ...refusal(
     response.requestId,
     error.reason === "TooLarge"
-      ? refused("TooLarge", `the result is too large to send: ${error.detail}; write less to standard output and to files`)
+      ? refused(
+        "TooLarge",
+        `the result is too large to send: ${error.detail}; write less to standard output and to files`
+      )
       : refused("Internal", `the result cannot be sent: ${error.detail}`)
   ),
   v: 2,

@@ -57,12 +57,18 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   })
 
   const answer = Effect.fnUntraced(function*(question: Question) {
-    const response = yield* content(question).pipe(Effect.catchDefect((defect) =>
-      Effect.andThen(Effect.logError("a question failed inside the server", defect), Effect.fail(Answer.internal(defect)))
-    ), Effect.match({
-      onFailure: (refusal) => Answer.refusal(question.requestId, refusal),
-      onSuccess: (value) => Answer.instructions(question.requestId, JSON.stringify(value))
-    }))
+    const response = yield* content(question).pipe(
+      Effect.catchDefect((defect) =>
+        Effect.andThen(
+          Effect.logError("a question failed inside the server", defect),
+          Effect.fail(Answer.internal(defect))
+        )
+      ),
+      Effect.match({
+        onFailure: (refusal) => Answer.refusal(question.requestId, refusal),
+        onSuccess: (value) => Answer.instructions(question.requestId, JSON.stringify(value))
+      })
+    )
     const timestamp = (yield* Clock.currentTimeMillis) / 1000
     yield* reply(question.replyTo, { ...response, timestamp, v: 2, server: id })
   })
@@ -71,7 +77,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     Effect.flatMap(FiberSet.size(fibers), (size) =>
       size < options.maxConcurrent
         ? FiberSet.run(fibers, answer(question))
-        : reply(question.replyTo, Answer.refusal(question.requestId, Answer.overloaded("too many questions at a time"))))
+        : reply(
+          question.replyTo,
+          Answer.refusal(question.requestId, Answer.overloaded("too many questions at a time"))
+        ))
 
   return { ask, settled: FiberSet.awaitEmpty(fibers) }
 })

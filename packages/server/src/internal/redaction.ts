@@ -49,12 +49,17 @@ const replace = (bytes: Buffer, needles: ReadonlyArray<Buffer>, hold: boolean): 
   const parts: Array<Uint8Array> = []
   let from = 0
   for (const { at, end } of hits(bytes, needles)) {
-    if (hold && isBeginning(bytes.subarray(at), needles)) return { clean: Buffer.concat([...parts, bytes.subarray(from, at)]), rest: at }
+    if (hold && isBeginning(bytes.subarray(at), needles)) {
+      return { clean: Buffer.concat([...parts, bytes.subarray(from, at)]), rest: at }
+    }
     parts.push(bytes.subarray(from, at), replacement)
     from = end
   }
   const rest = hold ? bytes.length - beginning(bytes.subarray(from), needles) : bytes.length
-  return { clean: parts.length === 0 ? bytes.subarray(0, rest) : Buffer.concat([...parts, bytes.subarray(from, rest)]), rest }
+  return {
+    clean: parts.length === 0 ? bytes.subarray(0, rest) : Buffer.concat([...parts, bytes.subarray(from, rest)]),
+    rest
+  }
 }
 
 const isBeginning = (bytes: Buffer, needles: ReadonlyArray<Buffer>): boolean =>

@@ -36,7 +36,9 @@ const sent = Metric.counter("skillscale_sent_bytes_total", { description: "Paylo
 
 const skills = Metric.gauge("skillscale_skills", { description: "Skills served" })
 
-const info = Metric.gauge("skillscale_server_info", { description: "Always 1; the labels tell the server and its executor" })
+const info = Metric.gauge("skillscale_server_info", {
+  description: "Always 1; the labels tell the server and its executor"
+})
 
 export const unknownSkill = "(unknown)"
 
@@ -71,8 +73,11 @@ export const make = (topic: string) => {
     /** Tells of a server for as long as the scope is open, and leaves no gauge above zero behind. */
     present: (server: string, executor: string) => {
       const gauge = Metric.withAttributes(info, { topic, server, executor })
-      return Effect.acquireRelease(Metric.update(gauge, 1), () =>
-        Effect.andThen(Metric.remove(gauge), Effect.forEach(Object.values(own), (metric) => Metric.update(metric, 0))))
+      return Effect.acquireRelease(
+        Metric.update(gauge, 1),
+        () =>
+          Effect.andThen(Metric.remove(gauge), Effect.forEach(Object.values(own), (metric) => Metric.update(metric, 0)))
+      )
     }
   }
 }

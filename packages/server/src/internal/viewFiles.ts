@@ -253,13 +253,15 @@ const makeRemovable = async (folder: string): Promise<void> => {
   }
 }
 
-/** Removes a tree even when a run took away the permissions of its folders. */
+/** Removes a tree even when a run took away the permissions of its folders. Of a link, only the link. */
 export const remove = async (path: string): Promise<void> => {
+  const stat = Fs.lstatSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) return
+  if (!stat.isDirectory()) return FsPromises.unlink(path)
   try {
     // Takes half the time of `rm`, which looks at everything first.
     await removeFolder(path)
-  } catch (cause) {
-    if (isErrno(cause, "ENOENT") && !Fs.existsSync(path)) return
+  } catch {
     await makeRemovable(path).catch(() => {})
     await FsPromises.rm(path, { recursive: true, force: true })
   }

@@ -12,6 +12,9 @@ const ancestors = (path: string): ReadonlyArray<string> => {
   return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join("/"))
 }
 
+/** Lists the folders that files need, each after the one that it is in. */
+export const foldersOf = (paths: Iterable<string>): ReadonlyArray<string> => [...new Set([...paths].flatMap(ancestors))]
+
 /**
  * Finds the first input file that may not be placed: where a file or folder of the skill or another input is, and where
  * an interpreter would load it in the place of what a script means to load.

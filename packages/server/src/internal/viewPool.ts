@@ -6,6 +6,7 @@
  */
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
 import * as ViewFiles from "./viewFiles.ts"
 
 export type Skill = Pick<SkillDiscovery.Skill, "name" | "root" | "files" | "scripts">
@@ -36,7 +37,9 @@ const isUntouched = Effect.fnUntraced(function*(prepared: Prepared) {
   const temp = yield* ViewFiles.list(prepared.temp, 1)
   const { complete, entries, seen } = yield* ViewFiles.list(prepared.root, prepared.items)
   return complete && temp.complete && temp.seen === 0 && seen === prepared.items &&
-    entries.length === prepared.copied.size && entries.every((entry) => prepared.copied.get(entry.path)?.fingerprint === entry.fingerprint)
+    entries.length === prepared.copied.size && entries.every((entry) =>
+      prepared.copied.get(entry.path)?.fingerprint === entry.fingerprint
+    )
 })
 
 const isCurrent = (prepared: Prepared): boolean => {
@@ -62,6 +65,7 @@ export const make = (options: Options) => {
   /** By the skill's root; the least lately used first. */
   const shelves = new Map<string, Shelf>()
   const filling = new Set<string>()
+  const oneAtATime = Semaphore.makeUnsafe(1)
 
   const empty = Effect.fnUntraced(function*(root: string) {
     const shelf = shelves.get(root)
@@ -118,7 +122,7 @@ export const make = (options: Options) => {
         current.views.push(prepared)
         yield* Effect.yieldNow
       }
-    }).pipe(Effect.ensuring(Effect.sync(() => filling.delete(skill.root))))
+    }).pipe(oneAtATime.withPermit, Effect.ensuring(Effect.sync(() => filling.delete(skill.root))))
   })
 
   return { take, refill, clear }
