@@ -5,6 +5,7 @@
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Executor from "@skillscale/server/Executor"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
+import * as SkillRunner from "@skillscale/server/SkillRunner"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -16,8 +17,8 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { type Figure, median } from "./figure.ts"
 
-const calls = 400
-const warmUp = 100
+const calls = 1000
+const warmUp = 1000
 const connects = 15
 const topic = "TOPIC_BENCH"
 
@@ -91,8 +92,15 @@ export const callBench = async (): Promise<Array<Figure>> => {
 
     const client = await PromiseClient.connect({ xsub, xpub })
     const data = "x".repeat(1024)
-    const bash = Fs.realpathSync("/bin/bash")
-    const spec = { file: bash, args: [script], cwd: Path.dirname(script), env: { PATH: "/usr/bin:/bin" }, stdin: Buffer.from(data) }
+    // The same program, arguments, input and kind of environment as the server gives it.
+    const spec = {
+      file: Fs.realpathSync("/bin/bash"),
+      args: [script],
+      cwd: Path.dirname(script),
+      env: { PATH: process.env["PATH"] ?? "", HOME: folder, TMPDIR: folder, LANG: "C.UTF-8", SKILLSCALE_INTENT: data },
+      stdin: Buffer.from(data),
+      limits: SkillRunner.defaultLimits
+    }
     const through: Array<number> = []
     const bare: Array<number> = []
     await withExecutor(async (run) => {

@@ -92,6 +92,6 @@ describe("tracing", () => {
       assert.strictEqual(run.parentSpanId, handle.spanId)
       assert.strictEqual(execute.parentSpanId, run.spanId)
       for (const span of [forward, handle, run, execute]) assert.strictEqual(span.traceId, client.traceId)
-      assert.strictEqual(called.stdout.trim(), `00-${client.traceId}-${execute.spanId}-01`)
+      assert.strictEqual(called.stdout.trim(), `00-${client.traceId}-${run.spanId}-01`)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
 })

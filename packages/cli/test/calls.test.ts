@@ -22,6 +22,13 @@ const cases: ReadonlyArray<Case> = [
   { title: "takes - as a pipe", args: ["invoke", "echo", "--file", "-"], stdin: "a\n", code: 0, stdout: "a\n" },
   { title: "prefers --data to a pipe", args: ["invoke", "echo", "--data", "d"], stdin: "p", code: 0, stdout: "d\n" },
   {
+    title: "passes on the diagnostics of a skill",
+    args: ["invoke", "warn", "--data", "x"],
+    code: 0,
+    stdout: "done\n",
+    stderr: "\u001b[1mcareful\n"
+  },
+  {
     title: "passes on what a failed skill wrote, once",
     args: ["invoke", "fail", "--data", "x"],
     code: 1,
@@ -159,13 +166,20 @@ layer(Up.layer, { excludeTestServices: true, timeout: 60_000 })("calls", (it) =>
       const full = yield* Cli.shell("skillscale invoke echo --data x > /dev/full", { env })
       assert.deepStrictEqual([full.code, full.stderr], [
         2,
-        "skillscale: cannot write the output: standard output: the disk is full\n"
+        "skillscale: cannot write standard output: the disk is full\n"
       ])
       const file = Path.join(yield* folder, "pid")
       const script = `skillscale run tools scripts/endless.sh -- '${file}' | head -n 1; echo "\${PIPESTATUS[0]}"`
       const closed = yield* Cli.shell(script, { env })
       assert.deepStrictEqual([closed.stdout, closed.stderr], ["y\n0\n", ""])
       yield* Cli.gone(yield* Cli.pidIn(file))
+      const failed = yield* Cli.shell("skillscale invoke fail --data x | head -n 0; echo ${PIPESTATUS[0]}", { env })
+      assert.strictEqual(failed.stdout, "1\n")
+      const kept = yield* Cli.shell(
+        "skillscale run tools scripts/files.sh --file /etc/hosts=in.txt --out out | head -n 0; cat out/two.txt",
+        { env, cwd: yield* folder }
+      )
+      assert.strictEqual(kept.stdout, "two")
     }))
 
   it.effect("have no input from a terminal or from /dev/null, and say when they wait for a pipe", () =>
@@ -208,7 +222,7 @@ layer(Up.layer, { excludeTestServices: true, timeout: 60_000 })("calls", (it) =>
       const { env } = yield* Up.Up
       const text = yield* Cli.run(["topics"], { env })
       assert.deepStrictEqual([text.code, text.stderr], [0, ""])
-      assert.match(text.stdout, /^TOPIC_TESTING {2}1 replica\n( {2}\S+ {2}sha256:\S+ {2}Tests the stack as \S+\n){5}$/)
+      assert.match(text.stdout, /^TOPIC_TESTING {2}1 replica\n( {2}\S+ {2}sha256:\S+ {2}Tests the stack as \S+\n){6}$/)
       const [row]: ReadonlyArray<Readonly<Record<string, unknown>>> = JSON.parse(
         (yield* Cli.run(["topics", "--json"], { env })).stdout
       )

@@ -52,7 +52,8 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
         const { file, skills, temporary } = yield* begin
         const up = yield* Up.start(skills, { TMPDIR: temporary })
         const caller = yield* call("brief", file, up.env)
-        yield* Effect.forEach(signals, up.signal)
+        // As npm does, which passes on what the terminal has delivered already; without the pause the kernel merges them.
+        yield* Effect.forEach(signals, (signal) => Effect.andThen(up.signal(signal), Effect.sleep("100 millis")))
         const answer = yield* caller.ended
         assert.deepStrictEqual([answer.code, answer.stdout, answer.stderr], [0, "finished\n", ""])
         const { code, stderr, stdout } = yield* up.ended

@@ -41,7 +41,10 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("skill
       assert.include(files.stdout, "\"scripts/report.py\"")
       const wrong = yield* Cli.run(["skills", "show", "csv-analyser", "--skills", shipped])
       assert.deepStrictEqual([wrong.code, wrong.stdout], [2, ""])
-      assert.match(wrong.stderr, /^skillscale: there is no skill "csv-analyser" in [^\n]*; did you mean csv-analyzer\?[^\n]*\n$/)
+      assert.match(
+        wrong.stderr,
+        /^skillscale: there is no skill "csv-analyser" in [^\n]*; did you mean csv-analyzer\?[^\n]*\n$/
+      )
     }))
 
   it.effect("validate names file and line of what is wrong, and exits with 2", () =>

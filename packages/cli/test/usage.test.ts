@@ -44,6 +44,8 @@ const wrong: ReadonlyArray<Case> = [
   { args: ["server", "--topic", "foo"], says: ["topic \"foo\": expected TOPIC_"] },
   { args: ["up", "--skills", "/nope"], says: ["cannot scan /nope", "it does not exist"] },
   { args: ["up", "--skills", "/etc/passwd"], says: ["cannot scan /etc/passwd"] },
+  { args: ["invoke", "x", "--topic", ""], says: ["--topic has no value"] },
+  { args: ["run", "x", "y", "--out", ""], says: ["--out has no value"] },
   { args: ["invoke", "x", "--data", "a", "--file", "b"], says: ["--data and --file exclude each other"] },
   { args: ["invoke", "x", "--file", "/nope"], says: ["cannot read /nope: it does not exist"] },
   { args: ["invoke", "x", "--file", "/etc"], says: ["cannot read /etc: it is a folder"] },
@@ -77,7 +79,11 @@ describe("help and version", () => {
         readFileSync(new URL("../package.json", import.meta.url), "utf8")
       )
       const version = yield* Cli.run(["--version"])
-      assert.deepStrictEqual([version.code, version.stdout, version.stderr], [0, `skillscale v${manifest.version}\n`, ""])
+      assert.deepStrictEqual([version.code, version.stdout, version.stderr], [
+        0,
+        `skillscale v${manifest.version}\n`,
+        ""
+      ])
       const help = yield* Cli.run(["run", "--help"])
       assert.strictEqual(help.code, 0)
       assert.include(help.stdout, "--out DIR")

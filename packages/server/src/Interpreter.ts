@@ -236,9 +236,12 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Finds interpreters in the server's `PATH`.
+ * Finds interpreters in the server's `PATH`. The usual ones are looked for at once, so that no call waits for it.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Interpreter, never, Executor.Executor> = Layer.effect(Interpreter, make())
+export const layer: Layer.Layer<Interpreter, never, Executor.Executor> = Layer.effect(
+  Interpreter,
+  Effect.tap(make(), ({ searchPath }) => Effect.forkScoped(searchPath))
+)

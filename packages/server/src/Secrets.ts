@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type * as PlatformError from "effect/PlatformError"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
@@ -55,7 +56,8 @@ const prefix = "SKILLSCALE_SECRET_"
 
 const fromFile = Effect.fnUntraced(function*(file: string) {
   const fileSystem = yield* FileSystem.FileSystem
-  const failed = (error: { readonly message: string }) => new SecretsError({ file, detail: error.message })
+  const failed = (error: PlatformError.PlatformError) =>
+    new SecretsError({ file, detail: error.reason._tag === "NotFound" ? "it does not exist" : error.reason.message })
   const stat = yield* Effect.mapError(fileSystem.stat(file), failed)
   if ((stat.mode & 0o077) !== 0) {
     yield* Effect.logWarning("the file of secrets can be read by others; chmod 600 it", file)

@@ -322,20 +322,20 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       ? Effect.timeoutOrElse(prepared, { duration: timeoutMs, orElse: () => Effect.fail(timedOut(script, timeoutMs)) })
       : prepared
     const timeout = Math.max(1, timeoutMs - ((yield* Clock.currentTimeMillis) - began))
-    const limited = { ...spec, timeout }
-    const execution = yield* (onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput))
-      .pipe(
-        // The caller knows the time that it gave, not what was left of it.
-        Effect.mapError((error) =>
-          error.reason._tag === "TimedOut"
-            ? new Executor.ExecutorError({
-              file: error.file,
-              reason: new Executor.TimedOut({ timeoutMs }),
-              stderr: error.stderr
-            })
-            : error
-        )
+    const execute = (limited: Executor.Spec) =>
+      onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)
+    const execution = yield* execute({ ...spec, timeout }).pipe(
+      // The caller knows the time that it gave, not what was left of it.
+      Effect.mapError((error) =>
+        error.reason._tag === "TimedOut"
+          ? new Executor.ExecutorError({
+            file: error.file,
+            reason: new Executor.TimedOut({ timeoutMs }),
+            stderr: error.stderr
+          })
+          : error
       )
+    )
     const { artifacts, truncated } = yield* view.artifacts
     return { ...execution, artifacts, artifactsTruncated: truncated }
   })
@@ -345,7 +345,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       run(skill, call, onOutput).pipe(
         Effect.scoped,
         Effect.mapError((reason) => new SkillRunError({ skill: skill.name, reason })),
-        Effect.withSpan("SkillRunner.run", { attributes: { skill: skill.name, digest: skill.digest } })
+        Effect.withSpan("SkillRunner.run", { attributes: { skill: skill.name, digest: skill.digest } }, {
+          captureStackTrace: false
+        })
       )
   })
 })

@@ -11,7 +11,6 @@
 import * as Bus from "@skillscale/core/Bus"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
-import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
@@ -33,8 +32,9 @@ import { randomBytes } from "node:crypto"
 import * as Admission from "./Admission.ts"
 import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
+import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
-import * as IntentMatch from "./internal/intentMatch.ts"
+import * as Replies from "./internal/replies.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
 
@@ -95,138 +95,33 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const admission = Admission.make(options)
   const metrics = ServerMetrics.make(topic)
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
+  const replies = Replies.make(bus, id, metrics)
+  const { refuse } = replies
+  const work = Calls.make({ admission, discovery, id, limitMs: limit, metrics, replies, runner, skills, topic })
   let draining = false
-
-  const updateLoad = Effect.flatMap(
-    admission.load,
-    ({ queued, running }) =>
-      Effect.andThen(Metric.update(metrics.queueDepth, queued), Metric.update(metrics.running, running))
-  )
-
-  const reply = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
-    const encoded = Protocol.encodeResponse(response)
-    const payload = yield* Effect.fromResult(
-      Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
-    ).pipe(Effect.orDie)
-    yield* Metric.update(metrics.sent, payload.byteLength)
-    yield* bus.publish(to, payload).pipe(
-      Effect.catch((error) =>
-        Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
-          Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
-        )
-      )
-    )
-  })
-
-  const stamp = Effect.map(Clock.currentTimeMillis, (now) => ({ timestamp: now / 1000, v: 2, server: id }))
-
-  const refuse = Effect.fnUntraced(function*(
-    address: { readonly requestId: string; readonly replyTo: string },
-    skill: string,
-    refusal: Answer.Refusal
-  ) {
-    yield* metrics.request(skill, refusal.code)
-    yield* reply(address.replyTo, { ...Answer.refusal(address.requestId, refusal), ...(yield* stamp) })
-  })
-
-  const find = Effect.fnUntraced(function*(request: Protocol.Request) {
-    const served = yield* skills
-    const intent = Protocol.parseIntent(request.intent)
-    const name = request.skill ?? intent.skill
-    const skill = name === undefined
-      ? IntentMatch.match(request.intent, served)
-      : served.find((candidate) => candidate.name === name)
-    if (skill !== undefined) return { skill, data: intent.data }
-    return yield* Effect.fail(Answer.skillNotFound(name, topic, served))
-  })
-
-  const call = Effect.fnUntraced(function*(
-    request: Protocol.Request,
-    skill: SkillDiscovery.Skill,
-    data: string,
-    left: number
-  ) {
-    if (Option.isNone(skill.entry) && request.script === undefined && skill.scripts.length === 0) {
-      const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
-      return Answer.instructions(request.requestId, content)
-    }
-    const text = data === "" ? undefined : Buffer.from(data)
-    const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
-    const timeout = Math.min(left, limit, Duration.toMillis(own))
-    const chunks = (request.accept ?? []).includes("chunk")
-    let seq = 0
-    const onOutput = (output: SkillRunner.Output) =>
-      Effect.suspend(() => reply(request.replyTo, Answer.chunk(request.requestId, id, seq++, output)))
-    const result = yield* runner.run(skill, {
-      script: request.script,
-      args: request.args,
-      stdin: request.stdin ?? text,
-      env: request.env,
-      files: request.files,
-      digest: request.digest,
-      timeout
-    }, chunks ? onOutput : undefined).pipe(Effect.mapError(Answer.fromRunError))
-    return Answer.fromResult(request.requestId, skill.name, result)
-  })
-
-  const work = Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, label: { skill: string }) {
-    const { data, skill } = yield* find(request)
-    label.skill = skill.name
-    yield* Effect.annotateCurrentSpan({ skill: skill.name })
-    if (request.digest !== undefined && request.digest !== skill.digest) {
-      return yield* Effect.fail(Answer.skillChanged(skill, request.digest))
-    }
-    const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
-    const start = Effect.fnUntraced(function*(queueMs: number) {
-      yield* updateLoad
-      yield* Metric.update(metrics.queueSeconds, queueMs / 1000)
-      const started = yield* Clock.currentTimeMillis
-      const left = budget - (started - arrived)
-      if (left <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
-      const response = yield* call(request, skill, data, left).pipe(Effect.ensuring(
-        Effect.flatMap(Clock.currentTimeMillis, (now) => metrics.executed(skill.name, (now - started) / 1000))
-      ))
-      const ended = yield* Clock.currentTimeMillis
-      return Answer.withTimes(response, { queueMs, execMs: ended - started })
-    })
-    const event = (request.accept ?? []).includes("accepted")
-      ? reply(request.replyTo, Answer.accepted(request.requestId, id))
-      : Effect.void
-    return yield* admission.admit(start, { onAccepted: Effect.andThen(updateLoad, event), patienceMs: budget }).pipe(
-      Effect.ensuring(updateLoad),
-      Effect.catchTags({
-        Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
-        Impatient: () => Effect.fail(Answer.budgetGone(budget))
-      })
-    )
-  })
 
   const inHand = yield* FiberMap.make<string, void, never>()
   const cancelled = new Set<string>()
-  const keyOf = (address: { readonly requestId: string; readonly replyTo: string }) =>
+  const keyOf = (address: Replies.Address) =>
     `${address.replyTo}\0${address.requestId}`
 
   /** Only the work can be interrupted: once there is an outcome, it is sent, and only once. */
   const handle = (request: Protocol.Request, arrived: number) =>
     Effect.uninterruptibleMask((restore) => {
-      const label = { skill: ServerMetrics.unknownSkill }
+      let skill = ServerMetrics.unknownSkill
       const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
         if (Exit.isSuccess(exit)) {
-          const response = exit.value
-          yield* metrics.request(
-            label.skill,
-            response.status === "success" ? "success" : response.code ?? "SkillFailed"
-          )
-          return yield* reply(request.replyTo, { ...response, ...(yield* stamp) })
+          yield* metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
+          return yield* replies.sendFinal(request.replyTo, exit.value)
         }
-        if (cancelled.has(keyOf(request))) return yield* metrics.request(label.skill, "Cancelled")
+        if (cancelled.has(keyOf(request))) return yield* metrics.request(skill, "Cancelled")
         const refusal = Cause.findErrorOption(exit.cause)
-        if (Option.isSome(refusal)) return yield* refuse(request, label.skill, refusal.value)
-        if (Cause.hasInterruptsOnly(exit.cause)) return yield* refuse(request, label.skill, Answer.shuttingDown(id))
+        if (Option.isSome(refusal)) return yield* refuse(request, skill, refusal.value)
+        if (Cause.hasInterruptsOnly(exit.cause)) return yield* refuse(request, skill, Answer.shuttingDown(id))
         yield* Effect.logError("a call failed inside the server", exit.cause)
-        return yield* refuse(request, label.skill, Answer.internal(Cause.squash(exit.cause)))
+        return yield* refuse(request, skill, Answer.internal(Cause.squash(exit.cause)))
       })
-      return restore(work(request, arrived, label)).pipe(
+      return restore(work(request, arrived, (name) => skill = name)).pipe(
         Effect.exit,
         Effect.flatMap(finish),
         Effect.ensuring(Effect.sync(() => cancelled.delete(keyOf(request))))
@@ -235,7 +130,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       Effect.withSpan("SkillServer.handle", {
         kind: "server",
         attributes: { topic, requestId: request.requestId, server: id }
-      }),
+      }, { captureStackTrace: false }),
       Telemetry.withTraceparent(request.traceparent)
     )
 
@@ -266,7 +161,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       fiber.value.interruptUnsafe()
     })
 
-  const controls = yield* Controls.make({ id, topic, skills, discovery, reply, maxConcurrent: maxControls })
+  const controls = yield* Controls.make({ id, topic, skills, discovery, reply: replies.send, maxConcurrent: maxControls })
 
   const onControl = Effect.fnUntraced(function*(message: Bus.Message) {
     const decoded = Protocol.decodeControl(message.frames)

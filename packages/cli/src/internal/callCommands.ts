@@ -11,8 +11,7 @@ export const invoke = Command.make("invoke", {
     Flag.withDescription("The input; standard input when neither this nor --file is given"),
     Flag.optional
   ),
-  file: Flag.String("file").pipe(
-    Flag.withMetavar("PATH"),
+  file: Flags.path("file", "PATH").pipe(
     Flag.withDescription("A file with the input; - for standard input"),
     Flag.optional
   ),
@@ -39,13 +38,11 @@ export const run = Command.make("run", {
     Flag.withMetavar("LOCAL[=NAME]"),
     Flag.withDescription("A file to place in the working directory; may be repeated")
   ),
-  out: Flag.String("out").pipe(
-    Flag.withMetavar("DIR"),
+  out: Flags.path("out", "DIR").pipe(
     Flag.withDescription("Folder that receives the files that the script wrote"),
     Flag.optional
   ),
-  stdin: Flag.String("stdin").pipe(
-    Flag.withMetavar("PATH"),
+  stdin: Flags.path("stdin", "PATH").pipe(
     Flag.withDescription("A file for the script's standard input; by default what is piped into this command"),
     Flag.optional
   ),

@@ -63,14 +63,17 @@ const toJson = (error: ClientError.ClientError) => ({
 
 const report = Effect.fnUntraced(function*(error: ClientError.ClientError, json: boolean) {
   const output = outputOf(error)
-  if (json) yield* Io.line(JSON.stringify(toJson(error), null, 2))
+  if (json) yield* Io.evenUnread(Io.line(JSON.stringify(toJson(error), null, 2)))
   else if (output !== undefined) {
-    yield* Io.write(output.content)
+    yield* Io.evenUnread(Io.write(output.content))
     yield* Io.note(
       Buffer.from(output.stderr === "" || output.stderr.endsWith("\n") ? output.stderr : `${output.stderr}\n`)
     )
   }
-  return yield* new Exit.Failed({ code: Exit.codeOfClientError(error), message: json ? Exit.messageOf(error) : explain(error) })
+  return yield* new Exit.Failed({
+    code: Exit.codeOfClientError(error),
+    message: json ? Exit.messageOf(error) : explain(error)
+  })
 })
 
 /**

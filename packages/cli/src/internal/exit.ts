@@ -78,14 +78,19 @@ export const messageOf = ({ message, operation }: ClientError.ClientError): stri
 export const fromClientError = (error: ClientError.ClientError): Failed =>
   new Failed({ code: codeOfClientError(error), message: messageOf(error) })
 
-export const oneLine = (text: string): string => text.trim().replaceAll(/\s*[\r\n]+\s*/g, " ")
+/** Text of others on one line, without what would control a terminal. */
+export const oneLine = (text: string): string =>
+  text.trim().replaceAll(/\s*[\r\n]+\s*/g, " ").replaceAll(
+    /[\u0000-\u001f\u007f-\u009f]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`
+  )
 
 /** The command line was wrong, or lacks a command; the presenter has said so. */
 export const isShowHelp = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "ShowHelp"
 
 /** Maps how the program ended to the exit code. */
-export const codeOf = (exit: Exit.Exit<unknown, unknown>, lifecycle: Lifecycle.Lifecycle["Service"]): number => {
+export const codeOf = (exit: Exit.Exit<unknown, unknown>, lifecycle: Lifecycle.State): number => {
   if (Exit.isSuccess(exit)) return 0
   if (Cause.hasInterruptsOnly(exit.cause)) return Lifecycle.interruptedCode(lifecycle)
   const error = Cause.squash(exit.cause)

@@ -1,4 +1,5 @@
 import * as Settings from "@skillscale/core/Settings"
+import * as Topic from "@skillscale/core/Topic"
 import * as Argument from "effect/cli/Argument"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
@@ -21,6 +22,10 @@ const or = <A>(config: Config.Config<A>) => (flag: Flag.Flag<A>): Flag.Flag<A> =
     }))
   )
 
+/** A path may not be empty: that is a variable of a script that was not set, not the current folder. */
+export const path = (name: string, metavar: string) =>
+  Flag.String(name).pipe(Flag.withSchema(Schema.NonEmptyString), Flag.withMetavar(metavar))
+
 export const skill = Argument.String("SKILL").pipe(Argument.withDescription("Name of the skill"))
 
 export const xsub = Flag.String("proxy-xsub").pipe(
@@ -38,6 +43,7 @@ export const xpub = Flag.String("proxy-xpub").pipe(
 )
 
 export const topic = Flag.String("topic").pipe(
+  Flag.withSchema(Topic.Topic),
   Flag.withMetavar("TOPIC"),
   Flag.withDescription("Topic that serves the skill; asked of the servers when absent"),
   Flag.optional
@@ -70,9 +76,8 @@ export const serverTimeout = Flag.String("timeout").pipe(
 )
 
 export const skillsDir = (name: "skills" | "skills-dir") =>
-  Flag.String(name).pipe(
+  path(name, "DIR").pipe(
     Flag.withAlias(name === "skills" ? "skills-dir" : "skills"),
-    Flag.withMetavar("DIR"),
     Flag.withDescription("Folder with the skills (SKILLSCALE_SKILLS_DIR, ./skills)"),
     or(Settings.skillsDir)
   )
@@ -95,11 +100,16 @@ export const queue = Flag.String("queue").pipe(
   Flag.withDefault(64)
 )
 
-export const host = Flag.String("host").pipe(
-  Flag.withMetavar("HOST"),
-  Flag.withDescription("Interface to listen on; 0.0.0.0 for all (127.0.0.1)"),
-  Flag.withDefault("127.0.0.1")
-)
+const interfaceOf = (what: string) =>
+  Flag.String("host").pipe(
+    Flag.withMetavar("HOST"),
+    Flag.withDescription(`Interface of ${what}; 0.0.0.0 for all (127.0.0.1)`),
+    Flag.withDefault("127.0.0.1")
+  )
+
+export const host = interfaceOf("the ports")
+
+export const metricsHost = interfaceOf("the metrics port")
 
 const port = (name: string, description: string) =>
   Flag.String(name).pipe(

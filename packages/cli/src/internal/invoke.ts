@@ -25,10 +25,13 @@ const readInput = ({ data, file }: Input): Effect.Effect<string | Uint8Array | u
     : Effect.fail(Exit.usage("--data and --file exclude each other; give one of them"))
 }
 
-const noteExtras = Effect.fnUntraced(function*({ artifacts, truncated }: Protocol.Response) {
+const noteExtras = Effect.fnUntraced(function*({ artifacts, stderr = "", truncated }: Protocol.Response) {
+  if (stderr !== "") yield* Io.note(Buffer.from(endWithNewline(stderr)))
   const files = (artifacts ?? []).map(({ path }) => path)
   if (files.length > 0) {
-    yield* Io.note(`the skill wrote ${files.join(", ")}; get them with --json, or with skillscale run … --out DIR`)
+    yield* Io.note(
+      `the skill wrote ${Exit.oneLine(files.join(", "))}; get them with --json, or with skillscale run … --out DIR`
+    )
   }
   yield* Effect.forEach(truncated ?? [], (what) => Io.note(`warning: ${what} was cut at the server's limit`))
 })
@@ -41,6 +44,6 @@ export const invoke = Effect.fnUntraced(function*(input: Input) {
       client.invoke({ skill: input.skill, data, topic: Option.getOrUndefined(input.topic), timeout: input.timeout })
   ).pipe(Connection.orFailed(input))
   if (input.json) return yield* Io.line(JSON.stringify(wire(response), null, 2))
-  yield* Io.write(response.stdout ?? endWithNewline(content))
   yield* noteExtras(response)
+  yield* Io.write(response.stdout ?? endWithNewline(content))
 })

@@ -30,10 +30,13 @@ export const write = (data: string | Uint8Array): Effect.Effect<void, Exit.Faile
   Effect.callback((resume) => {
     process.stdout.write(data, (error) => {
       if (error === null || error === undefined) return resume(Effect.void)
-      const message = `cannot write the output: ${explain("standard output", error)}`
-      resume(Effect.fail(hasCode(error, "EPIPE") ? readerGone : Exit.usage(message)))
+      resume(Effect.fail(hasCode(error, "EPIPE") ? readerGone : failsToWrite("standard output")(error)))
     })
   })
+
+/** Goes on where nobody reads any more, because the command has more to do or to tell. */
+export const evenUnread = <A>(writing: Effect.Effect<A, Exit.Failed>): Effect.Effect<A | void, Exit.Failed> =>
+  Effect.catchIf(writing, (error) => error === readerGone, () => Effect.void)
 
 export const line = (text: string): Effect.Effect<void, Exit.Failed> => write(`${text}\n`)
 
@@ -101,9 +104,9 @@ export const read = (path: string): Effect.Effect<Uint8Array, Exit.Failed> =>
 export const stdin: Effect.Effect<Uint8Array | undefined, Exit.Failed> = Effect.suspend(() => {
   try {
     const stat = Fs.fstatSync(0)
-    return stat.isFIFO() || stat.isFile() || stat.isSocket() ? readStdin : Effect.succeed(undefined)
+    return stat.isFIFO() || stat.isFile() || stat.isSocket() ? readStdin : Effect.undefined
   } catch {
-    return Effect.succeed(undefined)
+    return Effect.undefined
   }
 })
 

@@ -5,21 +5,25 @@ import { constants } from "node:os"
 const sameMs = 500
 
 /** How the process is told to end. */
-export class Lifecycle extends Context.Service<Lifecycle, {
+export interface State {
   /** The signal that ends the process is the ordinary end of the command. */
   serves: boolean
   /** The first signal that came. */
   signal: "SIGINT" | "SIGTERM" | undefined
-}>()("@skillscale/cli/Lifecycle") {}
+}
+
+/** The state of this process. */
+export const Lifecycle = Context.Reference<State>("@skillscale/cli/Lifecycle", {
+  defaultValue: () => ({ serves: false, signal: undefined })
+})
 
 const codeOfSignal = (signal: "SIGINT" | "SIGTERM"): number => 128 + constants.signals[signal]
 
 /** The exit code of a command that was interrupted: 0 when it serves, otherwise that of the signal. */
-export const interruptedCode = ({ serves, signal }: Lifecycle["Service"]): number =>
-  serves ? 0 : codeOfSignal(signal ?? "SIGINT")
+export const interruptedCode = ({ serves, signal }: State): number => serves ? 0 : codeOfSignal(signal ?? "SIGINT")
 
 /** Notes the first signal, which `NodeRuntime` turns into an interruption; a later one ends the process at once. */
-export const listen = (lifecycle: Lifecycle["Service"]): void => {
+export const listen = (lifecycle: State): void => {
   let first = 0
   const onSignal = (signal: "SIGINT" | "SIGTERM") => {
     if (lifecycle.signal === undefined) {

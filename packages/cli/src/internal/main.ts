@@ -10,11 +10,11 @@ import * as Logger from "effect/Logger"
 import * as Cli from "../Cli.ts"
 import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
-import { Lifecycle, listen } from "./lifecycle.ts"
+import * as Lifecycle from "./lifecycle.ts"
 import * as Report from "./report.ts"
 
-const lifecycle: Lifecycle["Service"] = { serves: false, signal: undefined }
-listen(lifecycle)
+const lifecycle: Lifecycle.State = { serves: false, signal: undefined }
+Lifecycle.listen(lifecycle)
 Io.tolerateClosedOutput()
 
 const logger = process.stderr.isTTY
@@ -24,7 +24,7 @@ const logger = process.stderr.isTTY
 Cli.command.pipe(
   Command.run({ version: Cli.version }),
   Effect.tapCause(Report.report),
-  Effect.provideService(Lifecycle, lifecycle),
+  Effect.provideService(Lifecycle.Lifecycle, lifecycle),
   Effect.provide(Layer.mergeAll(
     NodeServices.layer,
     CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] }),

@@ -56,7 +56,7 @@ const saveArtifacts = Effect.fnUntraced(function*(out: string, artifacts: Readon
     }
     const path = Path.join(out, artifact.path)
     yield* Io.save(path, artifact.data)
-    yield* Io.note(`wrote ${path} (${artifact.size} bytes)`)
+    yield* Io.note(`wrote ${Exit.oneLine(path)} (${artifact.size} bytes)`)
   }
 })
 
@@ -73,15 +73,19 @@ const runJson = (result: SkillClient.RunResult, stdout: Uint8Array, stderr: stri
   server: result.server ?? null
 })
 
-/** Passes output on as it comes, or keeps it for the JSON. */
-const makeSink = (json: boolean) => {
+/**
+ * Passes output on as it comes, or keeps it for the JSON. When nobody reads any more, only the files are worth going on
+ * for.
+ */
+const makeSink = ({ json, out }: Input) => {
+  const write = (data: Uint8Array) => Option.isSome(out) ? Io.evenUnread(Io.write(data)) : Io.write(data)
   const stdout: Array<Uint8Array> = []
   const stderr: Array<Uint8Array> = []
   let result: SkillClient.RunResult | undefined
   const onEvent = (event: SkillClient.StreamEvent): Effect.Effect<void, Exit.Failed> => {
     switch (event._tag) {
       case "Stdout":
-        return json ? Effect.sync(() => void stdout.push(event.data)) : Io.write(event.data)
+        return json ? Effect.sync(() => void stdout.push(event.data)) : write(event.data)
       case "Stderr":
         return json ? Effect.sync(() => void stderr.push(event.data)) : Io.note(event.data)
       case "Done":
@@ -104,7 +108,7 @@ export const run = Effect.fnUntraced(function*(input: Input) {
   const files = yield* readFiles(input.files)
   const stdin = Option.isSome(input.stdin) ? yield* Io.read(input.stdin.value) : yield* Io.stdin
   if (Option.isSome(input.out)) yield* Io.makeFolder(input.out.value)
-  const sink = makeSink(input.json)
+  const sink = makeSink(input)
   yield* Connection.withClient(input, (client) =>
     Stream.runForEach(
       client.stream({
@@ -120,10 +124,12 @@ export const run = Effect.fnUntraced(function*(input: Input) {
     )).pipe(Connection.orFailed(input))
   const result = sink.result()
   if (result === undefined) return yield* new Exit.Failed({ code: 3, message: "the run ended without a result" })
-  if (input.json) yield* Io.line(sink.json(result))
+  if (input.json) yield* Io.evenUnread(Io.line(sink.json(result)))
   if (Option.isSome(input.out)) yield* saveArtifacts(input.out.value, result.artifacts)
   else if (result.artifacts.length > 0 && !input.json) {
-    yield* Io.note(`the script wrote ${result.artifacts.map(({ path }) => path).join(", ")}; keep them with --out DIR`)
+    yield* Io.note(
+      `the script wrote ${Exit.oneLine(result.artifacts.map(({ path }) => path).join(", "))}; keep them with --out DIR`
+    )
   }
   yield* Effect.forEach(result.truncated, (what) => Io.note(`warning: ${what} was cut at the server's limit`))
   if (result.exitCode !== 0) {

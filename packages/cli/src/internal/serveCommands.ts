@@ -43,7 +43,7 @@ export const server = Command.make(
     xpub: Flags.xpub,
     xsub: Flags.xsub,
     ...runnerFlags,
-    host: Flags.host,
+    host: Flags.metricsHost,
     metricsPort: Flags.serverMetricsPort
   },
   (input) => Effect.flatMap(Effect.promise(() => import("./server.ts")), (module) => module.server(input))

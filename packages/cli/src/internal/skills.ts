@@ -12,7 +12,7 @@ import { nearest } from "./near.ts"
 const position = (diagnostic: SkillManifest.Diagnostic) => `${diagnostic.file}:${diagnostic.line}`
 
 const print = (diagnostic: SkillManifest.Diagnostic) =>
-  Io.note(`${position(diagnostic)}: ${diagnostic.severity}: ${diagnostic.message} (${diagnostic.code})`)
+  Io.note(Exit.oneLine(`${position(diagnostic)}: ${diagnostic.severity}: ${diagnostic.message} (${diagnostic.code})`))
 
 const scan = (folder: string) =>
   Effect.mapError(SkillDiscovery.scan({ directory: folder }), (error) => Exit.usage(error.message))
@@ -40,7 +40,7 @@ export const list = Effect.fnUntraced(function*(input: ListInput) {
   if (input.json) return yield* Io.line(JSON.stringify(catalog.skills.map(summary), null, 2))
   const width = Math.max(0, ...catalog.skills.map((skill) => skill.name.length))
   for (const skill of catalog.skills) {
-    yield* Io.line(`${skill.name.padEnd(width)}  ${skill.topic}  ${skill.description.replaceAll(/\s+/g, " ")}`)
+    yield* Io.line(`${skill.name.padEnd(width)}  ${skill.topic}  ${Exit.oneLine(skill.description)}`)
   }
   if (catalog.skills.length === 0) {
     yield* Io.note(`no skills in ${input.directory}; make one with: skillscale skills new NAME`)

@@ -2,6 +2,7 @@ import type * as SkillClient from "@skillscale/client/SkillClient"
 import * as Topic from "@skillscale/core/Topic"
 import * as Effect from "effect/Effect"
 import * as Connection from "./connection.ts"
+import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
 
 interface Row {
@@ -28,9 +29,9 @@ const print = Effect.fnUntraced(function*(rows: ReadonlyArray<Row>) {
     return yield* Io.note("no topic is served; start a server with: skillscale server --topic TOPIC")
   }
   for (const row of rows) {
-    yield* Io.line(`${row.topic}  ${row.replicas} ${row.replicas === 1 ? "replica" : "replicas"}`)
+    yield* Io.line(`${Exit.oneLine(row.topic)}  ${row.replicas} ${row.replicas === 1 ? "replica" : "replicas"}`)
     for (const skill of row.skills) {
-      yield* Io.line(`  ${skill.name}  ${skill.digest.slice(0, 19)}  ${skill.description.replaceAll(/\s+/g, " ")}`)
+      yield* Io.line(`  ${Exit.oneLine(`${skill.name}  ${skill.digest.slice(0, 19)}  ${skill.description}`)}`)
     }
   }
 })

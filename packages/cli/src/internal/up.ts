@@ -32,15 +32,15 @@ const adjust = Effect.fnUntraced(function*(servers: Servers, topics: ReadonlySet
 })
 
 /** Says that calls are answered from now on: the proxy knows a server of every topic. */
-const announce = Effect.fnUntraced(function*(topics: ReadonlySet<string>, skills: number) {
+const announce = Effect.fnUntraced(function*(servers: Servers, skills: number) {
   const { metricsUrl, topology, xpub, xsub } = yield* Proxy.Proxy
-  const served = Effect.map(
-    topology,
-    (known) => known.topics.filter(({ replicas, topic }) => replicas > 0 && topics.has(topic)).length
-  )
-  yield* served.pipe(Effect.repeat({ schedule: Schedule.spaced("10 millis"), until: (count) => count === topics.size }))
+  const isServed = Effect.map(topology, (known) => {
+    const live = new Set(known.topics.filter(({ replicas }) => replicas > 0).map(({ topic }) => topic))
+    return Array.from(servers, ([topic]) => topic).every((topic) => live.has(topic))
+  })
+  yield* isServed.pipe(Effect.repeat({ schedule: Schedule.spaced("10 millis"), until: (served) => served }))
   yield* Effect.logInfo("skillscale is ready").pipe(
-    Effect.annotateLogs({ xsub, xpub, http: metricsUrl ?? "none", topics: topics.size, skills })
+    Effect.annotateLogs({ xsub, xpub, http: metricsUrl ?? "none", topics: Array.from(servers).length, skills })
   )
 })
 
@@ -60,7 +60,7 @@ const everyTopic = Effect.fnUntraced(function*(options: Runner.Options) {
       yield* adjust(servers, topics, options)
       if (announced) return
       announced = true
-      yield* Effect.forkScoped(announce(topics, skills.length))
+      yield* Effect.forkScoped(announce(servers, skills.length))
     }))
   return yield* Effect.raceFirst(Effect.andThen(follow, Effect.never), FiberMap.join(servers))
 })

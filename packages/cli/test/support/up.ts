@@ -16,9 +16,13 @@ const skill = (name: string, scripts: Readonly<Record<string, string>>): Stack.F
 /** Skills that do what the tests look at. */
 export const fixtures: ReadonlyArray<Stack.Fixture> = [
   skill("echo", { "run.sh": "cat\n" }),
+  skill("warn", { "run.sh": "cat >/dev/null\nprintf done\nprintf '\\033[1mcareful' >&2\n" }),
   skill("fail", { "run.sh": "echo partial\necho 'why it failed' >&2\nexit 3\n" }),
   // Both take the name of a file for their process id: as input, or as the first argument.
-  skill("wait", { "run.sh": "read -r file\necho $$ > \"$file\"\nexec sleep 600\n", "arg.sh": "echo $$ > \"$1\"\nexec sleep 600\n" }),
+  skill("wait", {
+    "run.sh": "read -r file\necho $$ > \"$file\"\nexec sleep 600\n",
+    "arg.sh": "echo $$ > \"$1\"\nexec sleep 600\n"
+  }),
   skill("brief", { "run.sh": "read -r file\necho $$ > \"$file\"\nsleep 1\necho finished\n" }),
   skill("tools", {
     "run.sh": "echo entry\n",

@@ -73,7 +73,10 @@ const observed = <A>(
         ))
     })).pipe(
       Effect.mapError(failed(operation, skill)),
-      Effect.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: skill === undefined ? {} : { skill } })
+      Effect.withSpan(`SkillClient.${operation}`, {
+        kind: "client",
+        attributes: skill === undefined ? {} : { skill }
+      }, { captureStackTrace: false })
     )
 
 const asRun = ({ data, ...rest }: SkillClient.InvokeRequest): SkillClient.RunRequest => ({ ...rest, stdin: data })

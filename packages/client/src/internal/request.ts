@@ -1,7 +1,8 @@
 /**
  * Writes requests that servers of both versions understand.
  *
- * Input that is valid UTF-8 travels once, as the intent's data; only bytes that are not travel as `stdin`.
+ * Input that is valid UTF-8 travels once, as the intent's data; bytes that are not, and large text that is smaller so,
+ * travel as `stdin`.
  */
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Telemetry from "@skillscale/core/Telemetry"
@@ -55,11 +56,19 @@ interface Input {
   readonly bytes: Uint8Array | undefined
 }
 
+const largeText = 8 * 1024 * 1024
+
+/** As data in an intent every text is escaped twice; one that is large and full of escapes is smaller as bytes. */
+const isDense = (text: string): boolean => text.length > largeText && JSON.stringify(text).length > text.length * 1.2
+
+const textInput = (text: string): Input =>
+  isDense(text) ? { text: "", bytes: Buffer.from(text) } : { text, bytes: undefined }
+
 const inputOf = (input: string | Uint8Array | undefined): Input => {
   if (input === undefined) return { text: "", bytes: undefined }
-  if (typeof input === "string") return { text: input, bytes: undefined }
+  if (typeof input === "string") return textInput(input)
   if (!isUtf8(input)) return { text: "", bytes: input }
-  return { text: Buffer.from(input.buffer, input.byteOffset, input.byteLength).toString("utf8"), bytes: undefined }
+  return textInput(Buffer.from(input.buffer, input.byteOffset, input.byteLength).toString("utf8"))
 }
 
 const isFilled = (value: object | undefined): boolean => value !== undefined && Object.keys(value).length > 0

@@ -81,3 +81,5 @@ export const make = (topic: string) => {
     }
   }
 }
+
+export type ServerMetrics = ReturnType<typeof make>

@@ -1,0 +1,50 @@
+import type * as Bus from "@skillscale/core/Bus"
+import * as Protocol from "@skillscale/core/Protocol"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Result from "effect/Result"
+import * as Answer from "./answer.ts"
+import type { ServerMetrics } from "./serverMetrics.ts"
+
+/** Where to answer one request. */
+export interface Address {
+  readonly requestId: string
+  readonly replyTo: string
+}
+
+/** Publishes responses. What cannot be sent is counted and logged; nothing fails. */
+export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics) => {
+  const send = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
+    const encoded = Protocol.encodeResponse(response)
+    const payload = yield* Effect.fromResult(
+      Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
+    ).pipe(Effect.orDie)
+    yield* Metric.update(metrics.sent, payload.byteLength)
+    yield* bus.publish(to, payload).pipe(
+      Effect.catch((error) =>
+        Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
+          Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
+        )
+      )
+    )
+  })
+
+  /** Sends a final response with the time and the server's name. */
+  const sendFinal = (to: string, response: Protocol.Response) =>
+    Effect.flatMap(
+      Clock.currentTimeMillis,
+      (now) => send(to, { ...response, timestamp: now / 1000, v: 2, server: id })
+    )
+
+  /** Answers with a refusal and counts it for the skill. */
+  const refuse = (address: Address, skill: string, refusal: Answer.Refusal) =>
+    Effect.andThen(
+      metrics.request(skill, refusal.code),
+      sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
+    )
+
+  return { send, sendFinal, refuse }
+}
+
+export type Replies = ReturnType<typeof make>
