@@ -2,7 +2,8 @@
  * The port through which agents and skill servers exchange messages.
  *
  * A bus delivers every message published to a topic to every live subscription of exactly that topic, in the order in
- * which one publisher sent them. It keeps nothing for subscribers that come later. What the bytes mean is left to
+ * which one publisher sent them. The subscriptions of a skill topic (`TOPIC_…`) are replicas: one of them, in turn, gets each
+ * message. A bus keeps nothing for subscribers that come later. What the bytes mean is left to
  * `Protocol`. `ZmqBus` implements it over ZeroMQ; `layerMemory` within one process. A subscriber that does not keep up
  * never stops the others: beyond the implementation's documented bound, messages are dropped for that subscriber alone.
  *
@@ -15,6 +16,7 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Topic from "./Topic.ts"
 
 /**
  * One message. `frames` are what followed the topic frame: exactly one for every message that `publish` sends, any
@@ -156,6 +158,9 @@ export interface Hub {
  */
 export const maxMessageBytes = 256 * 1024 * 1024
 
+/** Topics whose turn a hub remembers. */
+const maxTurns = 8192
+
 const closed = (operation: BusError["operation"]): BusError => new BusError({ operation, reason: new Closed() })
 
 /**
@@ -170,6 +175,7 @@ export const makeHub = (options?: { readonly capacity?: number | undefined }): E
     const subscriptions = new Set<
       { readonly topics: ReadonlySet<string>; readonly queue: Queue.Queue<Message, BusError> }
     >()
+    const turns = new Map<string, number>()
     const connect = Effect.gen(function*() {
       const scope = yield* Effect.scope
       let isOpen = true
@@ -188,10 +194,18 @@ export const makeHub = (options?: { readonly capacity?: number | undefined }): E
               const reason = new TooLarge({ bytes: payload.byteLength, maxBytes: maxMessageBytes })
               return Effect.fail(new BusError({ operation: "publish", reason }))
             }
-            for (const subscription of subscriptions) {
-              if (subscription.topics.has(topic)) {
-                Queue.offerUnsafe(subscription.queue, { topic, frames: [payload] })
+            const message = { topic, frames: [payload] }
+            const receivers = [...subscriptions].filter((subscription) => subscription.topics.has(topic))
+            if (Topic.isSkills(topic)) {
+              const turn = turns.get(topic) ?? 0
+              if (turns.size >= maxTurns) {
+                turns.clear()
               }
+              turns.set(topic, turn + 1)
+              const inTurn = receivers.map((_, index) => receivers[(turn + index) % receivers.length])
+              inTurn.find((replica) => replica !== undefined && Queue.offerUnsafe(replica.queue, message))
+            } else {
+              receivers.forEach(({ queue }) => Queue.offerUnsafe(queue, message))
             }
             return Effect.void
           }),

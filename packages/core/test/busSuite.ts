@@ -141,15 +141,29 @@ export const suite = <E>(name: string, makeNet: Effect.Effect<Net, E, Scope.Scop
       Effect.gen(function*() {
         const net = yield* makeNet
         const bus = yield* net.connect
-        const kept = yield* collect(net, "TOPIC_A")
+        const kept = yield* collect(net, "NEWS")
         const scope = yield* Scope.make()
-        const ended = yield* collect(net, "TOPIC_A").pipe(Scope.provide(scope))
-        yield* bus.publish("TOPIC_A", bytes("1"))
+        const ended = yield* collect(net, "NEWS").pipe(Scope.provide(scope))
+        yield* bus.publish("NEWS", bytes("1"))
         yield* eventually("both heard it", () => kept.length === 1 && ended.length === 1)
         yield* Scope.close(scope, Exit.void)
-        yield* bus.publish("TOPIC_A", bytes("2"))
+        yield* bus.publish("NEWS", bytes("2"))
         yield* eventually("the other heard it", () => kept.length === 2)
         assert.deepStrictEqual(ended.map(textOf), ["1"])
+      }))
+
+    it.live("gives a message on a skill topic to one of its subscriptions, in turn", () =>
+      Effect.gen(function*() {
+        const net = yield* makeNet
+        const bus = yield* net.connect
+        const replicas = [yield* collect(net, "TOPIC_A"), yield* collect(net, "TOPIC_A"), yield* collect(net, "TOPIC_A")]
+        const sent = Array.from({ length: 30 }, (_, index) => String(index))
+        yield* Effect.forEach(sent, (text) => bus.publish("TOPIC_A", bytes(text)), { discard: true })
+        yield* eventually("all of them", () => replicas.flat().length >= sent.length)
+        // A subscription that comes or goes elsewhere may begin the round anew.
+        assert.isTrue(replicas.every((messages) => messages.length >= 5), String(replicas.map((messages) => messages.length)))
+        const heard = replicas.flat().map(textOf).sort((a, b) => Number(a) - Number(b))
+        assert.deepStrictEqual(heard, sent)
       }))
 
     it.live("loses nothing to interrupted pulls", () =>
@@ -222,10 +236,10 @@ export const suite = <E>(name: string, makeNet: Effect.Effect<Net, E, Scope.Scop
       Effect.gen(function*() {
         const net = yield* makeNet
         const bus = yield* net.connect
-        const stuck = yield* subscribeIdle(net, "TOPIC_A")
-        const messages = yield* collect(net, "TOPIC_A")
+        const stuck = yield* subscribeIdle(net, "NEWS")
+        const messages = yield* collect(net, "NEWS")
         const sent = Array.from({ length: 5000 }, (_, index) => String(index).padEnd(200, "."))
-        yield* Effect.forEach(sent, (text) => bus.publish("TOPIC_A", bytes(text)), { discard: true })
+        yield* Effect.forEach(sent, (text) => bus.publish("NEWS", bytes(text)), { discard: true })
         yield* eventually("5,000 messages", () => messages.length >= sent.length)
         const first = yield* stuck.pipe(Stream.filter((message) => textOf(message) !== "probe"), Stream.runHead)
         assert.deepStrictEqual(Option.map(first, textOf), Option.some(sent[0]))
