@@ -75,7 +75,10 @@ export const callBench = async (): Promise<Array<Figure>> => {
   const running: Array<Started> = []
   try {
     const { script, skills } = makeSkill(folder)
-    const proxy = await start(["proxy", "--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"], "\"proxy is ready\"")
+    const proxy = await start(
+      ["proxy", "--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"],
+      "\"proxy is ready\""
+    )
     running.push(proxy)
     const xsub = address(proxy.line, "xsub")
     const xpub = address(proxy.line, "xpub")
@@ -84,10 +87,12 @@ export const callBench = async (): Promise<Array<Figure>> => {
 
     const first: Array<number> = []
     for (let i = 0; i < connects; i++) {
-      first.push(await timed(async () => {
-        await using client = await PromiseClient.connect({ xsub, xpub })
-        await client.invoke({ skill: "cat", topic, data: "x" })
-      }))
+      first.push(
+        await timed(async () => {
+          await using client = await PromiseClient.connect({ xsub, xpub })
+          await client.invoke({ skill: "cat", topic, data: "x" })
+        })
+      )
     }
 
     const client = await PromiseClient.connect({ xsub, xpub })

@@ -16,21 +16,11 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { performance } from "node:perf_hooks"
 import { fileURLToPath } from "node:url"
-
-export interface Figure {
-  readonly what: string
-  readonly against: string
-  readonly measured: string
-  readonly bar: string
-  readonly ok: boolean
-}
+import { type Figure, median } from "./figure.ts"
 
 type Run = (spec: Executor.Spec) => Promise<Executor.Execution>
 
 const truth: Executor.Spec = { file: "/bin/true", cwd: "/" }
-
-const median = (values: ReadonlyArray<number>): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN
 
 const figure = (what: string, against: string, measured: string, bar: string, ok: boolean): Figure => ({
   what,

@@ -8,7 +8,9 @@ import { proxyBench } from "./proxy.ts"
 const machine = () => {
   const cpus = Os.cpus()
   const memory = Math.round(Os.totalmem() / 1024 ** 3)
-  return `${cpus.length} × ${cpus[0]?.model.trim() ?? "unknown CPU"}, ${memory} GiB, Linux ${Os.release()}, Node ${process.versions.node}`
+  return `${cpus.length} × ${
+    cpus[0]?.model.trim() ?? "unknown CPU"
+  }, ${memory} GiB, Linux ${Os.release()}, Node ${process.versions.node}`
 }
 
 const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = {
@@ -30,7 +32,9 @@ for (const [name, bench] of Object.entries(benches)) {
   if (names.length > 0 && !names.includes(name)) continue
   for (const row of await bench()) {
     if (!row.ok) missed += 1
-    process.stdout.write(`| ${row.what} | ${row.against} | ${row.bar} | ${row.measured} | ${row.ok ? "reached" : "MISSED"} |\n`)
+    process.stdout.write(
+      `| ${row.what} | ${row.against} | ${row.bar} | ${row.measured} | ${row.ok ? "reached" : "MISSED"} |\n`
+    )
   }
 }
 process.stdout.write(missed === 0 ? "\nevery bar reached\n" : `\n${missed} bars missed\n`)

@@ -58,7 +58,8 @@ const test = () => {
 
 // Node itself leaves memory behind on exit; only blocks with the addon in their stack count.
 const leaks = () => {
-  const result = spawnSync(process.execPath, ["--conditions=source", path.join(native, "test", "host.ts"), "churn"], {
+  const host = ["--conditions=source", "--expose-gc", path.join(native, "test", "host.ts"), "churn"]
+  const result = spawnSync(process.execPath, host, {
     cwd: root,
     encoding: "utf8",
     env: environment("detect_leaks=1:handle_segv=0:exitcode=0:fast_unwind_on_malloc=0")

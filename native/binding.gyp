@@ -17,7 +17,10 @@
   "targets": [
     {
       "target_name": "skillscale",
-      "sources": ["src/module.cc", "src/supervisor.cc", "src/reaper_process.cc", "src/output.cc"],
+      "sources": [
+        "src/module.cc", "src/arguments.cc", "src/event_values.cc", "src/supervisor.cc", "src/run_control.cc",
+        "src/run.cc", "src/output.cc", "src/reaper_pool.cc", "src/reaper_process.cc", "src/poller.cc"
+      ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"],
       "dependencies": ["skillscale-reaper"]

@@ -35,7 +35,8 @@ const say = (text: string) => process.stdout.write(`${text}\n`)
 const topicOf = (category: string) => `TOPIC_${category.toUpperCase().replaceAll("-", "_")}`
 
 const folders = async (path: string) =>
-  (await readdir(path, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name).sort()
+  (await readdir(path, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+    .sort()
 
 const findSamples = async (): Promise<ReadonlyArray<Sample>> => {
   const samples: Array<Sample> = []
@@ -138,7 +139,9 @@ const main = async (): Promise<number> => {
   const xpub = addressIn(ready, "xpub")
   const topics = [...new Set(samples.map((sample) => topicOf(sample.category)))]
   const addresses = ["--proxy-xsub", xsub, "--proxy-xpub", xpub]
-  await Promise.all(topics.map((topic) => start(["server", "--topic", topic, "--skills-dir", skillsDir, ...addresses], "serving")))
+  await Promise.all(
+    topics.map((topic) => start(["server", "--topic", topic, "--skills-dir", skillsDir, ...addresses], "serving"))
+  )
   say(`proxy on ${xsub} and ${xpub}, ${topics.length} skill servers\n`)
   const client = await PromiseClient.connect({ xsub, xpub })
   let good = 0

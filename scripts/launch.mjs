@@ -132,7 +132,11 @@ const buildAddon = (found) => {
 
 const sourcesBelow = (folder) =>
   readdirSync(join(root, folder), { withFileTypes: true }).sort((a, b) => a.name < b.name ? -1 : 1).flatMap((entry) =>
-    entry.isDirectory() ? sourcesBelow(`${folder}/${entry.name}`) : entry.name.endsWith(".ts") ? [`${folder}/${entry.name}`] : []
+    entry.isDirectory()
+      ? sourcesBelow(`${folder}/${entry.name}`)
+      : entry.name.endsWith(".ts")
+      ? [`${folder}/${entry.name}`]
+      : []
   )
 
 const buildPackages = ({ node }) => {

@@ -144,16 +144,27 @@ const rawConnection = Effect.gen(function*() {
     const reply: Readonly<Record<string, unknown>> = JSON.parse(String(frames[1]))
     return reply
   })
-  return { replyTo, next, send: (...frames: ReadonlyArray<Buffer>) => Effect.promise(() => publisher.send([...frames])) }
+  return {
+    replyTo,
+    next,
+    send: (...frames: ReadonlyArray<Buffer>) => Effect.promise(() => publisher.send([...frames]))
+  }
 })
 
-const droppedMessages = Effect.map(Metric.snapshot, (metrics) =>
-  metrics.filter((metric) => metric.id === "skillscale_dropped_messages_total" && metric.type === "Counter")
-    .reduce((sum, metric) => sum + (metric.type === "Counter" ? Number(metric.state.count) : 0), 0))
+const droppedMessages = Effect.map(
+  Metric.snapshot,
+  (metrics) =>
+    metrics.filter((metric) => metric.id === "skillscale_dropped_messages_total" && metric.type === "Counter")
+      .reduce((sum, metric) => sum + (metric.type === "Counter" ? Number(metric.state.count) : 0), 0)
+)
 
 describe("malformed messages", () => {
   layer(Stack.stack([Stack.echo]), { excludeTestServices: true, timeout: 60_000 })((it) => {
-    const request = (replyTo: string, id: string) => ({ request_id: id, reply_to: replyTo, intent: intent("echo", "x") })
+    const request = (replyTo: string, id: string) => ({
+      request_id: id,
+      reply_to: replyTo,
+      intent: intent("echo", "x")
+    })
     const toBuffer = (value: unknown) => utf8(JSON.stringify(value))
     const invalidUtf8 = (replyTo: string) =>
       Buffer.concat([utf8(`{"request_id":"bad","reply_to":"${replyTo}","intent":"`), Buffer.from([0xff]), utf8("\"}")])
@@ -213,6 +224,9 @@ describe("malformed messages", () => {
 it("the version 1 peers share no code with the packages", () => {
   const folder = Path.join(import.meta.dirname, "v1")
   for (const name of Fs.readdirSync(folder).filter((name) => /\.(mjs|py)$/.test(name))) {
-    assert.notInclude(Fs.readFileSync(Path.join(folder, name), "utf8").replaceAll(/^(\/\/|#|""").*$/gm, ""), "skillscale")
+    assert.notInclude(
+      Fs.readFileSync(Path.join(folder, name), "utf8").replaceAll(/^(\/\/|#|""").*$/gm, ""),
+      "skillscale"
+    )
   }
 })

@@ -8,7 +8,9 @@ import * as Stack from "./support/stack.ts"
 const parse = (text: string) => {
   const help = new Map<string, string>()
   const types = new Map<string, string>()
-  const samples: Array<{ readonly name: string; readonly labels: Readonly<Record<string, string>>; readonly value: number }> = []
+  const samples: Array<
+    { readonly name: string; readonly labels: Readonly<Record<string, string>>; readonly value: number }
+  > = []
   for (const line of text.split("\n").filter((line) => line !== "")) {
     const comment = /^# (HELP|TYPE) (\S+) (.+)$/.exec(line)
     if (comment !== null) {
@@ -18,7 +20,9 @@ const parse = (text: string) => {
     }
     const [, name, inner = "", value] = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
     assert.isString(name, `not a sample: ${line}`)
-    const labels = Object.fromEntries([...inner.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text]) => [key, text]))
+    const labels = Object.fromEntries(
+      [...inner.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text]) => [key, text])
+    )
     samples.push({ name: name ?? "", labels, value: Number(value) })
   }
   return { help, types, samples }
@@ -38,7 +42,9 @@ const total = (
   labels: Readonly<Record<string, string>>
 ) =>
   scraped.samples
-    .filter((sample) => sample.name === name && Object.entries(labels).every(([key, value]) => sample.labels[key] === value))
+    .filter((sample) =>
+      sample.name === name && Object.entries(labels).every(([key, value]) => sample.labels[key] === value)
+    )
     .reduce((sum, sample) => sum + sample.value, 0)
 
 const fail: Stack.Fixture = { category: "testing", name: "fail", files: { "scripts/run.sh": "exit 3\n" } }
@@ -80,7 +86,11 @@ describe("metrics", () => {
       assert.strictEqual(total(forwarded, "skillscale_proxy_messages_total", { topic, direction: "out" }), 6)
 
       for (const { help, samples, types } of [scraped, forwarded]) {
-        for (const { name } of samples.filter((sample) => sample.name.startsWith("skillscale_"))) {
+        for (
+          const { name } of samples.filter((sample) =>
+            sample.name.startsWith("skillscale_")
+          )
+        ) {
           const base = types.has(name) ? name : name.replace(/_(bucket|sum|count)$/, "")
           assert.isTrue(types.has(base), `${name} has a type`)
           assert.isAbove(help.get(base)?.length ?? 0, 10, `${name} has help`)

@@ -66,7 +66,9 @@ describe("tracing", () => {
       const otel = { OTEL_EXPORTER_OTLP_ENDPOINT: url }
       const proxy = yield* Program.startProxy({ env: otel })
       const env = { ...proxy.addresses, ...otel }
-      const server = yield* Program.start(["server", "--topic", "TOPIC_TESTING", "--skills-dir", skills], "serving", { env })
+      const server = yield* Program.start(["server", "--topic", "TOPIC_TESTING", "--skills-dir", skills], "serving", {
+        env
+      })
       const called = yield* Program.run(["invoke", "trace", "--topic", "TOPIC_TESTING"], { env })
       assert.strictEqual(called.code, 0, called.stderr)
       for (const piece of [server, proxy]) {

@@ -5,16 +5,17 @@
 // cleanup hook stops the thread, which ends all trees, before anything that the thread uses goes away.
 #include <napi.h>
 
-#include <string.h>
-
 #include <memory>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
+#include "arguments.h"
+#include "event_values.h"
 #include "supervisor.h"
 
 namespace {
 
-using skillscale::Bytes;
 using skillscale::Event;
 using skillscale::EventType;
 using skillscale::Outcome;
@@ -23,21 +24,19 @@ using skillscale::StepError;
 using skillscale::Supervisor;
 using skillscale::SupervisorOptions;
 
-// Above this a copy costs more than an external buffer with its finalizer.
-constexpr size_t kCopyBytes = 64 * 1024;
-
-constexpr const char* kOutcomeNames[] = {"ended",      "spawnFailed", "timedOut", "stdoutLimit",
-                                         "stderrLimit", "terminated", "closing",  "lost"};
-
 class Binding {
  public:
+  // Returns null, with an exception, when the environment refuses.
   static Binding* Create(Napi::Env env, SupervisorOptions options, Napi::Function on_event);
-  static Binding* From(const Napi::Value& value) { return value.As<Napi::External<Binding>>().Data(); }
+  // Returns null, with an exception, for anything but a handle of this addon.
+  static Binding* From(const Napi::Value& value);
 
-  Napi::Value Handle() { return Napi::External<Binding>::New(env_, this, OnHandleGone); }
+  Napi::Value Handle();
   bool Start(StepError* failure) { return supervisor_.Start(failure); }
   void Hold();
   void Let();
+  bool open() const { return !released_; }
+  bool Knows(uint64_t id) const { return runs_.count(id) > 0; }
   void Spawn(RunRequest request, Napi::Value input);
   void Abandon();
   Supervisor& supervisor() { return supervisor_; }
@@ -57,7 +56,8 @@ class Binding {
     binding->Drop();
   }
   static void OnWakeGone(napi_env, void* data, void*) { static_cast<Binding*>(data)->Drop(); }
-  void Deliver(Napi::Function on_event, Event& event);
+  void Deliver(napi_value on_event, Event& event);
+  void Call(napi_value on_event, Event& event);
   void Drop() {
     if (--owners_ == 0) delete this;
   }
@@ -73,13 +73,35 @@ class Binding {
   Supervisor supervisor_;
 };
 
+// Tells our handles from those of other addons.
+constexpr napi_type_tag kHandleTag = {0x7d1c0f3a5b2e4c96, 0x9a46b1d2e8f70c53};
+
 Binding* Binding::Create(Napi::Env env, SupervisorOptions options, Napi::Function on_event) {
   Binding* binding = new Binding(env, std::move(options));
-  napi_create_threadsafe_function(env, on_event, nullptr, Napi::String::New(env, "skillscale"), 0, 1, binding, OnWakeGone,
-                                  binding, OnWake, &binding->wake_);
+  if (napi_create_threadsafe_function(env, on_event, nullptr, Napi::String::New(env, "skillscale"), 0, 1, binding,
+                                      OnWakeGone, binding, OnWake, &binding->wake_) != napi_ok) {
+    delete binding;
+    Napi::Error::New(env, "the environment has no room for a thread-safe function").ThrowAsJavaScriptException();
+    return nullptr;
+  }
   napi_unref_threadsafe_function(env, binding->wake_);
   napi_add_env_cleanup_hook(env, OnTeardown, binding);
   return binding;
+}
+
+Napi::Value Binding::Handle() {
+  const Napi::Value handle = Napi::External<Binding>::New(env_, this, OnHandleGone);
+  napi_type_tag_object(env_, handle, &kHandleTag);
+  return handle;
+}
+
+Binding* Binding::From(const Napi::Value& value) {
+  bool ours = false;
+  if (value.IsExternal() && napi_check_object_type_tag(value.Env(), value, &kHandleTag, &ours) == napi_ok && ours) {
+    return value.As<Napi::External<Binding>>().Data();
+  }
+  Napi::TypeError::New(value.Env(), "supervisor must come from createSupervisor").ThrowAsJavaScriptException();
+  return nullptr;
 }
 
 void Binding::Hold() {
@@ -91,10 +113,7 @@ void Binding::Let() {
 }
 
 void Binding::Spawn(RunRequest request, Napi::Value input) {
-  if (input.IsTypedArray()) {
-    Napi::Uint8Array bytes = input.As<Napi::Uint8Array>();
-    request.input = bytes.Data();
-    request.input_size = bytes.ByteLength();
+  if (request.input_size > 0) {
     runs_[request.id] = Napi::Persistent(input.As<Napi::Object>());
   } else {
     runs_.try_emplace(request.id);
@@ -116,61 +135,20 @@ void Binding::Abandon() {
 void Binding::OnWake(napi_env env, napi_value function, void* context, void*) {
   if (env == nullptr || function == nullptr) return;
   Binding* binding = static_cast<Binding*>(context);
-  Napi::HandleScope scope(env);
-  for (Event& event : binding->supervisor_.TakeEvents()) {
-    Napi::HandleScope inner(env);
-    binding->Deliver(Napi::Function(env, function), event);
-  }
+  for (Event& event : binding->supervisor_.TakeEvents()) binding->Deliver(function, event);
 }
 
-Napi::Value ToUint8Array(Napi::Env env, Bytes& bytes) {
-  const size_t size = bytes.size();
-  if (size >= kCopyBytes) {
-    uint8_t* data = bytes.Release();
-    napi_value external;
-    if (napi_create_external_arraybuffer(
-            env, data, size, [](napi_env, void* block, void*) { free(block); }, nullptr, &external) == napi_ok) {
-      return Napi::Uint8Array::New(env, size, Napi::ArrayBuffer(env, external), 0);
-    }
-    Napi::Uint8Array copy = Napi::Uint8Array::New(env, size);
-    memcpy(copy.Data(), data, size);
-    free(data);
-    return copy;
-  }
-  Napi::Uint8Array copy = Napi::Uint8Array::New(env, size);
-  if (size > 0) memcpy(copy.Data(), bytes.data(), size);
-  return copy;
-}
-
-void Binding::Deliver(Napi::Function on_event, Event& event) {
-  const Napi::Env env(env_);
-  const auto number = [env](double value) { return Napi::Number::New(env, value); };
-  const auto text = [env](const char* value) { return Napi::String::New(env, value); };
+// Keeps the books of a run, whatever becomes of the call.
+void Binding::Deliver(napi_value on_event, Event& event) {
   switch (event.type) {
     case EventType::kReady:
-      Let();
-      on_event.Call({text("ready")});
-      break;
     case EventType::kFailed:
       Let();
-      on_event.Call({text("failed"), number(event.failure.error), text(skillscale::protocol::kStepNames[event.failure.step])});
       break;
-    case EventType::kOutput:
-      on_event.Call({text("output"), number(static_cast<double>(event.id)), number(event.stream), ToUint8Array(env, event.bytes[0])});
-      break;
-    case EventType::kDone: {
-      const bool signaled = (event.status & 0x7f) != 0;
+    case EventType::kDone:
       runs_.erase(event.id);
       Let();
-      on_event.Call({text("done"), number(static_cast<double>(event.id)), text(kOutcomeNames[static_cast<size_t>(event.outcome)]),
-                     number(signaled ? -1 : (event.status >> 8) & 0xff), number(signaled ? event.status & 0x7f : 0),
-                     number(event.failure.error), text(skillscale::protocol::kStepNames[event.failure.step]),
-                     number(static_cast<double>(event.wall_ns) / 1e6), number(static_cast<double>(event.user_us) / 1e3),
-                     number(static_cast<double>(event.system_us) / 1e3), number(static_cast<double>(event.max_rss_kib) * 1024),
-                     Napi::Boolean::New(env, event.truncated[0]), Napi::Boolean::New(env, event.truncated[1]),
-                     ToUint8Array(env, event.bytes[0]), ToUint8Array(env, event.bytes[1])});
       break;
-    }
     case EventType::kClosed:
       // What was queued while the thread ended has not been seen by it.
       while (!runs_.empty()) {
@@ -181,78 +159,89 @@ void Binding::Deliver(Napi::Function on_event, Event& event) {
         Deliver(on_event, refused);
       }
       Abandon();
-      on_event.Call({text("closed")});
+      break;
+    case EventType::kOutput:
       break;
   }
+  Call(on_event, event);
 }
 
-double NumberOf(const Napi::Object& object, const char* name) { return object.Get(name).ToNumber().DoubleValue(); }
-
-// Absent is null. JavaScript has validated the number.
-uint64_t LimitOf(const Napi::Object& object, const char* name) {
-  const Napi::Value value = object.Get(name);
-  return value.IsNumber() ? static_cast<uint64_t>(value.As<Napi::Number>().DoubleValue()) : skillscale::protocol::kUnlimited;
-}
-
-uint64_t NanosecondsOf(const Napi::Object& object, const char* name) {
-  const uint64_t milliseconds = LimitOf(object, name);
-  return milliseconds > UINT64_MAX / 1'000'000 ? UINT64_MAX : milliseconds * 1'000'000;
+// An exception of the callback concerns one event; with it pending no other could be delivered.
+void Binding::Call(napi_value on_event, Event& event) {
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(env_, &scope) != napi_ok) return;
+  std::vector<napi_value> values;
+  napi_value receiver;
+  bool pending = false;
+  napi_value error;
+  if (skillscale::ToValues(env_, &event, &values) && napi_get_undefined(env_, &receiver) == napi_ok) {
+    napi_call_function(env_, receiver, on_event, values.size(), values.data(), nullptr);
+  }
+  if (napi_is_exception_pending(env_, &pending) == napi_ok && pending &&
+      napi_get_and_clear_last_exception(env_, &error) == napi_ok) {
+    napi_fatal_exception(env_, error);
+  }
+  napi_close_handle_scope(env_, scope);
 }
 
 Napi::Value CreateSupervisor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const Napi::Object object = info[0].As<Napi::Object>();
   SupervisorOptions options;
-  options.reaper_path = object.Get("reaperPath").ToString().Utf8Value();
-  options.min_reapers = static_cast<uint32_t>(NumberOf(object, "minReapers"));
-  options.idle_reapers = static_cast<uint32_t>(NumberOf(object, "idleReapers"));
-  options.max_reapers = static_cast<uint32_t>(NumberOf(object, "maxReapers"));
+  if (!skillscale::ReadSupervisorOptions(info[0], &options)) return env.Undefined();
+  if (!info[1].IsFunction()) {
+    Napi::TypeError::New(env, "onEvent must be a function").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
   Binding* binding = Binding::Create(env, std::move(options), info[1].As<Napi::Function>());
+  if (binding == nullptr) return env.Undefined();
+  const Napi::Value handle = binding->Handle();
   StepError failure;
   if (!binding->Start(&failure)) {
+    binding->Abandon();
     Napi::Error error = Napi::Error::New(env, "the supervisor did not start");
     error.Set("errno", Napi::Number::New(env, failure.error));
     error.Set("syscall", Napi::String::New(env, skillscale::protocol::kStepNames[failure.step]));
-    binding->Handle();
     error.ThrowAsJavaScriptException();
-    return env.Null();
+    return env.Undefined();
   }
   binding->Hold();
-  return binding->Handle();
+  return handle;
 }
 
 void Spawn(const Napi::CallbackInfo& info) {
-  const Napi::Object object = info[2].As<Napi::Object>();
+  const Napi::Env env = info.Env();
+  Binding* binding = Binding::From(info[0]);
   RunRequest request;
-  request.id = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
-  request.payload = object.Get("strings").As<Napi::String>().Utf8Value();
-  request.argc = static_cast<uint32_t>(NumberOf(object, "argc"));
-  request.envc = static_cast<uint32_t>(NumberOf(object, "envc"));
-  request.timeout_ns = NanosecondsOf(object, "timeoutMs");
-  request.grace_ns = NanosecondsOf(object, "graceMs");
-  request.stdout_bytes = LimitOf(object, "stdoutBytes");
-  request.stderr_bytes = LimitOf(object, "stderrBytes");
-  request.fail_on_overflow = object.Get("failOnOverflow").ToBoolean();
-  request.window_bytes = static_cast<uint64_t>(NumberOf(object, "windowBytes"));
-  request.limits.cpu_seconds = LimitOf(object, "cpuSeconds");
-  request.limits.memory_bytes = LimitOf(object, "memoryBytes");
-  request.limits.file_bytes = LimitOf(object, "fileBytes");
-  request.limits.open_files = LimitOf(object, "openFiles");
-  request.limits.processes = LimitOf(object, "processes");
-  Binding::From(info[0])->Spawn(std::move(request), info[3]);
+  if (binding == nullptr || !skillscale::ReadWhole(info[1], "id", 1, &request.id) ||
+      !skillscale::ReadRunRequest(info[2], info[3], &request)) {
+    return;
+  }
+  if (!binding->open()) {
+    Napi::Error::New(env, "the supervisor is closed").ThrowAsJavaScriptException();
+  } else if (binding->Knows(request.id)) {
+    Napi::RangeError::New(env, "id belongs to a run that is not done").ThrowAsJavaScriptException();
+  } else {
+    binding->Spawn(std::move(request), info[3]);
+  }
 }
 
 void Terminate(const Napi::CallbackInfo& info) {
-  Binding::From(info[0])->supervisor().Terminate(static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
+  Binding* binding = Binding::From(info[0]);
+  uint64_t id = 0;
+  if (binding != nullptr && skillscale::ReadWhole(info[1], "id", 1, &id)) binding->supervisor().Terminate(id);
 }
 
 void Acknowledge(const Napi::CallbackInfo& info) {
-  Binding::From(info[0])->supervisor().Acknowledge(static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()),
-                                                  static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
+  Binding* binding = Binding::From(info[0]);
+  uint64_t id = 0;
+  uint64_t bytes = 0;
+  if (binding == nullptr || !skillscale::ReadWhole(info[1], "id", 1, &id)) return;
+  if (skillscale::ReadWhole(info[2], "bytes", 0, &bytes)) binding->supervisor().Acknowledge(id, bytes);
 }
 
 void Close(const Napi::CallbackInfo& info) {
   Binding* binding = Binding::From(info[0]);
+  if (binding == nullptr || !binding->open()) return;
   binding->Hold();
   binding->supervisor().Close();
 }

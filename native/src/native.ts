@@ -2,8 +2,9 @@
  * Loads the addon and gives its functions types.
  *
  * The functions are those of `module.cc`, with the same names in the same order. They are mechanism without policy: every
- * field is present, `null` stands for absent, and numbers were validated by the caller. What happens to a run arrives in
- * the `onEvent` callback, on the event loop.
+ * field is present and `null` stands for absent; a value of a wrong type or range throws a TypeError or RangeError that
+ * names it. What happens to a run arrives in the `onEvent` callback, on the event loop; an exception of the callback becomes
+ * an uncaught one.
  *
  * @since 0.1.0
  */
@@ -13,7 +14,7 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 
 /**
- * An opaque reference to one supervisor thread.
+ * An opaque reference to one supervisor thread. When it is collected the supervisor stops without answering its runs.
  *
  * @category models
  * @since 0.1.0
@@ -39,7 +40,8 @@ export interface SupervisorOptions {
 /**
  * One program to start. `strings` holds the working directory, the file, `argc` arguments (the first is the program's
  * name) and `envc` environment entries, each followed by NUL. `windowBytes` is 0 to collect the output; otherwise the
- * output arrives in pieces and at most that many bytes are on their way without an `acknowledge`.
+ * output arrives in pieces, each charged with its bytes and 1 KiB, and no more is read while the charge of pieces without an
+ * `acknowledge` is at the window.
  *
  * @category models
  * @since 0.1.0
@@ -116,11 +118,14 @@ export type Event =
 export interface Native {
   /** Starts a supervisor thread and its first reapers. Throws an error with `errno` and `syscall` when that fails. */
   readonly createSupervisor: (options: SupervisorOptions, onEvent: (...event: Event) => void) => Supervisor
-  /** Queues a run. `input` is read in place and must not be changed until the run is done. */
+  /**
+   * Queues a run. `input` is read in place and must not be changed until the run is done. Throws after `closed`, and for an
+   * `id` that belongs to a run which is not done.
+   */
   readonly spawn: (supervisor: Supervisor, id: number, options: SpawnOptions, input: Uint8Array | null) => void
   /** Ends a run: SIGTERM to its tree, SIGKILL after its grace. Does nothing when the run is over. */
   readonly terminate: (supervisor: Supervisor, id: number) => void
-  /** Says that `bytes` of a run's output were consumed. */
+  /** Says that one piece of `bytes` of a run's output was consumed. */
   readonly acknowledge: (supervisor: Supervisor, id: number, bytes: number) => void
   /** Ends all runs, then the thread. Later runs are answered with `closing`. */
   readonly close: (supervisor: Supervisor) => void

@@ -6,9 +6,10 @@
 // in this order: working directory, file, argc arguments, envc environment entries.
 //
 //   supervisor → reaper   Spawn, Terminate, Kill          (end of file: kill everything and exit)
-//   reaper → supervisor   Hello, then per Spawn: SpawnFailed | Exited … Clean
+//   reaper → supervisor   Hello, then per Spawn: SpawnFailed | Exited … Clean, and per Kill: Killing
 //
 // `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind.
+// `Killing` only says that the reaper is alive: a script may have stopped it.
 #ifndef SKILLSCALE_PROTOCOL_H_
 #define SKILLSCALE_PROTOCOL_H_
 
@@ -25,7 +26,7 @@ inline constexpr uint32_t kStrings = 1 << 20;
 inline constexpr uint64_t kUnlimited = UINT64_MAX;
 
 enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3 };
-enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4 };
+enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5 };
 
 enum Step : uint32_t {
   kNoStep = 0,
@@ -46,12 +47,19 @@ enum Step : uint32_t {
   kOpen,
   kEpoll,
   kThread,
+  kEventfd,
+  kTimerfd,
+  kEpollCtl,
+  kFcntl,
+  kWrite,
   kStepCount
 };
 
 inline constexpr const char* kStepNames[kStepCount] = {
-    "",      "socketpair",  "pipe2",     "memfd_create", "clone", "setsid",  "prctl", "dup2", "close_range",
-    "setrlimit", "sigprocmask", "chdir", "execve",       "sendmsg", "read", "open", "epoll_create1", "pthread_create"};
+    "",          "socketpair",    "pipe2",          "memfd_create", "clone",          "setsid",
+    "prctl",     "dup2",          "close_range",    "setrlimit",    "sigprocmask",    "chdir",
+    "execve",    "sendmsg",       "read",           "open",         "epoll_create1",  "pthread_create",
+    "eventfd",   "timerfd_create", "epoll_ctl",     "fcntl",        "write"};
 
 struct Limits {
   uint64_t cpu_seconds = kUnlimited;

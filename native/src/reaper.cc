@@ -7,7 +7,7 @@
 //
 //   idle ──Spawn──▶ running ──main exits──▶ emptying ──nobody left──▶ idle
 //                      │ Terminate: SIGTERM to all, stay; emptying then waits for Kill or for the last to leave
-//                      │ Kill, end of file, or a main process that leaves others behind: SIGKILL to all, in rounds
+//                      │ Kill (answered at once), end of file, or a main process that leaves others behind: SIGKILL to all, in rounds
 //
 // When the control socket reaches its end the supervisor is gone: the tree is killed and the reaper exits. A packet that
 // is not valid ends the same way, with status 2.
@@ -23,9 +23,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "descriptor.h"
 #include "process_tree.h"
 #include "protocol.h"
@@ -37,12 +37,6 @@ namespace {
 constexpr int kFirstRoundMilliseconds = 2;
 constexpr int kLastRoundMilliseconds = 100;
 constexpr size_t kMaxDescriptors = 4;
-
-uint64_t Now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(time.tv_nsec);
-}
 
 uint64_t Microseconds(const timeval& time) {
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000U + static_cast<uint64_t>(time.tv_usec);
@@ -111,6 +105,7 @@ class Reaper {
   bool Reap();
   void ReportExit(int status, const rusage& usage, bool clean);
   void SignalTree(int signal, Order order);
+  void Say(protocol::ReplyType type);
   void Reply(protocol::Reply reply);
 
   Descriptor signals_;
@@ -130,6 +125,12 @@ void Reaper::Reply(protocol::Reply reply) {
     leaving_ = true;
     return;
   }
+}
+
+void Reaper::Say(protocol::ReplyType type) {
+  protocol::Reply reply{};
+  reply.type = type;
+  Reply(reply);
 }
 
 Received Reaper::Receive(Packet* packet) {
@@ -183,6 +184,7 @@ bool Reaper::Handle(Packet* packet) {
       return true;
     case protocol::kKill:
       killing_ = occupied_;
+      Say(protocol::kKilling);
       return true;
     default:
       return false;
@@ -328,7 +330,7 @@ int Reaper::Run() {
   sigaddset(&children, SIGCHLD);
   signals_.Reset(signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_ || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return 1;
-  fcntl(protocol::kControlDescriptor, F_SETFD, FD_CLOEXEC);
+  if (fcntl(protocol::kControlDescriptor, F_SETFD, FD_CLOEXEC) < 0) return 1;
 
   protocol::Reply hello{};
   hello.type = protocol::kHello;

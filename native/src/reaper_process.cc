@@ -93,7 +93,10 @@ bool ReaperProcess::Start(const char* path, int null_descriptor, StepError* fail
   control_.Reset(ends[0]);
   Descriptor far(ends[1]);
   // The reaper waits in poll and answers with blocking sends; only the near end is non-blocking.
-  fcntl(far.get(), F_SETFL, 0);
+  if (fcntl(far.get(), F_SETFL, 0) < 0) {
+    *failure = {errno, protocol::kFcntl};
+    return false;
+  }
   Stack stack;
   if (!stack) {
     *failure = {errno, protocol::kClone};
@@ -185,8 +188,8 @@ bool ReaperProcess::Collect(bool wait) {
   return true;
 }
 
-void ReaperProcess::Kill() {
-  if (pidfd_) syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+void ReaperProcess::Signal(int signal) {
+  if (pidfd_) syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0);
 }
 
 }  // namespace skillscale

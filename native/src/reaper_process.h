@@ -8,13 +8,9 @@
 
 #include "descriptor.h"
 #include "protocol.h"
+#include "step_error.h"
 
 namespace skillscale {
-
-struct StepError {
-  int error = 0;
-  uint32_t step = protocol::kNoStep;
-};
 
 class ReaperProcess {
  public:
@@ -31,7 +27,8 @@ class ReaperProcess {
   void Hangup() { control_.Reset(); }
   // Returns whether the process has ended and been reaped.
   bool Collect(bool wait);
-  void Kill();
+  // Signals the reaper itself, not its tree.
+  void Signal(int signal);
 
   int control() const { return control_.get(); }
   int pidfd() const { return pidfd_.get(); }

@@ -54,7 +54,7 @@ def memfd(data):
 good = (command(size=len(true)) + true, three)
 talk("valid", [good])
 talk("valid-memfd", [(command(size=len(true)), three + [memfd(true)])])
-talk("valid-twice-kill", [(command(argc=2, size=len(sleep)) + sleep, three), (command(kind=3, argc=0), [])])
+talk("valid-kill", [(command(argc=2, size=len(sleep)) + sleep, three), (command(kind=3, argc=0), [])], 2)
 bad = {
     "short": [(b"x", [])],
     "header-cut": [(command()[:40], [])],

@@ -20,7 +20,9 @@ export interface Ended {
 }
 
 const environment = (env: Options["env"]) => {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(SKILLSCALE_|OTEL_|NODE_OPTIONS|VITEST)/.test(name))
+  const inherited = Object.entries(process.env).filter(([name]) =>
+    !/^(SKILLSCALE_|OTEL_|NODE_OPTIONS|VITEST)/.test(name)
+  )
   return { ...Object.fromEntries(inherited), ...env }
 }
 
@@ -86,7 +88,8 @@ export const start = (args: ReadonlyArray<string>, message: string, options: Opt
       child.on("exit", (code) =>
         resume(Effect.die(new Error(`skillscale ${args.join(" ")} ended with ${code}:\n${lines.join("\n")}`))))
     }),
-    (running) => Effect.andThen(running.signal("SIGKILL"), running.ended)
+    (running) =>
+      Effect.andThen(running.signal("SIGKILL"), running.ended)
   )
 
 /** Starts a proxy on free ports and tells its addresses. */

@@ -156,12 +156,19 @@ export const suite = <E>(name: string, makeNet: Effect.Effect<Net, E, Scope.Scop
       Effect.gen(function*() {
         const net = yield* makeNet
         const bus = yield* net.connect
-        const replicas = [yield* collect(net, "TOPIC_A"), yield* collect(net, "TOPIC_A"), yield* collect(net, "TOPIC_A")]
+        const replicas = [
+          yield* collect(net, "TOPIC_A"),
+          yield* collect(net, "TOPIC_A"),
+          yield* collect(net, "TOPIC_A")
+        ]
         const sent = Array.from({ length: 30 }, (_, index) => String(index))
         yield* Effect.forEach(sent, (text) => bus.publish("TOPIC_A", bytes(text)), { discard: true })
         yield* eventually("all of them", () => replicas.flat().length >= sent.length)
         // A subscription that comes or goes elsewhere may begin the round anew.
-        assert.isTrue(replicas.every((messages) => messages.length >= 5), String(replicas.map((messages) => messages.length)))
+        assert.isTrue(
+          replicas.every((messages) => messages.length >= 5),
+          String(replicas.map((messages) => messages.length))
+        )
         const heard = replicas.flat().map(textOf).sort((a, b) => Number(a) - Number(b))
         assert.deepStrictEqual(heard, sent)
       }))

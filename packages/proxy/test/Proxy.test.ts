@@ -9,7 +9,19 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as Proxy from "@skillscale/proxy/Proxy"
-import { childSubscriber, count, eventually, free, getText, metric, publisher, replicas, request, start, subscriber } from "./support.ts"
+import {
+  childSubscriber,
+  count,
+  eventually,
+  free,
+  getText,
+  metric,
+  publisher,
+  replicas,
+  request,
+  start,
+  subscriber
+} from "./support.ts"
 
 const hex = (message: ReadonlyArray<Buffer>) => message.map((frame) => frame.toString("hex"))
 

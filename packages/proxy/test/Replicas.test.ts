@@ -18,13 +18,20 @@ describe("replicas of a topic", () => {
       const [one, two, three, tap] = yield* Effect.forEach([topic, topic, topic, "TOPIC_"], (name) =>
         subscriber(proxy, [name]))
       assert.isDefined(one && two && three && tap)
-      if (!one || !two || !three || !tap) return
+      if (!one || !two || !three || !tap) {
+        return
+      }
       yield* replicas(proxy, topic, 3)
       const { send } = yield* publisher(proxy)
       for (let index = 0; index < 30; index += 1) {
         yield* send(topic, `message ${index}`)
       }
-      yield* eventually("30 messages", Effect.sync(() => heardBy(tap)[0] === 30))
+      yield* eventually(
+        "30 messages",
+        Effect.sync(() =>
+          heardBy(tap)[0] === 30
+        )
+      )
       yield* eventually("a third each", Effect.sync(() => heardBy(one, two, three).every((count) => count === 10)))
       const texts = new Set([one, two, three].flatMap(({ heard }) => heard.map((frames) => String(frames[1]))))
       assert.strictEqual(texts.size, 30)

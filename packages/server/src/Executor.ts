@@ -42,7 +42,7 @@ export interface Limits {
 export type Overflow = "truncate" | "fail"
 
 /**
- * One program to run.
+ * One program to run. Strings reach it as UTF-8; a surrogate without its other half becomes U+FFFD.
  *
  * @category models
  * @since 0.1.0
@@ -89,15 +89,16 @@ export interface Usage {
 }
 
 /**
- * How a program ended by itself: an exit code, or the signal that its own tree raised.
+ * How a program ended by itself: an exit code, or the signal of its own crash, one of SIGSEGV, SIGABRT, SIGBUS, SIGFPE,
+ * SIGILL, SIGTRAP, SIGSYS, SIGPIPE and SIGQUIT. A signal of a limit or from outside is an `ExecutorError`.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Ended {
-  /** 0–255, or -1 when a signal ended it. */
+  /** 0–255, or -1 when it crashed. */
   readonly exitCode: number
-  /** Name of the signal, such as `SIGSEGV`; empty after an exit. */
+  /** Name of the signal that it crashed with, such as `SIGSEGV`; empty after an exit. */
   readonly signal: string
   readonly usage: Usage
   readonly stdoutTruncated: boolean
@@ -145,7 +146,7 @@ export interface Capabilities {
 }
 
 /**
- * The program could not be started. Not retryable unless the cause was a passing shortage (`EAGAIN`, `ENOMEM`, `EMFILE`).
+ * The program could not be started, or its streams could not be served and it was ended. Not retryable unless the cause was a passing shortage (`EAGAIN`, `ENOMEM`, `EMFILE`).
  *
  * @category errors
  * @since 0.1.0
@@ -194,7 +195,8 @@ export class MemoryLimit extends Schema.TaggedError<MemoryLimit>()("MemoryLimit"
 export class CpuLimit extends Schema.TaggedError<CpuLimit>()("CpuLimit", { limitSeconds: Schema.Finite }) {}
 
 /**
- * A signal that neither the executor nor a limit sent ended the program.
+ * A signal from outside ended the program: SIGKILL, SIGTERM, SIGINT, SIGHUP, SIGUSR1 and every other one that neither the
+ * executor nor a limit sent and that is no crash (see `Ended`).
  *
  * @category errors
  * @since 0.1.0
@@ -246,7 +248,7 @@ const describe = (reason: Reason): string => {
 
 /**
  * The only error of this module; `reason` says why there is no result. `stderr` is what the program had written to
- * standard error until then, as far as it was kept.
+ * standard error until then, as far as it was kept: up to `stderrBytes` from `run`, the last 16 KiB from `stream`.
  *
  * @category errors
  * @since 0.1.0
@@ -271,7 +273,7 @@ export class ExecutorError extends Schema.TaggedError<ExecutorError>()("Executor
  */
 export class Executor extends Context.Service<Executor, {
   readonly capabilities: Capabilities
-  /** Runs a program and collects its output. A program that exits non-zero is a result, not an error. */
+  /** Runs a program and collects its output. A program that exits non-zero or crashes is a result, not an error. */
   readonly run: (spec: Spec) => Effect.Effect<Execution, ExecutorError>
   /** Runs a program and emits its output as it is produced, then one `Exit`. A slow consumer slows the program. */
   readonly stream: (spec: Spec) => Stream.Stream<ExecutorEvent, ExecutorError>

@@ -21,6 +21,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Executor from "./Executor.ts"
 import { errnoCode, reasonOf, signalName } from "./internal/executorOutcome.ts"
 import { type ResolvedSpec, resolveSpec } from "./internal/executorSpec.ts"
+import { makeTail } from "./internal/executorTail.ts"
 import * as NodeExecutor from "./NodeExecutor.ts"
 
 /**
@@ -32,7 +33,7 @@ import * as NodeExecutor from "./NodeExecutor.ts"
 export interface Options {
   /** Runs at the same time; further ones wait their turn. Default: 64. */
   readonly concurrency?: number | undefined
-  /** Reapers that are started ahead and kept. Default: 2, at most `concurrency`. */
+  /** Reapers that are started ahead and kept, at least 1. Default: 2, at most `concurrency`. */
   readonly warm?: number | undefined
   /** Idle reapers that are kept for later runs. Default: 16, at most `concurrency`. */
   readonly idle?: number | undefined
@@ -114,13 +115,43 @@ const spawnOptions = (spec: ResolvedSpec, windowBytes: number): Native.SpawnOpti
   }
 }
 
+interface Sizes {
+  readonly concurrency: number
+  readonly warm: number
+  readonly idle: number
+  readonly windowBytes: number
+}
+
+const largestConcurrency = 4096
+
+const resolveOptions = (options: Options): Effect.Effect<Sizes, ExecutorUnavailable> => {
+  const concurrency = options.concurrency ?? 64
+  const sizes = {
+    concurrency,
+    warm: Math.min(options.warm ?? 2, concurrency),
+    idle: Math.min(options.idle ?? 16, concurrency),
+    windowBytes: options.windowBytes ?? 256 * 1024
+  }
+  for (const [name, value] of Object.entries(sizes)) {
+    const minimum = name === "idle" ? 0 : 1
+    const maximum = name === "windowBytes" ? Number.MAX_SAFE_INTEGER : largestConcurrency
+    if (!Number.isSafeInteger(value) || value < minimum || value > maximum) {
+      return Effect.fail(
+        unavailable(`${name} must be a whole number from ${minimum} to ${maximum}, not ${value}`, null)
+      )
+    }
+  }
+  return Effect.succeed(sizes)
+}
+
+const loadAddon = Effect.try({
+  try: Native.load,
+  catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause), cause)
+})
+
 const makeSupervisor = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
-    const { native, reaperPath } = yield* Effect.try({
-      try: Native.load,
-      catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause), cause)
-    })
-    const concurrency = options.concurrency ?? 64
+  function*(sizes: Sizes): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
+    const { native, reaperPath } = yield* loadAddon
     const listeners = new Map<number, Listener>()
     let nextId = 1
     let supervisor: Native.Supervisor | null = null
@@ -160,9 +191,9 @@ const makeSupervisor = Effect.fnUntraced(
         try {
           supervisor = native.createSupervisor({
             reaperPath,
-            minReapers: Math.min(options.warm ?? 2, concurrency),
-            idleReapers: Math.min(options.idle ?? 16, concurrency),
-            maxReapers: concurrency
+            minReapers: sizes.warm,
+            idleReapers: sizes.idle,
+            maxReapers: sizes.concurrency
           }, onEvent)
         } catch (cause) {
           resume(Effect.fail(unavailable(String(cause), cause)))
@@ -228,11 +259,11 @@ const endedOf = (event: Done): Executor.Ended => ({
   stderrTruncated: event[12]
 })
 
-const resultOf = (event: Done, spec: ResolvedSpec): Exit.Exit<Done, Executor.ExecutorError> => {
+const resultOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Exit.Exit<Done, Executor.ExecutorError> => {
   const reason = failureOf(event, spec)
   return reason === null
     ? Exit.succeed(event)
-    : Exit.fail(new Executor.ExecutorError({ file: spec.file, reason, stderr: event[14] }))
+    : Exit.fail(new Executor.ExecutorError({ file: spec.file, reason, stderr }))
 }
 
 const rejected = (file: string, detail: string) =>
@@ -250,7 +281,12 @@ const runWith = (
       onDone: (event) => {
         over = true
         onGone()
-        resume(Exit.map(resultOf(event, spec), () => ({ ...endedOf(event), stdout: event[13], stderr: event[14] })))
+        resume(
+          Exit.map(
+            resultOf(event, spec, event[14]),
+            () => ({ ...endedOf(event), stdout: event[13], stderr: event[14] })
+          )
+        )
       }
     })
     return Effect.callback<void>((resume) => {
@@ -288,17 +324,20 @@ const startPieces = (
 ): { readonly end: Effect.Effect<void> } => {
   let over = false
   let onGone = () => {}
+  const stderr = makeTail()
   const id: number = supervisor.start(spec, windowBytes, {
     onOutput: (stream, data) => {
+      const byteLength = data.byteLength
+      if (stream === 2) stderr.push(data)
       Queue.offerUnsafe(queue, {
         event: stream === 1 ? { _tag: "Stdout", data } : { _tag: "Stderr", data },
-        acknowledge: () => supervisor.acknowledge(id, data.byteLength)
+        acknowledge: () => supervisor.acknowledge(id, byteLength)
       })
     },
     onDone: (event) => {
       over = true
       onGone()
-      const result = resultOf(event, spec)
+      const result = resultOf(event, spec, stderr.bytes())
       if (Exit.isFailure(result)) {
         Queue.failCauseUnsafe(queue, result.cause)
         return
@@ -324,8 +363,8 @@ const startPieces = (
  */
 export const make = Effect.fnUntraced(
   function*(options: Options = {}): Effect.fn.Return<Executor.Executor["Service"], ExecutorUnavailable, Scope.Scope> {
-    const supervisor = yield* makeSupervisor(options)
-    const windowBytes = options.windowBytes ?? 256 * 1024
+    const sizes = yield* resolveOptions(options)
+    const supervisor = yield* makeSupervisor(sizes)
     return Executor.Executor.of({
       capabilities,
       run: (spec) =>
@@ -340,7 +379,7 @@ export const make = Effect.fnUntraced(
           const resolved = resolveSpec(spec)
           return typeof resolved === "string"
             ? Stream.fail(rejected(spec.file, resolved))
-            : streamWith(supervisor, resolved, windowBytes)
+            : streamWith(supervisor, resolved, sizes.windowBytes)
         }).pipe(Stream.withSpan("Executor.stream", { attributes: { file: spec.file } }))
     })
   }

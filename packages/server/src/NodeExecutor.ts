@@ -24,6 +24,7 @@ import * as Os from "node:os"
 import * as Executor from "./Executor.ts"
 import { reasonOf } from "./internal/executorOutcome.ts"
 import { type ResolvedSpec, resolveSpec } from "./internal/executorSpec.ts"
+import { makeTail } from "./internal/executorTail.ts"
 
 /**
  * What this implementation can do.
@@ -253,18 +254,19 @@ const streamWith = (
   spawner: Spawner,
   spec: ResolvedSpec
 ): Stream.Stream<Executor.ExecutorEvent, Executor.ExecutorError> =>
-  Stream.callback<Executor.ExecutorEvent, Executor.ExecutorError>((queue) =>
-    Effect.scoped(
-      supervise(
-        spawner,
-        spec,
-        (stream, data) => Queue.offer(queue, stream === "stdout" ? { _tag: "Stdout", data } : { _tag: "Stderr", data })
-      )
+  Stream.callback<Executor.ExecutorEvent, Executor.ExecutorError>((queue) => {
+    const stderr = makeTail()
+    return Effect.scoped(
+      supervise(spawner, spec, (stream, data) => {
+        if (stream === "stderr") stderr.push(data)
+        return Queue.offer(queue, stream === "stdout" ? { _tag: "Stdout", data } : { _tag: "Stderr", data })
+      })
     ).pipe(
-      Effect.mapError(errorOf(spec.file, new Uint8Array())),
+      Effect.mapError((reason) => errorOf(spec.file, stderr.bytes())(reason)),
       Effect.andThen((ended) => Queue.offer(queue, { _tag: "Exit", ended })),
       Effect.andThen(Queue.end(queue))
-    ), { bufferSize: streamedPieces, strategy: "suspend" })
+    )
+  }, { bufferSize: streamedPieces, strategy: "suspend" })
 
 /**
  * Makes the executor on a `ChildProcessSpawner`.

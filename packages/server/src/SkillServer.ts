@@ -102,8 +102,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const inHand = yield* FiberMap.make<string, void, never>()
   const cancelled = new Set<string>()
-  const keyOf = (address: Replies.Address) =>
-    `${address.replyTo}\0${address.requestId}`
+  const keyOf = (address: Replies.Address) => `${address.replyTo}\0${address.requestId}`
 
   /** Only the work can be interrupted: once there is an outcome, it is sent, and only once. */
   const handle = (request: Protocol.Request, arrived: number) =>
@@ -161,7 +160,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       fiber.value.interruptUnsafe()
     })
 
-  const controls = yield* Controls.make({ id, topic, skills, discovery, reply: replies.send, maxConcurrent: maxControls })
+  const controls = yield* Controls.make({
+    id,
+    topic,
+    skills,
+    discovery,
+    reply: replies.send,
+    maxConcurrent: maxControls
+  })
 
   const onControl = Effect.fnUntraced(function*(message: Bus.Message) {
     const decoded = Protocol.decodeControl(message.frames)

@@ -49,6 +49,18 @@ describe("NativeExecutor layers", () => {
       assert.strictEqual((yield* Effect.flip(executor.run(truth))).reason._tag, "Rejected")
     }))
 
+  it.live("refuses sizes that cannot work, instead of waiting for ever", () =>
+    Effect.gen(function*() {
+      for (
+        const options of [{ concurrency: 0 }, { warm: 0 }, { concurrency: Number.NaN }, { idle: -1 }, {
+          windowBytes: 0
+        }]
+      ) {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(NativeExecutor.layer(options))))
+        assert.include(error.message, "must be a whole number")
+      }
+    }), 10_000)
+
   it.live("fails when the addon is required and missing", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(withoutAddon(Effect.scoped(Layer.build(NativeExecutor.layer()))))

@@ -30,7 +30,6 @@ export interface Dependencies {
   readonly maxBuffered: number
 }
 
-
 const topologyTimeout = Duration.seconds(5)
 const defaultConcurrency = 8
 const events: ReadonlyArray<Protocol.Event> = ["accepted", "progress", "chunk"]

@@ -16,6 +16,19 @@ export const signalName = (signal: number): string => signalNames.get(signal) ??
 /** `ENOENT` for 2. */
 export const errnoCode = (errno: number): string => errno > 0 ? Util.getSystemErrorName(-errno) : "UNKNOWN"
 
+/** Signals by which a program ends itself: a fault, an abort, a refused system call, a reader that went away. */
+const crashSignals: ReadonlySet<string> = new Set([
+  "SIGSEGV",
+  "SIGABRT",
+  "SIGBUS",
+  "SIGFPE",
+  "SIGILL",
+  "SIGTRAP",
+  "SIGSYS",
+  "SIGPIPE",
+  "SIGQUIT"
+])
+
 const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS"])
 
 /** The share of `memoryBytes` that must have been resident for a failure to count as lack of memory. */
@@ -40,5 +53,5 @@ export const reasonOf = (
   if (memoryBytes !== null && failed && usage.maxRssBytes >= memoryBytes * memoryShare) {
     return new Executor.MemoryLimit({ limitBytes: memoryBytes })
   }
-  return signal === "" ? null : new Executor.Killed({ signal })
+  return signal === "" || crashSignals.has(signal) ? null : new Executor.Killed({ signal })
 }

@@ -64,7 +64,7 @@ const milliseconds = (name: string, value: Duration.Input | undefined): number |
     throw new Invalid(`${name} must be a duration that is not negative`)
   }
   const millis = Duration.toMillis(duration.value)
-  return Number.isFinite(millis) ? Math.ceil(millis) : null
+  return millis <= Number.MAX_SAFE_INTEGER ? Math.ceil(millis) : null
 }
 
 const environment = (env: Readonly<Record<string, string>>): Readonly<Record<string, string>> => {

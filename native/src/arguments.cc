@@ -1,0 +1,168 @@
+// See arguments.h.
+#include "arguments.h"
+
+#include <math.h>
+
+#include <algorithm>
+#include <string>
+
+namespace skillscale {
+namespace {
+
+constexpr double kLargestWhole = 9007199254740991;
+constexpr uint64_t kLargestPool = 65'536;
+
+bool Refuse(Napi::Env env, const char* name, const char* expected) {
+  if (!env.IsExceptionPending()) {
+    Napi::TypeError::New(env, std::string(name) + " must be " + expected).ThrowAsJavaScriptException();
+  }
+  return false;
+}
+
+class Fields {
+ public:
+  explicit Fields(const Napi::Object& object) : object_(object), env_(object.Env()) {}
+
+  bool Get(const char* name, Napi::Value* value) const {
+    *value = object_.Get(name);
+    return !env_.IsExceptionPending() && !value->IsEmpty();
+  }
+
+  bool Whole(const char* name, uint64_t minimum, uint64_t* result) const {
+    Napi::Value value;
+    return Get(name, &value) && ReadWhole(value, name, minimum, result);
+  }
+
+  // Absent is null.
+  bool Limit(const char* name, uint64_t* result) const {
+    Napi::Value value;
+    if (!Get(name, &value)) return false;
+    if (!value.IsNull()) return ReadWhole(value, name, 0, result);
+    *result = protocol::kUnlimited;
+    return true;
+  }
+
+  bool Milliseconds(const char* name, uint64_t* nanoseconds) const {
+    if (!Limit(name, nanoseconds)) return false;
+    const bool large = *nanoseconds > UINT64_MAX / 1'000'000;
+    *nanoseconds = large ? protocol::kUnlimited : *nanoseconds * 1'000'000;
+    return true;
+  }
+
+  bool Boolean(const char* name, bool* result) const {
+    Napi::Value value;
+    if (!Get(name, &value)) return false;
+    if (!value.IsBoolean()) return Refuse(env_, name, "a boolean");
+    *result = value.As<Napi::Boolean>();
+    return true;
+  }
+
+  bool Text(const char* name, std::string* result) const {
+    Napi::Value value;
+    if (!Get(name, &value)) return false;
+    if (!value.IsString()) return Refuse(env_, name, "a string");
+    *result = value.As<Napi::String>().Utf8Value();
+    return true;
+  }
+
+ private:
+  Napi::Object object_;
+  Napi::Env env_;
+};
+
+bool ReadObject(const Napi::Value& value, Napi::Object* object) {
+  if (!value.IsObject() || value.IsFunction()) return Refuse(value.Env(), "options", "an object");
+  *object = value.As<Napi::Object>();
+  return true;
+}
+
+bool ReadPoolSize(const Fields& fields, const char* name, uint64_t minimum, uint32_t* result) {
+  uint64_t value = 0;
+  if (!fields.Whole(name, minimum, &value)) return false;
+  *result = static_cast<uint32_t>(std::min(value, kLargestPool));
+  return true;
+}
+
+// Longer strings than a packet may have are not copied at all.
+bool ReadStrings(const Fields& fields, Napi::Env env, RunRequest* request) {
+  Napi::Value value;
+  uint64_t argc = 0;
+  uint64_t envc = 0;
+  if (!fields.Get("strings", &value) || !fields.Whole("argc", 1, &argc) || !fields.Whole("envc", 0, &envc)) return false;
+  if (!value.IsString()) return Refuse(env, "strings", "a string");
+  size_t size = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &size) != napi_ok) return Refuse(env, "strings", "a string");
+  request->oversized = size > protocol::kPayloadBytes || argc > protocol::kStrings || envc > protocol::kStrings;
+  if (request->oversized) return true;
+  request->payload = value.As<Napi::String>().Utf8Value();
+  request->argc = static_cast<uint32_t>(argc);
+  request->envc = static_cast<uint32_t>(envc);
+  const auto ends = std::count(request->payload.begin(), request->payload.end(), '\0');
+  const bool whole = !request->payload.empty() && request->payload.back() == '\0';
+  if (whole && static_cast<uint64_t>(ends) == 2 + argc + envc) return true;
+  return Refuse(env, "strings", "a directory, a file, argc arguments and envc entries, each ended by NUL");
+}
+
+bool ReadInput(const Napi::Value& value, RunRequest* request) {
+  if (value.IsNull()) return true;
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  const Napi::Env env = value.Env();
+  if (!value.IsTypedArray() ||
+      napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
+    return Refuse(env, "input", "a Uint8Array or null");
+  }
+  request->input = static_cast<const uint8_t*>(data);
+  request->input_size = data == nullptr ? 0 : length;
+  return true;
+}
+
+}  // namespace
+
+bool ReadWhole(const Napi::Value& value, const char* name, uint64_t minimum, uint64_t* result) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  if (number >= static_cast<double>(minimum) && number <= kLargestWhole && number == floor(number)) {
+    *result = static_cast<uint64_t>(number);
+    return true;
+  }
+  const Napi::Env env = value.Env();
+  if (!value.IsNumber()) return Refuse(env, name, "a number");
+  if (!env.IsExceptionPending()) {
+    Napi::RangeError::New(env, std::string(name) + " must be a whole number of at least " + std::to_string(minimum))
+        .ThrowAsJavaScriptException();
+  }
+  return false;
+}
+
+bool ReadSupervisorOptions(const Napi::Value& value, SupervisorOptions* options) {
+  Napi::Object object;
+  if (!ReadObject(value, &object)) return false;
+  const Fields fields(object);
+  if (!fields.Text("reaperPath", &options->reaper_path)) return false;
+  if (options->reaper_path.find('\0') != std::string::npos) {
+    return Refuse(value.Env(), "reaperPath", "a path without NUL");
+  }
+  return ReadPoolSize(fields, "minReapers", 1, &options->min_reapers) &&
+         ReadPoolSize(fields, "idleReapers", 0, &options->idle_reapers) &&
+         ReadPoolSize(fields, "maxReapers", options->min_reapers, &options->max_reapers);
+}
+
+bool ReadRunRequest(const Napi::Value& options, const Napi::Value& input, RunRequest* request) {
+  Napi::Object object;
+  if (!ReadObject(options, &object)) return false;
+  const Fields fields(object);
+  protocol::Limits& limits = request->limits;
+  return ReadStrings(fields, options.Env(), request) && fields.Milliseconds("timeoutMs", &request->timeout_ns) &&
+         fields.Milliseconds("graceMs", &request->grace_ns) &&
+         fields.Whole("stdoutBytes", 0, &request->stdout_bytes) &&
+         fields.Whole("stderrBytes", 0, &request->stderr_bytes) &&
+         fields.Boolean("failOnOverflow", &request->fail_on_overflow) &&
+         fields.Whole("windowBytes", 0, &request->window_bytes) && fields.Limit("cpuSeconds", &limits.cpu_seconds) &&
+         fields.Limit("memoryBytes", &limits.memory_bytes) && fields.Limit("fileBytes", &limits.file_bytes) &&
+         fields.Limit("openFiles", &limits.open_files) && fields.Limit("processes", &limits.processes) &&
+         ReadInput(input, request);
+}
+
+}  // namespace skillscale

@@ -1,0 +1,174 @@
+// See reaper_pool.h.
+#include "reaper_pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "clock.h"
+
+namespace skillscale {
+namespace {
+
+constexpr uint64_t kTendNs = kSecond;
+constexpr uint64_t kGreetNs = 5 * kSecond;
+constexpr uint64_t kLeaveNs = 10 * kSecond;
+constexpr uint64_t kStopNs = 5 * kSecond;
+constexpr uint64_t kEndNs = kSecond;
+constexpr int kUnansweredKills = 5;
+
+// Returns whether it is gone at that time.
+bool AwaitEnd(ReaperProcess& process, uint64_t until) {
+  while (!process.Collect(false)) {
+    const uint64_t now = Now();
+    if (now >= until) return false;
+    pollfd ended{process.pidfd(), POLLIN, 0};
+    poll(&ended, 1, static_cast<int>((until - now) / 1'000'000 + 1));
+  }
+  return true;
+}
+
+}  // namespace
+
+ReaperPool::ReaperPool(SupervisorOptions options, Poller* poller)
+    : options_(std::move(options)), poller_(*poller), tend_at_(kNever) {}
+
+bool ReaperPool::Open(StepError* failure) {
+  null_.Reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null_) *failure = {errno, protocol::kOpen};
+  return static_cast<bool>(null_);
+}
+
+bool ReaperPool::Start(StepError* failure) {
+  Reaper reaper;
+  if (!reaper.process.Start(options_.reaper_path.c_str(), null_.get(), failure)) return false;
+  const uint64_t id = next_id_++;
+  if (!poller_.Watch(reaper.process.control(), Source::kControl, id, EPOLLIN) ||
+      !poller_.Watch(reaper.process.pidfd(), Source::kPidfd, id, EPOLLIN)) {
+    *failure = {errno, protocol::kEpollCtl};
+    poller_.Unwatch(reaper.process.control());
+    reaper.process.Hangup();
+    reaper.process.Signal(SIGKILL);
+    reaper.process.Collect(true);
+    return false;
+  }
+  reaper.since = Now();
+  reapers_.emplace(id, std::move(reaper));
+  idle_.push_back(id);
+  ExpectAction();
+  return true;
+}
+
+bool ReaperPool::Fill(StepError* failure) {
+  while (reapers_.size() < options_.min_reapers) {
+    if (!Start(failure)) return !reapers_.empty();
+  }
+  return true;
+}
+
+bool ReaperPool::AnyAtWork() const {
+  return std::any_of(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.run != 0; });
+}
+
+Reaper* ReaperPool::Find(uint64_t id) {
+  const auto found = reapers_.find(id);
+  return found == reapers_.end() ? nullptr : &found->second;
+}
+
+uint64_t ReaperPool::TakeIdle() {
+  if (idle_.empty()) return 0;
+  const uint64_t id = idle_.back();
+  idle_.pop_back();
+  ExpectAction();
+  return id;
+}
+
+void ReaperPool::Release(uint64_t id, bool wanted) {
+  Reaper& reaper = reapers_.at(id);
+  reaper.run = 0;
+  reaper.killing = false;
+  reaper.unanswered = 0;
+  if (wanted || idle_.size() < options_.idle_reapers) {
+    idle_.push_back(id);
+  } else {
+    Retire(id);
+  }
+}
+
+void ReaperPool::Retire(uint64_t id) {
+  Reaper& reaper = reapers_.at(id);
+  if (reaper.retired) return;
+  reaper.retired = true;
+  reaper.since = Now();
+  poller_.Unwatch(reaper.process.control());
+  reaper.process.Hangup();
+  reaper.process.Signal(SIGCONT);
+  idle_.erase(std::remove(idle_.begin(), idle_.end(), id), idle_.end());
+  ExpectAction();
+}
+
+void ReaperPool::Remove(uint64_t id) {
+  Retire(id);
+  Reaper& reaper = reapers_.at(id);
+  poller_.Unwatch(reaper.process.pidfd());
+  reaper.process.Collect(true);
+  reapers_.erase(id);
+}
+
+void ReaperPool::Terminate(uint64_t id) {
+  Reaper& reaper = reapers_.at(id);
+  reaper.process.SendCommand(protocol::kTerminate);
+  reaper.process.Signal(SIGCONT);
+}
+
+// One that cannot be told, because its socket is full or closed, counts as one that does not answer.
+void ReaperPool::Kill(uint64_t id) {
+  Reaper& reaper = reapers_.at(id);
+  reaper.killing = true;
+  reaper.unanswered++;
+  reaper.process.SendCommand(protocol::kKill);
+  reaper.process.Signal(SIGCONT);
+}
+
+void ReaperPool::ExpectAction() {
+  if (tend_at_ == kNever) tend_at_ = After(Now(), kTendNs);
+}
+
+void ReaperPool::Tend() {
+  const uint64_t now = Now();
+  bool expecting = false;
+  for (auto& [id, reaper] : reapers_) {
+    if (reaper.run == 0 && reaper.greeted && !reaper.retired) continue;
+    expecting = true;
+    const bool mute = !reaper.greeted && now - reaper.since >= kGreetNs;
+    const bool staying = reaper.retired && now - reaper.since >= kLeaveNs;
+    const bool deaf = reaper.unanswered >= kUnansweredKills;
+    if (mute || staying || deaf) {
+      reaper.process.Signal(SIGKILL);
+    } else if (reaper.killing && !reaper.retired) {
+      Kill(id);
+    } else {
+      reaper.process.Signal(SIGCONT);
+    }
+  }
+  tend_at_ = expecting ? After(now, kTendNs) : kNever;
+}
+
+void ReaperPool::HangUpAndReap() {
+  for (auto& entry : reapers_) Retire(entry.first);
+  const uint64_t until = After(Now(), kStopNs);
+  for (auto& entry : reapers_) AwaitEnd(entry.second.process, until);
+  for (auto& entry : reapers_) entry.second.process.Signal(SIGKILL);
+  const uint64_t last = After(Now(), kEndNs);
+  for (auto& entry : reapers_) {
+    AwaitEnd(entry.second.process, last);
+    if (entry.second.process.pidfd() >= 0) poller_.Unwatch(entry.second.process.pidfd());
+  }
+  reapers_.clear();
+}
+
+}  // namespace skillscale

@@ -1,0 +1,89 @@
+// The reapers of one supervisor: started ahead up to `min`, kept idle up to `idle`, never more than `max`.
+//
+// A reaper is idle, at work for one run, or retired: its socket is closed and its end awaited. It leaves the pool when its
+// pidfd says that it ended. Reapers are trusted to follow the protocol but not to be scheduled: a script of the same user can
+// stop its reaper. `Tend`, called about once a second, sends SIGCONT to all that are expected to act, and SIGKILL to one that
+// never greeted, did not leave, or left several orders to kill unanswered; its main process dies with it.
+#ifndef SKILLSCALE_REAPER_POOL_H_
+#define SKILLSCALE_REAPER_POOL_H_
+
+#include <stdint.h>
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "descriptor.h"
+#include "poller.h"
+#include "reaper_process.h"
+#include "step_error.h"
+
+namespace skillscale {
+
+struct SupervisorOptions {
+  std::string reaper_path;
+  uint32_t min_reapers = 1;
+  uint32_t idle_reapers = 1;
+  uint32_t max_reapers = 1;
+};
+
+struct Reaper {
+  ReaperProcess process;
+  uint64_t run = 0;
+  bool greeted = false;
+  bool retired = false;
+  // An order to kill was given for its present run.
+  bool killing = false;
+  int unanswered = 0;
+  // When it was started, then when it was retired.
+  uint64_t since = 0;
+};
+
+class ReaperPool {
+ public:
+  ReaperPool(SupervisorOptions options, Poller* poller);
+
+  bool Open(StepError* failure);
+  void Close() { null_.Reset(); }
+  int null_descriptor() const { return null_.get(); }
+
+  // Starts one and makes it idle.
+  bool Start(StepError* failure);
+  // Starts reapers up to the minimum; false when there is none at all.
+  bool Fill(StepError* failure);
+  bool full() const { return reapers_.size() >= options_.max_reapers; }
+  bool AnyAtWork() const;
+
+  Reaper* Find(uint64_t id);
+  // Returns 0 when nobody is idle.
+  uint64_t TakeIdle();
+  void PutBack(uint64_t id) { idle_.push_back(id); }
+  // Its run is over. `wanted` keeps it whatever the number of idle ones.
+  void Release(uint64_t id, bool wanted);
+  void Retire(uint64_t id);
+  // Collects one that has ended and forgets it.
+  void Remove(uint64_t id);
+
+  void Terminate(uint64_t id);
+  void Kill(uint64_t id);
+  // When `Tend` is due next; never while all are idle.
+  uint64_t tend_at() const { return tend_at_; }
+  void Tend();
+  // Closes all sockets and waits, within bounds, until all are gone.
+  void HangUpAndReap();
+
+ private:
+  void ExpectAction();
+
+  const SupervisorOptions options_;
+  Poller& poller_;
+  Descriptor null_;
+  std::unordered_map<uint64_t, Reaper> reapers_;
+  std::vector<uint64_t> idle_;
+  uint64_t next_id_ = 1;
+  uint64_t tend_at_;
+};
+
+}  // namespace skillscale
+
+#endif  // SKILLSCALE_REAPER_POOL_H_

@@ -1,0 +1,197 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Native from "@skillscale/native/native"
+import { open, options } from "./host.ts"
+
+const timeout = 20_000
+const beside = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+const program = [process.execPath, "--conditions=source", beside("./hostile.ts")]
+const sanitized = process.env["SKILLSCALE_SANITIZED"] === "1"
+const isRoot = process.getuid?.() === 0
+
+const python =
+  (process.env["PATH"] ?? "").split(":").map((folder) => Path.join(folder, "python3")).find((path) =>
+    Fs.existsSync(path)
+  ) ?? ""
+const nobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
+
+/** Runs a scenario of `hostile.ts` below a command and expects that it holds. */
+const holds = (
+  command: ReadonlyArray<string>,
+  scenario: ReadonlyArray<string>,
+  env?: NodeJS.ProcessEnv
+): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const [file = "", ...args] = [...command, ...program, ...scenario]
+    ChildProcess.execFile(file, args, { env: { ...process.env, ...env }, timeout }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout)
+      else reject(new Error(`${scenario.join(" ")}: ${error.code ?? error.signal}\n${stderr}`))
+    })
+  })
+
+const skipped = (condition: boolean, why: string) => {
+  if (condition && process.env["SKILLSCALE_MUST_RUN"] === "1" && !sanitized) assert.fail(`must run, but: ${why}`)
+  return condition
+}
+
+describe("a shortage", () => {
+  it.skipIf(skipped(sanitized, "the sanitizer's own interposition"))(
+    "of one system call at any place fails a run with its name, or nothing",
+    async () => {
+      const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "faults-"))
+      const library = Path.join(folder, "faults.so")
+      const plan = Path.join(folder, "plan")
+      try {
+        ChildProcess.execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, beside("./faults.c"), "-ldl"])
+        Fs.writeFileSync(plan, new Uint8Array(16))
+        const injected = await holds([], ["faults", ""], { LD_PRELOAD: library, FAULTS_PLAN: plan })
+        assert.isAtLeast(Number(injected), 50)
+      } finally {
+        Fs.rmSync(folder, { recursive: true })
+      }
+    },
+    timeout
+  )
+
+  it.skipIf(skipped(sanitized, "the sanitizer's descriptors"))(
+    "of descriptors fails some runs with EMFILE and passes",
+    () => holds(["prlimit", "--nofile=60:60"], ["descriptors"]),
+    timeout
+  )
+
+  const needsRoot = skipped(!isRoot || sanitized, "changing the user needs root")
+
+  it.skipIf(needsRoot)(
+    "of processes fails some runs with EAGAIN and passes",
+    () => holds([...nobody, "prlimit", "--nproc=16:16"], ["processes"]),
+    timeout
+  )
+
+  it.skipIf(needsRoot)(
+    "of descriptors in flight fails a run with ETOOMANYREFS",
+    () => holds([...nobody, "/usr/bin/python3", beside("./rights.py"), "200"], ["rights"]),
+    timeout
+  )
+})
+
+describe("misuse", () => {
+  it("of arguments throws and never crashes", () => holds([], ["arguments"]), timeout)
+  it("by a callback that throws loses no event", () => holds([], ["throwing"]), timeout)
+  it("by ending a worker inside its callback ends that worker only", () => holds([], ["callback"]), timeout)
+  it("by thousands of waiting runs ends at once when they are refused", () => holds([], ["queue"]), timeout)
+})
+
+describe("a reaper that its script stops", () => {
+  const script = (then: string) => options([python, "-c", `import os, signal, time\n${then}`], [], { graceMs: 200 })
+  const stop = "os.kill(os.getppid(), signal.SIGSTOP)"
+
+  it("goes on within seconds", async () => {
+    const opened = await open({ minReapers: 1, maxReapers: 1 })
+    opened.native.spawn(opened.supervisor, 1, script(stop), null)
+    const done = await opened.next("done", 1)
+    assert.deepStrictEqual([done[2], done[3]], ["ended", 0])
+    opened.native.close(opened.supervisor)
+    await opened.next("closed")
+  }, timeout)
+
+  it("for ever cannot keep its run from ending", async () => {
+    const opened = await open({ minReapers: 1, maxReapers: 2 })
+    const stubborn = script(
+      `signal.signal(signal.SIGTERM, signal.SIG_IGN)\nreaper = os.getppid()\nos.fork()\nwhile os.getppid() > 1: os.kill(reaper, signal.SIGSTOP)`
+    )
+    opened.native.spawn(opened.supervisor, 1, { ...stubborn, timeoutMs: 300 }, null)
+    opened.native.spawn(opened.supervisor, 2, options(["/bin/true"], []), null)
+    assert.strictEqual((await opened.next("done", 2))[2], "ended")
+    assert.strictEqual((await opened.next("done", 1))[2], "timedOut")
+    opened.native.close(opened.supervisor)
+    await opened.next("closed")
+  }, timeout)
+
+  it("is ended with its supervisor", async () => {
+    const opened = await open({ minReapers: 1 })
+    opened.native.spawn(opened.supervisor, 1, script(`${stop}\ntime.sleep(1000)`), null)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    opened.native.close(opened.supervisor)
+    await opened.next("closed")
+    assert.strictEqual((await opened.next("done", 1))[2], "closing")
+  }, timeout)
+})
+
+describe("a helper that never says hello", () => {
+  it("is given up", async () => {
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "mute-"))
+    const reaperPath = Path.join(folder, "mute")
+    Fs.writeFileSync(reaperPath, "#!/bin/sh\nexec sleep 1000\n", { mode: 0o755 })
+    const { native } = Native.load()
+    const sizes = { reaperPath, minReapers: 1, idleReapers: 1, maxReapers: 1 }
+    let supervisor: Native.Supervisor | null = null
+    const event = await new Promise<Native.Event>((resolve) => {
+      supervisor = native.createSupervisor(sizes, (...event) => resolve(event))
+    })
+    assert.deepStrictEqual([event[0], supervisor === null], ["failed", false])
+    Fs.rmSync(folder, { recursive: true })
+  }, timeout)
+})
+
+describe("output", () => {
+  it("of a stranger who was given the pipe holds up nobody", async () => {
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "stranger-"))
+    const path = Path.join(folder, "socket")
+    const stranger = ChildProcess.spawn(python, [
+      "-c",
+      `import socket, os
+server = socket.socket(socket.AF_UNIX); server.bind(${JSON.stringify(path)}); server.listen()
+_, fds, _, _ = socket.recv_fds(server.accept()[0], 1, 1)
+os.fork(); os.fork()
+try:
+    while True: os.write(fds[0], b'x' * 65536)
+except OSError: pass`
+    ])
+    const opened = await open()
+    try {
+      for (let i = 0; i < 200 && !Fs.existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10))
+      opened.native.spawn(
+        opened.supervisor,
+        1,
+        options([
+          python,
+          "-c",
+          `import socket
+s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(path)}); socket.send_fds(s, [b'x'], [1])`
+        ], []),
+        null
+      )
+      const start = performance.now()
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      opened.native.spawn(opened.supervisor, 2, options(["/bin/true"], []), null)
+      assert.strictEqual((await opened.next("done", 2))[2], "ended")
+      const done = await opened.next("done", 1)
+      assert.deepStrictEqual([done[2], done[3]], ["ended", 0])
+      assert.isBelow(performance.now() - start, 5_000)
+    } finally {
+      stranger.kill("SIGKILL")
+      opened.native.close(opened.supervisor)
+      Fs.rmSync(folder, { recursive: true })
+    }
+    await opened.next("closed")
+  }, timeout)
+
+  it("in single bytes makes no more pieces than the window has room for", async () => {
+    const opened = await open()
+    const run = options([python, "-c", "import os\nfor i in range(20000): os.write(1, b'x')"], [], {
+      windowBytes: 65_536
+    })
+    opened.native.spawn(opened.supervisor, 1, run, null)
+    await opened.next("output", 1)
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    assert.isAtMost(opened.events.filter((event) => event[0] === "output").length, 64)
+    opened.native.terminate(opened.supervisor, 1)
+    await opened.next("done", 1)
+    opened.native.close(opened.supervisor)
+    await opened.next("closed")
+  }, timeout)
+})

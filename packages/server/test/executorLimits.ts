@@ -1,0 +1,118 @@
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import {
+  assertTag,
+  type Harness,
+  megabyte,
+  py,
+  reason,
+  run,
+  sh,
+  skipUnless,
+  temporaryDirectory,
+  text
+} from "./executorKit.ts"
+
+const limits = ({ testWith }: Harness): void => {
+  testWith("limits")("CPU time ends in CpuLimit, also when SIGXCPU is ignored", () =>
+    Effect.gen(function*() {
+      const spin = yield* reason(sh("while :; do :; done", { limits: { cpuSeconds: 1 } }))
+      assertTag(spin, "CpuLimit")
+      assert.strictEqual(spin.limitSeconds, 1)
+      assertTag(
+        yield* reason(
+          py("import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", {
+            limits: { cpuSeconds: 1 }
+          })
+        ),
+        "CpuLimit"
+      )
+    }))
+
+  testWith("limits")("memory ends in MemoryLimit", () =>
+    Effect.gen(function*() {
+      const limits = { memoryBytes: 128 * megabyte }
+      const found = yield* reason(py("kept = []\nwhile True: kept.append(b'x' * (1 << 20))", { limits }))
+      assertTag(found, "MemoryLimit")
+      assert.strictEqual(found.limitBytes, 128 * megabyte)
+      assert.strictEqual((yield* run(py("pass", { limits }))).exitCode, 0)
+      assert.strictEqual((yield* run(py("import sys; sys.exit(3)", { limits }))).exitCode, 3)
+    }))
+
+  testWith("limits")("a file's size ends in OutputLimit", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryDirectory
+      const found = yield* reason({
+        file: "/bin/dd",
+        args: ["if=/dev/zero", "of=out", "bs=1000", "count=100"],
+        cwd: folder,
+        limits: { fileBytes: 5000 }
+      })
+      assertTag(found, "OutputLimit")
+      assert.deepStrictEqual([found.stream, found.limitBytes], ["file", 5000])
+      assert.strictEqual(Fs.statSync(Path.join(folder, "out")).size, 5000)
+    }))
+}
+
+const files = ({ capabilities, test, testWith }: Harness): void => {
+  testWith("limits")("open files, processes and core files are limited", () =>
+    Effect.gen(function*() {
+      const execution = yield* run({
+        file: "/bin/cat",
+        args: ["/proc/self/limits"],
+        cwd: "/",
+        limits: { openFiles: 17, processes: 31, memoryBytes: 99 * megabyte, cpuSeconds: 8, fileBytes: 12_345 }
+      })
+      const lines = text(execution.stdout)
+      assert.match(lines, /Max open files +17 +17 /)
+      assert.match(lines, /Max processes +31 +31 /)
+      assert.match(lines, /Max core file size +0 +0 /)
+      assert.match(lines, new RegExp(`Max data size +${99 * megabyte} +${99 * megabyte} `))
+      assert.match(lines, /Max cpu time +8 +9 /)
+      assert.match(lines, /Max file size +12345 +12345 /)
+      const opened = yield* run(
+        py("import os\ntry:\n  while True: os.open('/', 0)\nexcept OSError as e: print(e.strerror)", {
+          limits: { openFiles: 17 }
+        })
+      )
+      assert.strictEqual(text(opened.stdout), "Too many open files\n")
+    }))
+
+  skipUnless(
+    capabilities.limits && process.getuid?.() === 0 && Fs.existsSync("/usr/bin/setpriv"),
+    capabilities.limits
+      ? "the kernel holds only users other than root to it, and changing needs root"
+      : "capability limits is missing",
+    "the limit of processes stops a user who is not root",
+    (title) =>
+      test(title, () =>
+        Effect.gen(function*() {
+          const script =
+            "import os, time\nn = 0\ntry:\n  while n < 50:\n    if os.fork() == 0: time.sleep(100)\n    n += 1\nexcept OSError as e: print(n, e.strerror)"
+          const execution = yield* run({
+            file: "/usr/bin/setpriv",
+            args: ["--reuid", "65533", "--clear-groups", "/usr/bin/python3", "-c", script],
+            cwd: "/",
+            limits: { processes: 7 }
+          })
+          assert.strictEqual(text(execution.stdout), "6 Resource temporarily unavailable\n", text(execution.stderr))
+        }))
+  )
+
+  testWith("limits")("a program gains no privileges", () =>
+    Effect.gen(function*() {
+      assert.match(
+        text((yield* run({ file: "/bin/cat", args: ["/proc/self/status"], cwd: "/" })).stdout),
+        /NoNewPrivs:\s+1/
+      )
+    }))
+}
+
+export const limitsSuite = (harness: Harness): void => {
+  describe("limits", () => {
+    limits(harness)
+    files(harness)
+  })
+}
