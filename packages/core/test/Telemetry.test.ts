@@ -158,7 +158,6 @@ describe("Telemetry.layer", () => {
     const program = `
       import * as Telemetry from ${JSON.stringify(fileURLToPath(new URL("../src/Telemetry.ts", import.meta.url)))}
       import * as Effect from "effect/Effect"
-      import * as Layer from "effect/Layer"
       import * as Module from "node:module"
       const loaded = []
       Module.registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
@@ -197,8 +196,7 @@ describe("Telemetry.layer", () => {
         Effect.withSpan(Effect.succeed(1), "work").pipe(
           Effect.tap(() => Effect.sleep("1200 millis")),
           Effect.repeat({ times: 2 }),
-          Effect.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: url })),
-          Effect.provide(layer)
+          Effect.provide(Layer.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: url }), layer))
         )
       )
       assert.isBelow(millis, 3 * 1_200 + 2_500)
@@ -217,8 +215,7 @@ describe("Telemetry.layer", () => {
       yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
       const millis = yield* elapsed(
         Effect.withSpan(Effect.void, "work").pipe(
-          Effect.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: url })),
-          Effect.provide(logs().layer)
+          Effect.provide(Layer.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: url }), logs().layer))
         )
       )
       yield* Deferred.await(accepted)
@@ -256,8 +253,7 @@ describe("Telemetry.layer", () => {
       for (const endpoint of ["collector:4318", "nonsense", "ftp://a"]) {
         const { layer, messages } = logs()
         const value = yield* Effect.withSpan(Effect.succeed(1), "work").pipe(
-          Effect.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint })),
-          Effect.provide(layer)
+          Effect.provide(Layer.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint }), layer))
         )
         assert.strictEqual(value, 1)
         assert.include(messages.join(), "traces are not exported")

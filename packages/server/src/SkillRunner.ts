@@ -337,6 +337,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       )
     )
     const { artifacts, truncated } = yield* view.artifacts
+    if (executor.capabilities.wholeTree) yield* view.abandoned
     return { ...execution, artifacts, artifactsTruncated: truncated }
   })
 

@@ -130,6 +130,11 @@ export interface View {
    * New files and files whose content changed, sorted by path. Links, special files and `__pycache__` are left out.
    */
   readonly artifacts: Effect.Effect<Artifacts, WorkingViewError>
+  /**
+   * Tells that every process that could reach the view is gone. When the run left the view as it got it, down to the times
+   * that a program cannot set, it may then serve another run.
+   */
+  readonly abandoned: Effect.Effect<void>
 }
 
 /**
@@ -156,8 +161,8 @@ export interface Options {
   /** Files and folders looked at for artifacts. Default: 20,000. */
   readonly maxEntries?: number | undefined
   /**
-   * Views of one skill that are prepared ahead; 0 prepares none. Only skills of at most 200 files and 4 MiB have any, and
-   * all skills together at most 16. Default: 2.
+   * Views of one skill that are kept ready; 0 keeps none. Only skills of at most 200 files and 4 MiB have any, and all
+   * skills together at most 16. Default: 4.
    */
   readonly prepared?: number | undefined
 }
@@ -227,7 +232,7 @@ const fill = Effect.fnUntraced(function*<A extends { readonly path: string }, P>
 
 /** Looks at what a run left in a view. */
 const collect = Effect.fnUntraced(function*(
-  root: string,
+  { root }: ViewPool.Prepared,
   placed: ReadonlyMap<string, ViewFiles.Placed>,
   limits: { readonly maxArtifacts: number; readonly maxArtifactBytes: number; readonly maxEntries: number }
 ) {
@@ -260,6 +265,8 @@ const collect = Effect.fnUntraced(function*(
   }
   return { artifacts, truncated }
 })
+
+const nothing: Artifacts = { artifacts: [], truncated: false }
 
 const readArtifact = (path: string, size: number): Effect.Effect<Uint8Array | undefined> =>
   Effect.tryPromise(() => ViewFiles.read(path, size)).pipe(
@@ -326,13 +333,18 @@ export const make = Effect.fnUntraced(function*(
       skill.files,
       ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256)
     )
-    return { home, root, temp, copied, items: copied.size + folders.length }
+    const made = [home, temp, root, ...folders.map((folder) => Path.join(root, folder))]
+    const settled = yield* Effect.try({
+      try: () => new Map(made.map((folder) => [folder, ViewFiles.settleFolder(folder)])),
+      catch: toError(skill.name, home)
+    })
+    return { home, root, temp, copied, folders: settled }
   })
 
   const nextHome = () => Path.join(base, String(count += 1))
 
   const pool = ViewPool.make({
-    perSkill: options?.prepared ?? 2,
+    perSkill: options?.prepared ?? 4,
     total: maxPrepared,
     discard: ({ home }) => removeLater(home),
     prepare: (skill) =>
@@ -342,12 +354,21 @@ export const make = Effect.fnUntraced(function*(
       }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
+  const refillLater = (skill: Source) =>
+    FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
+
   const reclaim = Effect.andThen(pool.clear, FiberSet.awaitEmpty(background))
 
   const attempt = Effect.fnUntraced(function*(skill: Source, files: Readonly<Record<string, Uint8Array>>) {
     let home = nextHome()
+    let reusable: ViewPool.Prepared | undefined
     // Registered first, so that an interruption on the way leaves nothing behind.
-    yield* Effect.addFinalizer(() => removeLater(home))
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        pool.giveBack(skill, reusable),
+        reusable === undefined ? Effect.andThen(removeLater(home), refillLater(skill)) : Effect.void
+      )
+    )
     const ready = yield* Effect.uninterruptible(Effect.tap(pool.take(skill), (ready) =>
       Effect.sync(() => {
         if (ready !== undefined) home = ready.home
@@ -363,7 +384,10 @@ export const make = Effect.fnUntraced(function*(
       catch: toError(skill.name, root)
     })
     const placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(root, path), data))
-    return { ...prepared, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
+    const abandoned = Effect.sync(() => {
+      if (ViewPool.isUntouched(prepared)) reusable = prepared
+    })
+    return { prepared, abandoned, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
   })
 
   const open: WorkingView["Service"]["open"] = Effect.fnUntraced(function*(skill, files) {
@@ -373,12 +397,13 @@ export const make = Effect.fnUntraced(function*(
     }
     const scope = yield* Effect.scope
     const opened = attemptIn(scope, attempt(skill, files))
-    const { copied, placed, root, temp } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
+    const { abandoned, placed, prepared } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
       .pipe(
         Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
       )
-    yield* FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
+    yield* refillLater(skill)
     offPeak.begun()
+    const { copied, root, temp } = prepared
     const digest = Effect.map(
       Effect.forEach(copied, ([path, { hash }]) =>
         hash === undefined
@@ -390,7 +415,10 @@ export const make = Effect.fnUntraced(function*(
           : Effect.succeed({ path, sha256: hash })),
       SkillDiscovery.digest
     )
-    return { root, temp, digest, artifacts: collect(root, placed, limits) }
+    const artifacts = Effect.suspend(() =>
+      ViewPool.isUntouched(prepared) ? Effect.succeed(nothing) : collect(prepared, placed, limits)
+    )
+    return { root, temp, digest, artifacts, abandoned }
   })
 
   return WorkingView.of({ open })

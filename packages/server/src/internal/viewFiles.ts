@@ -51,6 +51,25 @@ const fingerprintOf = (stat: Fs.BigIntStats): string => `${stat.ino}:${stat.size
 
 const signatureOf = (stat: Fs.BigIntStats): string => `${stat.dev}:${fingerprintOf(stat)}`
 
+/** What a file is now; empty when it is gone. */
+export const fingerprint = (path: string): string => {
+  const stat = Fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? "" : fingerprintOf(stat)
+}
+
+/** What a folder is now, its mode and the times of its entries included; empty when it is gone. */
+export const folderFingerprint = (path: string): string => {
+  const stat = Fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? "" : `${stat.ino}:${stat.mode}:${stat.mtimeNs}:${stat.ctimeNs}`
+}
+
+/** Gives a folder an old time, so that the next change of its entries shows, and tells what it is then. */
+export const settleFolder = (path: string): string => {
+  const time = (Date.now() - settledMs) / 1000
+  Fs.utimesSync(path, time, time)
+  return folderFingerprint(path)
+}
+
 export const isErrno = (cause: unknown, ...codes: ReadonlyArray<string>): boolean =>
   cause instanceof Error && "code" in cause && codes.includes(String(cause.code))
 

@@ -1,8 +1,8 @@
 /**
- * Views that are prepared ahead for skills that were called lately.
+ * Views that are prepared ahead for skills that were called lately, and views that a run gave back as it got them.
  *
- * A prepared view is given out only when it is what a new one would be: the skill's files have not changed since they
- * were copied, and nobody touched the copies.
+ * A view is given out only when it is what a new one would be: the skill's files have not changed since they were copied,
+ * and nobody touched the copies or their folders. Times that a program cannot set (`ctime`) tell.
  */
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
@@ -16,8 +16,8 @@ export interface Prepared {
   readonly root: string
   readonly temp: string
   readonly copied: ReadonlyMap<string, ViewFiles.Copied>
-  /** Files and folders below the root. */
-  readonly items: number
+  /** Every folder of the view, absolute, and what it was when all was in place. */
+  readonly folders: ReadonlyMap<string, string>
 }
 
 export interface Options {
@@ -33,14 +33,17 @@ const maxBytes = 4 * 1024 * 1024
 const isSmall = (skill: Skill): boolean =>
   skill.files.length <= maxFiles && skill.files.reduce((sum, file) => sum + file.size, 0) <= maxBytes
 
-const isUntouched = Effect.fnUntraced(function*(prepared: Prepared) {
-  const temp = yield* ViewFiles.list(prepared.temp, 1)
-  const { complete, entries, seen } = yield* ViewFiles.list(prepared.root, prepared.items)
-  return complete && temp.complete && temp.seen === 0 && seen === prepared.items &&
-    entries.length === prepared.copied.size && entries.every((entry) =>
-      prepared.copied.get(entry.path)?.fingerprint === entry.fingerprint
-    )
-})
+/** Tells whether a view of a small skill is as it was made: nothing added, removed, renamed, written or made writable. */
+export const isUntouched = ({ copied, folders, root }: Prepared): boolean => {
+  if (copied.size > maxFiles) return false
+  for (const [path, made] of folders) {
+    if (ViewFiles.folderFingerprint(path) !== made) return false
+  }
+  for (const [path, { fingerprint }] of copied) {
+    if (ViewFiles.fingerprint(`${root}/${path}`) !== fingerprint) return false
+  }
+  return true
+}
 
 const isCurrent = (prepared: Prepared): boolean => {
   for (const file of prepared.copied.values()) {
@@ -65,6 +68,8 @@ export const make = (options: Options) => {
   /** By the skill's root; the least lately used first. */
   const shelves = new Map<string, Shelf>()
   const filling = new Set<string>()
+  /** Views that runs have now, by the skill's root. */
+  const lent = new Map<string, number>()
   const oneAtATime = Semaphore.makeUnsafe(1)
 
   const empty = Effect.fnUntraced(function*(root: string) {
@@ -84,16 +89,32 @@ export const make = (options: Options) => {
     return kept
   })
 
-  /** Gives out a prepared view, which from then on belongs to the caller. */
+  /** Gives out a view, if there is one, and expects it, or the one that is made instead, back. */
   const take = Effect.fnUntraced(function*(skill: Skill) {
+    lent.set(skill.root, (lent.get(skill.root) ?? 0) + 1)
     if (!shelves.has(skill.root)) return undefined
     const shelf = yield* shelfOf(skill)
     for (let prepared = shelf.views.shift(); prepared !== undefined; prepared = shelf.views.shift()) {
-      const good = isCurrent(prepared) && (yield* isUntouched(prepared))
-      if (good) return prepared
+      if (isCurrent(prepared) && isUntouched(prepared)) return prepared
       yield* options.discard(prepared)
     }
     return undefined
+  })
+
+  const returned = (root: string) => {
+    const left = (lent.get(root) ?? 1) - 1
+    if (left === 0) lent.delete(root)
+    else lent.set(root, left)
+  }
+
+  /** Takes back a view that is untouched, for the next run, or hears that it is gone. */
+  const giveBack = Effect.fnUntraced(function*(skill: Skill, prepared: Prepared | undefined) {
+    returned(skill.root)
+    if (prepared === undefined) return
+    const shelf = yield* shelfOf(skill)
+    const isWanted = isSmall(skill) && isSettled(prepared) && shelf.views.length < options.perSkill
+    if (isWanted && (yield* makeRoom(skill.root))) shelf.views.push(prepared)
+    else yield* options.discard(prepared)
   })
 
   const makeRoom = Effect.fnUntraced(function*(root: string) {
@@ -112,7 +133,8 @@ export const make = (options: Options) => {
     yield* Effect.gen(function*() {
       for (;;) {
         const shelf = yield* shelfOf(skill)
-        if (shelf.views.length >= options.perSkill || !(yield* makeRoom(skill.root))) return
+        const expected = shelf.views.length + (lent.get(skill.root) ?? 0)
+        if (expected >= options.perSkill || !(yield* makeRoom(skill.root))) return
         const prepared = yield* options.prepare(skill)
         if (prepared === undefined) return
         const current = shelves.get(skill.root)
@@ -125,5 +147,5 @@ export const make = (options: Options) => {
     }).pipe(oneAtATime.withPermit, Effect.ensuring(Effect.sync(() => filling.delete(skill.root))))
   })
 
-  return { take, refill, clear }
+  return { take, giveBack, refill, clear }
 }
