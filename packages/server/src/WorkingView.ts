@@ -354,8 +354,7 @@ export const make = Effect.fnUntraced(function*(
       }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
-  const refillLater = (skill: Source) =>
-    FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
+  const refillLater = (skill: Source) => FiberSet.run(background, Effect.andThen(offPeak.wait, pool.refill(skill)))
 
   const reclaim = Effect.andThen(pool.clear, FiberSet.awaitEmpty(background))
 

@@ -330,19 +330,22 @@ describe("SkillRunner", () => {
       assert.match((yield* fails(none)).message, /it has none/)
     }))
 
-  live("returns exit codes, the signal as an error, and binary output", () =>
+  live("returns exit codes, the signal of a crash, and binary output", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({
         "scripts/run.sh": "exit \"$1\"",
         "scripts/kill.sh": "kill -SEGV $$",
+        "scripts/term.sh": "kill -TERM $$",
         "scripts/bytes.py": "import sys; sys.stdout.buffer.write(bytes(range(256)))",
         "scripts/none": "what"
       })
       for (const code of [0, 1, 42, 255]) {
         assert.strictEqual((yield* run(skill, { args: [String(code)] })).exitCode, code)
       }
-      const killed = yield* fails(skill, { script: "scripts/kill.sh" })
-      assert.match(killed.message, /^skill sample: .*SIGSEGV/)
+      const crashed = yield* run(skill, { script: "scripts/kill.sh" })
+      assert.strictEqual(crashed.signal, "SIGSEGV")
+      const killed = yield* fails(skill, { script: "scripts/term.sh" })
+      assert.match(killed.message, /^skill sample: .*SIGTERM/)
       assert.deepStrictEqual(
         [...(yield* run(skill, { script: "scripts/bytes.py" })).stdout],
         Array.from({ length: 256 }, (_, i) => i)

@@ -404,7 +404,7 @@ describe("WorkingView", () => {
   describe("views that are prepared ahead", () => {
     const prepared = Effect.fnUntraced(function*() {
       const skill = yield* Support.skill(files)
-      const views = yield* make()
+      const views = yield* make({ prepared: 2 })
       // Files that changed just now are not prepared.
       for (const { path } of skill.files) Fs.utimesSync(Path.join(skill.root, path), 1, 1)
       yield* Effect.sleep(120)
@@ -487,6 +487,75 @@ describe("WorkingView", () => {
         }))
     }
 
+    /** Opens a view, uses it, and tells that nobody can reach it any more. */
+    const used = (
+      views: WorkingView.WorkingView["Service"],
+      skill: WorkingView.Source,
+      use: (view: WorkingView.View) => void
+    ) =>
+      Effect.scoped(Effect.gen(function*() {
+        const view = yield* views.open(skill, {})
+        use(view)
+        yield* view.artifacts
+        yield* view.abandoned
+        return homeOf(view)
+      }))
+
+    it.live("serve the next run when a run left them as it got them", () =>
+      Effect.gen(function*() {
+        const { homes, skill, views } = yield* prepared()
+        const read = (view: WorkingView.View) => void Fs.readFileSync(Path.join(view.root, "scripts/run.sh"))
+        const seen = new Set<string>()
+        for (let run = 0; run < 10; run++) seen.add(yield* used(views, skill, read))
+        assert.isTrue([...seen].every((home) => homes.includes(home)))
+      }))
+
+    it.live("do not serve another run before it is known that nobody can reach them", () =>
+      Effect.gen(function*() {
+        const { skill, views } = yield* prepared()
+        const first = yield* Effect.scoped(Effect.map(views.open(skill, {}), homeOf))
+        yield* Support.eventually("it is removed", () => !views.homes().includes(first))
+      }))
+
+    for (
+      const [what, touch] of [
+        ["wrote a file and put its time back", (view: WorkingView.View) => {
+          const file = Path.join(view.root, "scripts/run.sh")
+          const { atime, mtime } = Fs.statSync(file)
+          Fs.writeFileSync(file, "tac\n")
+          Fs.utimesSync(file, atime, mtime)
+        }],
+        ["made a file and removed it", (view: WorkingView.View) => {
+          Fs.writeFileSync(Path.join(view.root, "x"), "")
+          Fs.rmSync(Path.join(view.root, "x"))
+        }],
+        ["made a temporary file and removed it", (view: WorkingView.View) => {
+          Fs.writeFileSync(Path.join(view.temp, "x"), "")
+          Fs.rmSync(Path.join(view.temp, "x"))
+        }],
+        ["made a folder read-only", (view: WorkingView.View) => Fs.chmodSync(Path.join(view.root, "scripts"), 0o500)],
+        ["made a file read-only", (view: WorkingView.View) => Fs.chmodSync(Path.join(view.root, "SKILL.md"), 0o400)],
+        [
+          "linked a file",
+          (view: WorkingView.View) =>
+            Fs.linkSync(Path.join(view.root, "SKILL.md"), Path.join(view.temp, "..", "..", `link-${process.pid}`))
+        ],
+        ["replaced the root", (view: WorkingView.View) => {
+          Fs.renameSync(view.root, `${view.root}-away`)
+          Fs.cpSync(`${view.root}-away`, view.root, { recursive: true, preserveTimestamps: true })
+        }],
+        ["put a file beside the root", (view: WorkingView.View) => Fs.writeFileSync(`${view.temp}/../x`, "")]
+      ] as const
+    ) {
+      it.live(`do not serve another run after one that ${what}`, () =>
+        Effect.gen(function*() {
+          const { skill, views } = yield* prepared()
+          const home = yield* used(views, skill, touch)
+          const next = yield* Effect.forEach([1, 2, 3], () => Effect.map(views.open(skill, {}), homeOf))
+          assert.notInclude(next, home)
+        }))
+    }
+
     it.live("are at most 16 for all skills, and none for a large skill", () =>
       Effect.gen(function*() {
         const directory = yield* Support.folder
@@ -494,7 +563,7 @@ describe("WorkingView", () => {
         Support.writeSkill(directory, "testing/large", { "big.bin": Buffer.alloc(5_000_000) })
         const { skills } = yield* SkillDiscovery.scan({ directory })
         yield* Effect.sleep(120)
-        const views = yield* make()
+        const views = yield* make({ prepared: 2 })
         for (const skill of skills) yield* ran(views, skill, () => {})
         yield* Support.eventually("sixteen are prepared", () => views.homes().length === 16)
         yield* ran(views, skills[0] ?? assert.fail(), () => {})
