@@ -158,6 +158,7 @@ describe("Telemetry.layer", () => {
     const program = `
       import * as Telemetry from ${JSON.stringify(fileURLToPath(new URL("../src/Telemetry.ts", import.meta.url)))}
       import * as Effect from "effect/Effect"
+      import * as Layer from "effect/Layer"
       import * as Module from "node:module"
       const loaded = []
       Module.registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })

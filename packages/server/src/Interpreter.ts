@@ -181,7 +181,8 @@ export const make = Effect.fnUntraced(function*(
       timeout: "10 seconds"
     }).pipe(
       Effect.map((execution) => Buffer.from(execution.stdout).toString("utf8").trim()),
-      Effect.orElseSucceed(() => "")
+      Effect.orElseSucceed(() => ""),
+      Effect.withTracerEnabled(false)
     )
     return Path.isAbsolute(answer) && isExecutable(answer) ? answer : found
   })

@@ -1,6 +1,6 @@
 /**
- * The behaviour of an `Executor`, as one suite that every implementation passes. What an implementation cannot do is
- * read from its capabilities and appears as a skipped test with that reason.
+ * The behaviour of an `Executor`, as one suite that every implementation passes. What its capabilities do not promise is
+ * not tested.
  */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
