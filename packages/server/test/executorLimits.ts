@@ -16,7 +16,7 @@ import {
 } from "./executorKit.ts"
 
 const limits = ({ testWith }: Harness): void => {
-  testWith("limits")("CPU time ends in CpuLimit, also when SIGXCPU is ignored", () =>
+  test("CPU time ends in CpuLimit, also when SIGXCPU is ignored", () =>
     Effect.gen(function*() {
       const spin = yield* reason(sh("while :; do :; done", { limits: { cpuSeconds: 1 } }))
       assertTag(spin, "CpuLimit")
@@ -31,7 +31,7 @@ const limits = ({ testWith }: Harness): void => {
       )
     }))
 
-  testWith("limits")("memory ends in MemoryLimit", () =>
+  test("memory ends in MemoryLimit", () =>
     Effect.gen(function*() {
       const limits = { memoryBytes: 128 * megabyte }
       const found = yield* reason(py("kept = []\nwhile True: kept.append(b'x' * (1 << 20))", { limits }))
@@ -41,7 +41,7 @@ const limits = ({ testWith }: Harness): void => {
       assert.strictEqual((yield* run(py("import sys; sys.exit(3)", { limits }))).exitCode, 3)
     }))
 
-  testWith("limits")("a file's size ends in OutputLimit", () =>
+  test("a file's size ends in OutputLimit", () =>
     Effect.gen(function*() {
       const folder = yield* temporaryDirectory
       const found = yield* reason({
@@ -56,8 +56,8 @@ const limits = ({ testWith }: Harness): void => {
     }))
 }
 
-const files = ({ capabilities, test, testWith }: Harness): void => {
-  testWith("limits")("open files, processes and core files are limited", () =>
+const files = ({ test }: Harness): void => {
+  test("open files, processes and core files are limited", () =>
     Effect.gen(function*() {
       const execution = yield* run({
         file: "/bin/cat",
@@ -82,11 +82,11 @@ const files = ({ capabilities, test, testWith }: Harness): void => {
 
   const canChangeUser = process.getuid?.() === 0 && Fs.existsSync("/usr/bin/setpriv")
   skipUnless(
-    canChangeUser || !capabilities.limits,
+    canChangeUser,
     "the kernel holds only users other than root to it, and changing needs root",
     "the limit of processes stops a user who is not root",
     (title) =>
-      testWith("limits")(title, () =>
+      test(title, () =>
         Effect.gen(function*() {
           const script =
             "import os, time\nn = 0\ntry:\n  while n < 50:\n    if os.fork() == 0: time.sleep(100)\n    n += 1\nexcept OSError as e: print(n, e.strerror)"
@@ -100,7 +100,7 @@ const files = ({ capabilities, test, testWith }: Harness): void => {
         }))
   )
 
-  testWith("limits")("a program gains no privileges", () =>
+  test("a program gains no privileges", () =>
     Effect.gen(function*() {
       assert.match(
         text((yield* run({ file: "/bin/cat", args: ["/proc/self/status"], cwd: "/" })).stdout),

@@ -55,7 +55,7 @@ export const suite = (
         })
       }))
 
-    limitsSuite(harness)
+    if (capabilities.limits) limitsSuite(harness)
     streamSuite(harness)
     hostileSuite(harness)
   })
