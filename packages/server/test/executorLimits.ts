@@ -15,7 +15,7 @@ import {
   text
 } from "./executorKit.ts"
 
-const limits = ({ testWith }: Harness): void => {
+const limits = ({ test }: Harness): void => {
   test("CPU time ends in CpuLimit, also when SIGXCPU is ignored", () =>
     Effect.gen(function*() {
       const spin = yield* reason(sh("while :; do :; done", { limits: { cpuSeconds: 1 } }))
