@@ -168,7 +168,7 @@ export const load = (): { readonly native: Native; readonly reaperPath: string }
   const reaperPath = Path.join(folder, "skillscale-reaper")
   for (const path of [addonPath, reaperPath]) {
     try {
-      Fs.accessSync(path, path === reaperPath ? Fs.constants.X_OK : Fs.constants.R_OK)
+      Fs.statSync(path)
     } catch (cause) {
       throw new NativeLoadError(path, `${path} is missing or not accessible; build it with "npm run build:native"`, {
         cause

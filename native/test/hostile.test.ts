@@ -17,7 +17,9 @@ const python =
   (process.env["PATH"] ?? "").split(":").map((folder) => Path.join(folder, "python3")).find((path) =>
     Fs.existsSync(path)
   ) ?? ""
-const nobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
+/** Another user, to whom the kernel's limits apply, but who may read the checkout wherever it lies. */
+const reading = "+dac_override,+dac_read_search"
+const nobody = ["setpriv", "--reuid", "65534", "--clear-groups", `--inh-caps=${reading}`, `--ambient-caps=${reading}`]
 
 /** Runs a scenario of `hostile.ts` below a command and expects that it holds. */
 const holds = (
