@@ -126,36 +126,7 @@ const throughput = async (run: Run): Promise<Figure> => {
   )
 }
 
-const residentMiB = () => process.memoryUsage.rss() / 1024 / 1024
-const descriptors = () => Fs.readdirSync("/proc/self/fd").length
-const children = () =>
-  Fs.readdirSync("/proc/self/task").flatMap((task) =>
-    Fs.readFileSync(`/proc/self/task/${task}/children`, "utf8").split(" ").filter((pid) => pid !== "")
-  ).length
-
-const collectGarbage = () => globalThis.gc?.()
-
-const endurance = async (run: Run): Promise<Figure> => {
-  const batch = async (count: number) => {
-    for (let done = 0; done < count; done += 8) await Promise.all(Array.from({ length: 8 }, () => run(truth)))
-    collectGarbage()
-  }
-  await batch(2_000)
-  const before = { fds: descriptors(), children: children(), rss: residentMiB() }
-  await batch(8_000)
-  const after = { fds: descriptors(), children: children(), rss: residentMiB() }
-  return figure(
-    "10,000 runs: descriptors, processes, RSS",
-    "the same after 2,000",
-    `${after.fds} vs ${before.fds}, ${after.children} vs ${before.children}, ${after.rss.toFixed(0)} vs ${
-      before.rss.toFixed(0)
-    } MiB`,
-    "no growth (RSS within 8 MiB)",
-    after.fds <= before.fds && after.children <= before.children && after.rss <= before.rss + 8
-  )
-}
-
-/** Runs all measurements; takes about half a minute. */
+/** Runs all measurements; takes about 20 seconds. */
 export const executorBench = async (): Promise<Array<Figure>> => {
   const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "executor-bench-"))
   const scope = Scope.makeUnsafe()
@@ -165,7 +136,7 @@ export const executorBench = async (): Promise<Array<Figure>> => {
     const run: Run = (spec) => Effect.runPromise(executor.run(spec))
     const baseline = buildBaseline(folder)
     for (let i = 0; i < 200; i++) await run(truth)
-    return [await sequential(run, baseline), await blocking(run), await throughput(run), await endurance(run)]
+    return [await sequential(run, baseline), await blocking(run), await throughput(run)]
   } finally {
     await Effect.runPromise(Scope.close(scope, Exit.void))
     Fs.rmSync(folder, { recursive: true, force: true })
