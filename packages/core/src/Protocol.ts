@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -602,25 +603,33 @@ export const encodeControl: (control: Control) => Result.Result<Uint8Array, Prot
 
 /**
  * Reads an intent. JSON with a string `skill` names the skill, and its `data` is the input (data that is not a string
- * is passed on as JSON); anything else is plain text.
+ * is passed on as JSON); anything else is plain text. Fails with `Invalid` when the data is nested too deeply.
  *
  * @category decoding
  * @since 0.1.0
  */
-export const parseIntent = (intent: string): Intent => {
-  if (/^\s*\{/.test(intent)) {
-    try {
-      const value: unknown = JSON.parse(intent)
-      if (isRecord(value) && typeof value["skill"] === "string" && value["skill"] !== "") {
-        const data = value["data"]
-        const text = data === undefined || data === null ? "" : typeof data === "string" ? data : JSON.stringify(data)
-        return { skill: value["skill"], data: text }
-      }
-    } catch {
-      return { skill: undefined, data: intent }
-    }
+export const parseIntent = (intent: string): Result.Result<Intent, ProtocolError> => {
+  const named = /^\s*\{/.test(intent) ? Option.getOrUndefined(parseJson(intent)) : undefined
+  const skill = isRecord(named) ? named["skill"] : undefined
+  if (!isRecord(named) || typeof skill !== "string" || skill === "") {
+    return Result.succeed({ skill: undefined, data: intent })
   }
-  return { skill: undefined, data: intent }
+  const data = named["data"]
+  if (data === undefined || data === null) return Result.succeed({ skill, data: "" })
+  if (typeof data === "string") return Result.succeed({ skill, data })
+  try {
+    return Result.succeed({ skill, data: JSON.stringify(data) })
+  } catch {
+    return Result.fail(new ProtocolError({ reason: "Invalid", detail: "the data of the intent is nested too deeply" }))
+  }
+}
+
+const parseJson = (text: string): Option.Option<unknown> => {
+  try {
+    return Option.some(JSON.parse(text))
+  } catch {
+    return Option.none()
+  }
 }
 
 /**

@@ -136,7 +136,7 @@ export class SkillDiscoveryError extends Schema.TaggedError<SkillDiscoveryError>
 }) {
   override readonly cause = this.reason
   override get message() {
-    const hint = this.operation === "scan" ? ": create it, or name another one with SKILLSCALE_SKILLS_DIR" : ""
+    const hint = this.operation === "scan" ? ": create it, or name another one" : ""
     const failed = `cannot ${this.operation} ${this.path}`
     switch (this.reason._tag) {
       case "NotFound":

@@ -136,14 +136,17 @@ describe("Protocol", () => {
   })
 
   it("parses intents", () => {
-    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\",\"data\":\"b\"}"), { skill: "a", data: "b" })
-    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\",\"data\":{\"x\":1}}"), {
+    assert.deepStrictEqual(get(Protocol.parseIntent("{\"skill\":\"a\",\"data\":\"b\"}")), { skill: "a", data: "b" })
+    assert.deepStrictEqual(get(Protocol.parseIntent("{\"skill\":\"a\",\"data\":{\"x\":1}}")), {
       skill: "a",
       data: "{\"x\":1}"
     })
-    assert.deepStrictEqual(Protocol.parseIntent("{\"skill\":\"a\"}"), { skill: "a", data: "" })
+    assert.deepStrictEqual(get(Protocol.parseIntent("{\"skill\":\"a\"}")), { skill: "a", data: "" })
     for (const text of ["summarize this", "{\"skill\":7}", "{", "[1]", "{\"data\":\"x\"}", ""]) {
-      assert.deepStrictEqual(Protocol.parseIntent(text), { skill: undefined, data: text })
+      assert.deepStrictEqual(get(Protocol.parseIntent(text)), { skill: undefined, data: text })
     }
+
+    const deep = `{"skill":"a","data":${"[".repeat(100_000)}${"]".repeat(100_000)}}`
+    assert.strictEqual(failure(Protocol.parseIntent(deep)).reason, "Invalid")
   })
 })

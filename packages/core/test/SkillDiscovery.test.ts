@@ -233,7 +233,7 @@ describe("SkillDiscovery.scan", () => {
       const missing = yield* Effect.flip(SkillDiscovery.scan({ directory: Path.join(directory, "none") }))
       assert.strictEqual(missing.reason._tag, "NotFound")
       assert.include(missing.message, Path.join(directory, "none"))
-      assert.include(missing.message, "SKILLSCALE_SKILLS_DIR")
+      assert.include(missing.message, "create it")
       write(directory, { file: "" })
       const file = yield* Effect.flip(SkillDiscovery.scan({ directory: Path.join(directory, "file") }))
       assert.strictEqual(file.reason._tag, "WrongKind")

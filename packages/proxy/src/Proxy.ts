@@ -30,7 +30,7 @@ import * as Trace from "./internal/trace.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** The interface to listen on; `*` is all of them. Default `0.0.0.0`. */
+  /** The interface to listen on; `*` is all of them. Default `127.0.0.1`. */
   readonly host?: string | undefined
   /** Where publishers connect; 0 takes a free port. Default 5444. */
   readonly xsubPort?: number | undefined
@@ -189,7 +189,7 @@ export const make = Effect.fnUntraced(function*(
   options: Options = {}
 ): Effect.fn.Return<Proxy["Service"], ProxyError, Scope.Scope> {
   const context = yield* Effect.context<never>()
-  const host = options.host === undefined || options.host === "*" ? "0.0.0.0" : options.host
+  const host = options.host === "*" ? "0.0.0.0" : options.host ?? "127.0.0.1"
   const startedAt = Date.now() / 1000
   const maxLabels = options.maxTopics ?? 256
   let state: Topology["state"] = "starting"

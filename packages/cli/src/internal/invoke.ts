@@ -33,7 +33,10 @@ const noteExtras = Effect.fnUntraced(function*({ artifacts, stderr = "", truncat
       `the skill wrote ${Exit.oneLine(files.join(", "))}; get them with --json, or with skillscale run … --out DIR`
     )
   }
-  yield* Effect.forEach(truncated ?? [], (what) => Io.note(`warning: ${what} was cut at the server's limit`))
+  yield* Effect.forEach(
+    truncated ?? [],
+    (what) => Io.note(`warning: the answer does not have all of ${what}: see the server's limits`)
+  )
 })
 
 export const invoke = Effect.fnUntraced(function*(input: Input) {

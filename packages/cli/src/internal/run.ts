@@ -131,7 +131,10 @@ export const run = Effect.fnUntraced(function*(input: Input) {
       `the script wrote ${Exit.oneLine(result.artifacts.map(({ path }) => path).join(", "))}; keep them with --out DIR`
     )
   }
-  yield* Effect.forEach(result.truncated, (what) => Io.note(`warning: ${what} was cut at the server's limit`))
+  yield* Effect.forEach(
+    result.truncated,
+    (what) => Io.note(`warning: the answer does not have all of ${what}: see the server's limits`)
+  )
   if (result.exitCode !== 0) {
     const ended = result.signal === undefined ? `exit code ${result.exitCode}` : result.signal
     return yield* new Exit.Failed({ code: 1, message: `${input.script} of skill ${input.skill} failed with ${ended}` })

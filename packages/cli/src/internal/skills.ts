@@ -3,6 +3,7 @@ import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import { constants } from "node:fs"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import * as Exit from "./exit.ts"
@@ -65,13 +66,35 @@ export interface ShowInput extends ListInput {
 
 export const show = Effect.fnUntraced(function*(input: ShowInput) {
   const skill = yield* find(input.directory, input.name)
-  const text = Buffer.from(yield* Io.read(skill.file)).toString("utf8")
+  const text = yield* Effect.mapError(manifestText(skill.file), Exit.usage)
   if (!input.json) return yield* Io.write(text)
   yield* Io.line(JSON.stringify({ ...summary(skill), files: skill.files }, null, 2))
 })
 
+/** Reads a SKILL.md; a pipe or a device in its place must not hold the command up. Fails with what is wrong. */
+const manifestText = (file: string): Effect.Effect<string, string> =>
+  Effect.tryPromise({
+    try: async () => {
+      const handle = await Fs.open(file, constants.O_RDONLY | constants.O_NONBLOCK)
+      try {
+        const stat = await handle.stat()
+        if (!stat.isFile()) throw new Error("it is not a file")
+        if (stat.size > SkillManifest.maxBytes) throw new Error(`it is larger than ${SkillManifest.maxBytes} bytes`)
+        return await handle.readFile("utf8")
+      } finally {
+        await handle.close()
+      }
+    },
+    catch: (cause) => `cannot read ${file}: ${cause instanceof Error ? cause.message : String(cause)}`
+  })
+
 const validateOne = Effect.fnUntraced(function*(file: string) {
-  const text = Buffer.from(yield* Io.read(file)).toString("utf8")
+  const read = yield* Effect.result(manifestText(file))
+  if (Result.isFailure(read)) {
+    yield* Io.note(`${file}: error: ${read.failure}`)
+    return false
+  }
+  const text = read.success
   const folder = Path.basename(Path.dirname(Path.resolve(file)))
   const result = SkillManifest.validate(text, { file, folder })
   if (Result.isSuccess(result)) {

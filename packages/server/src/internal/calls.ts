@@ -38,7 +38,7 @@ export const make = ({ admission, discovery, id, limitMs, metrics, replies, runn
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request) {
     const served = yield* skills
-    const intent = Protocol.parseIntent(request.intent)
+    const intent = yield* Effect.mapError(Effect.fromResult(Protocol.parseIntent(request.intent)), Answer.badRequest)
     const name = request.skill ?? intent.skill
     const skill = name === undefined
       ? IntentMatch.match(request.intent, served)

@@ -52,7 +52,11 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       const resources = discovery.resources(skill).map(({ path, sha256, size }) => ({ path, size, sha256 }))
       return skillJson({ skill: infoOf(skill), instructions, resources })
     }
-    const data = yield* Effect.mapError(discovery.resource(skill, question.path), Answer.unreadable)
+    const data = yield* Effect.mapError(discovery.resource(skill, question.path), (error) => {
+      const refusal = Answer.unreadable(error)
+      // Where the skill lies on the server is not the caller's to know.
+      return { ...refusal, error: refusal.error.replaceAll(`${skill.root}/`, "") }
+    })
     return resourceJson({ path: question.path, data })
   })
 

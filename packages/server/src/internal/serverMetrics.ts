@@ -55,6 +55,23 @@ export const make = (topic: string) => {
     named.add(skill)
     return skill
   }
+  const counters = new Map<string, typeof requests>()
+  const requestCounter = (skill: string, outcome: string) => {
+    const key = `${skill}\0${outcome}`
+    const known = counters.get(key)
+    if (known !== undefined) return known
+    const counter = Metric.withAttributes(requests, { topic, skill, outcome })
+    counters.set(key, counter)
+    return counter
+  }
+  const histograms = new Map<string, typeof executionSeconds>()
+  const executionHistogram = (skill: string) => {
+    const known = histograms.get(skill)
+    if (known !== undefined) return known
+    const histogram = Metric.withAttributes(executionSeconds, { topic, skill })
+    histograms.set(skill, histogram)
+    return histogram
+  }
   const own = {
     queueDepth: Metric.withAttributes(queueDepth, { topic }),
     running: Metric.withAttributes(running, { topic }),
@@ -62,11 +79,9 @@ export const make = (topic: string) => {
   }
   return {
     ...own,
-    request: (skill: string, outcome: string) =>
-      Metric.update(Metric.withAttributes(requests, { topic, skill: label(skill), outcome }), 1),
+    request: (skill: string, outcome: string) => Metric.update(requestCounter(label(skill), outcome), 1),
     dropped: (reason: string) => Metric.update(Metric.withAttributes(dropped, { topic, reason }), 1),
-    executed: (skill: string, seconds: number) =>
-      Metric.update(Metric.withAttributes(executionSeconds, { topic, skill: label(skill) }), seconds),
+    executed: (skill: string, seconds: number) => Metric.update(executionHistogram(label(skill)), seconds),
     queueSeconds: Metric.withAttributes(queueSeconds, { topic }),
     received: Metric.withAttributes(received, { topic }),
     sent: Metric.withAttributes(sent, { topic }),
