@@ -18,8 +18,8 @@ import { fileURLToPath } from "node:url"
 import { type Figure, median } from "./figure.ts"
 
 const warmUp = 1000
-const rounds = 7
-const callsPerRound = 300
+const rounds = 21
+const callsPerRound = 100
 const connects = 15
 const topic = "TOPIC_BENCH"
 
@@ -112,10 +112,8 @@ export const callBench = async (): Promise<Array<Figure>> => {
       const round = async (count: number) => {
         const through: Array<number> = []
         const bare: Array<number> = []
-        for (let i = 0; i < count; i++) {
-          through.push(await timed(() => client.invoke({ skill: "cat", topic, data })))
-          bare.push(await timed(() => run(spec)))
-        }
+        for (let i = 0; i < count; i++) through.push(await timed(() => client.invoke({ skill: "cat", topic, data })))
+        for (let i = 0; i < count; i++) bare.push(await timed(() => run(spec)))
         return { call: median(through), alone: median(bare) }
       }
       await round(warmUp)

@@ -231,16 +231,16 @@ export const make = Effect.fnUntraced(function*(
       quiet: yield* Request.duration(options.catalogQuiet ?? "100 millis"),
       timeout: yield* Request.duration(options.catalogTimeout ?? "2 seconds")
     })
-    return { connection, catalog }
+    return { connection, catalog, timeout: yield* Request.duration(options.timeout ?? "30 seconds") }
   })
-  const { catalog, connection } = yield* parts.pipe(
+  const { catalog, connection, timeout } = yield* parts.pipe(
     Effect.mapError((reason) => new ClientError.ClientError({ operation: "connect", reason })),
     Effect.withSpan("SkillClient.connect")
   )
   return SkillClient.of(Operations.make({
     connection,
     catalog,
-    timeout: options.timeout ?? "30 seconds",
+    timeout,
     maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024
   }))
 })

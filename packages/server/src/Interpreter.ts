@@ -103,10 +103,18 @@ export const programs: Readonly<Record<string, string>> = {
 const maxShebangBytes = 256
 
 /** Synchronous, since it takes microseconds and stands before every run. */
+const isThere = (file: string): boolean => {
+  try {
+    return Fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
+  } catch {
+    return false
+  }
+}
+
 const isExecutable = (file: string): boolean => {
   try {
     Fs.accessSync(file, Fs.constants.X_OK)
-    return Fs.statSync(file).isFile()
+    return isThere(file)
   } catch {
     return false
   }
@@ -192,7 +200,7 @@ export const make = Effect.fnUntraced(function*(
   /** Looks again when there was none, or it is gone: installing and upgrading must not take a restart. */
   const current = Effect.fnUntraced(function*(program: string) {
     const known = yield* Cache.get(cache, program)
-    if (known !== undefined && isExecutable(known)) return known
+    if (known !== undefined && isThere(known)) return known
     yield* Cache.invalidate(cache, program)
     return yield* Cache.get(cache, program)
   })

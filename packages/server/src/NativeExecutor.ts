@@ -373,7 +373,7 @@ export const make = Effect.fnUntraced(
           return typeof resolved === "string"
             ? Effect.fail(rejected(spec.file, resolved))
             : runWith(supervisor, resolved)
-        }).pipe(Effect.withSpan("Executor.run", { attributes: { file: spec.file } })),
+        }).pipe(Effect.withSpan("Executor.run", { attributes: { file: spec.file } }, { captureStackTrace: false })),
       stream: (spec) =>
         Stream.suspend(() => {
           const resolved = resolveSpec(spec)

@@ -293,7 +293,7 @@ export const make: Effect.Effect<
       Effect.suspend(() => {
         const resolved = resolve(spec)
         return "reason" in resolved ? Effect.fail(resolved) : runWith(spawner, resolved)
-      }).pipe(Effect.withSpan("Executor.run", { attributes: { file: spec.file } })),
+      }).pipe(Effect.withSpan("Executor.run", { attributes: { file: spec.file } }, { captureStackTrace: false })),
     stream: (spec) =>
       Stream.suspend(() => {
         const resolved = resolve(spec)

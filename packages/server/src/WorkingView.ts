@@ -383,10 +383,10 @@ export const make = Effect.fnUntraced(function*(
       catch: toError(skill.name, root)
     })
     const placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(root, path), data))
-    const abandoned = Effect.sync(() => {
-      if (ViewPool.isUntouched(prepared)) reusable = prepared
-    })
-    return { prepared, abandoned, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
+    const reuse = () => {
+      reusable = prepared
+    }
+    return { prepared, reuse, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
   })
 
   const open: WorkingView["Service"]["open"] = Effect.fnUntraced(function*(skill, files) {
@@ -396,7 +396,7 @@ export const make = Effect.fnUntraced(function*(
     }
     const scope = yield* Effect.scope
     const opened = attemptIn(scope, attempt(skill, files))
-    const { abandoned, placed, prepared } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
+    const { placed, prepared, reuse } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
       .pipe(
         Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
       )
@@ -414,9 +414,15 @@ export const make = Effect.fnUntraced(function*(
           : Effect.succeed({ path, sha256: hash })),
       SkillDiscovery.digest
     )
-    const artifacts = Effect.suspend(() =>
-      ViewPool.isUntouched(prepared) ? Effect.succeed(nothing) : collect(prepared, placed, limits)
-    )
+    // Giving the view out again looks once more, so that here the last look will do.
+    let untouched: boolean | undefined
+    const artifacts = Effect.suspend(() => {
+      untouched = ViewPool.isUntouched(prepared)
+      return untouched ? Effect.succeed(nothing) : collect(prepared, placed, limits)
+    })
+    const abandoned = Effect.sync(() => {
+      if (untouched ?? ViewPool.isUntouched(prepared)) reuse()
+    })
     return { root, temp, digest, artifacts, abandoned }
   })
 

@@ -43,8 +43,21 @@ export const countIgnored = (kind: Ignored, context: Context.Context<never>): vo
 export const addPending = (difference: 1 | -1, context: Context.Context<never>): void =>
   pending.modifyUnsafe(difference, context)
 
+const callsBy = new Map<string, typeof calls>()
+const durationBy = new Map<ClientError.Operation, typeof duration>()
+
+const known = <K, V>(map: Map<K, V>, key: K, make: () => V): V => {
+  const existing = map.get(key)
+  if (existing !== undefined) return existing
+  const made = make()
+  map.set(key, made)
+  return made
+}
+
 export const ended = (operation: ClientError.Operation, outcome: Outcome, seconds: number): Effect.Effect<void> =>
-  Effect.andThen(
-    Metric.update(Metric.withAttributes(calls, { operation, outcome }), 1),
-    Metric.update(Metric.withAttributes(duration, { operation }), seconds)
-  )
+  Effect.contextWith((context: Context.Context<never>) => {
+    known(callsBy, `${operation} ${outcome}`, () => Metric.withAttributes(calls, { operation, outcome }))
+      .updateUnsafe(1, context)
+    known(durationBy, operation, () => Metric.withAttributes(duration, { operation })).updateUnsafe(seconds, context)
+    return Effect.void
+  })

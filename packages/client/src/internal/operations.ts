@@ -26,7 +26,7 @@ import * as Streaming from "./streaming.ts"
 export interface Dependencies {
   readonly connection: Connection.Connection
   readonly catalog: Catalog.Catalog
-  readonly timeout: Duration.Input
+  readonly timeout: Duration.Duration
   readonly maxBuffered: number
 }
 

@@ -30,11 +30,7 @@ const accepts = (request: Protocol.Request, event: Protocol.Event) => (request.a
 
 /** Makes the work of a call: from the request to the final response or the refusal. Whether it is sent is left to others. */
 export const make = ({ admission, discovery, id, limitMs, metrics, replies, runner, skills, topic }: Options) => {
-  const updateLoad = Effect.flatMap(
-    admission.load,
-    ({ queued, running }) =>
-      Effect.andThen(Metric.update(metrics.queueDepth, queued), Metric.update(metrics.running, running))
-  )
+  const updateLoad = Effect.flatMap(admission.load, metrics.load)
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request) {
     const served = yield* skills

@@ -1,5 +1,7 @@
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import type { Load } from "../Admission.ts"
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
 
@@ -77,8 +79,16 @@ export const make = (topic: string) => {
     running: Metric.withAttributes(running, { topic }),
     skills: Metric.withAttributes(skills, { topic })
   }
+  const told = { queued: -1, running: -1 }
   return {
-    ...own,
+    skills: own.skills,
+    /** Tells how much work is in hand; only what changed costs anything. */
+    load: ({ queued, running }: Load): Effect.Effect<void> =>
+      Effect.contextWith((context: Context.Context<never>) => {
+        if (queued !== told.queued) own.queueDepth.updateUnsafe(told.queued = queued, context)
+        if (running !== told.running) own.running.updateUnsafe(told.running = running, context)
+        return Effect.void
+      }),
     request: (skill: string, outcome: string) => Metric.update(requestCounter(label(skill), outcome), 1),
     dropped: (reason: string) => Metric.update(Metric.withAttributes(dropped, { topic, reason }), 1),
     executed: (skill: string, seconds: number) => Metric.update(executionHistogram(label(skill)), seconds),
