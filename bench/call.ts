@@ -5,6 +5,7 @@
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Executor from "@skillscale/server/Executor"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
+import * as Sandbox from "@skillscale/server/Sandbox"
 import * as SkillRunner from "@skillscale/server/SkillRunner"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -58,9 +59,12 @@ const start = (args: ReadonlyArray<string>, message: string): Promise<Started> =
 
 const address = (line: string, name: string) => new RegExp(` ${name}=(\\S+)`).exec(line)?.[1] ?? ""
 
-const withExecutor = <A>(use: (run: (spec: Executor.Spec) => Promise<Executor.Execution>) => Promise<A>): Promise<A> =>
+const withExecutor = <A>(
+  folder: string,
+  use: (run: (spec: Executor.Spec) => Promise<Executor.Execution>) => Promise<A>
+): Promise<A> =>
   Effect.runPromise(Effect.scoped(Effect.gen(function*() {
-    const context = yield* Layer.build(NativeExecutor.layer())
+    const context = yield* Layer.build(NativeExecutor.layer({ sandbox: { folders: [folder] } }))
     const executor = Context.get(context, Executor.Executor)
     return yield* Effect.promise(() => use((spec) => Effect.runPromise(executor.run(spec))))
   })))
@@ -72,7 +76,7 @@ const timed = async (work: () => Promise<unknown>): Promise<number> => {
 }
 
 export const callBench = async (): Promise<Array<Figure>> => {
-  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bench-"))
+  const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bench-")))
   const running: Array<Started> = []
   try {
     const { script, skills } = makeSkill(folder)
@@ -98,17 +102,26 @@ export const callBench = async (): Promise<Array<Figure>> => {
 
     const client = await PromiseClient.connect({ xsub, xpub })
     const data = "x".repeat(1024)
-    // The same program, arguments, input and kind of environment as the server gives it.
-    const spec = {
+    // The same program, arguments, input, confinement and kind of environment as the server gives it.
+    const root = Path.dirname(Path.dirname(script))
+    const { policy } = Sandbox.resolve({ name: "cat", metadata: {} })
+    const spec: Executor.Spec = {
       file: Fs.realpathSync("/bin/bash"),
       args: [script],
-      cwd: Path.dirname(script),
-      env: { PATH: process.env["PATH"] ?? "", HOME: folder, TMPDIR: folder, LANG: "C.UTF-8", SKILLSCALE_INTENT: data },
+      cwd: root,
+      env: { PATH: process.env["PATH"] ?? "", HOME: "/tmp", TMPDIR: "/tmp", LANG: "C.UTF-8", SKILLSCALE_INTENT: data },
       stdin: Buffer.from(data),
-      limits: SkillRunner.defaultLimits
+      limits: {
+        ...SkillRunner.defaultLimits,
+        treeBytes: policy.memoryBytes,
+        treeTasks: policy.processes,
+        diskBytes: policy.diskBytes
+      },
+      confinement: { network: policy.network, systemCalls: policy.systemCalls, writable: [] },
+      overlay: { at: root, onWritten: () => Effect.void }
     }
     const p50: Array<{ readonly call: number; readonly alone: number }> = []
-    await withExecutor(async (run) => {
+    await withExecutor(folder, async (run) => {
       const round = async (count: number) => {
         const through: Array<number> = []
         const bare: Array<number> = []

@@ -28,7 +28,10 @@
     {
       "target_name": "skillscale-reaper",
       "type": "executable",
-      "sources": ["src/reaper.cc", "src/process_tree.cc", "src/spawn.cc"],
+      "sources": [
+        "src/reaper.cc", "src/process_tree.cc", "src/spawn.cc", "src/cell.cc", "src/landlock.cc", "src/system_calls.cc",
+        "src/probe.cc"
+      ],
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti", "-fPIE"],
       "ldflags": ["-pie", "-Wl,--as-needed"],

@@ -88,19 +88,69 @@ bool ReadStrings(const Fields& fields, Napi::Env env, RunRequest* request) {
   Napi::Value value;
   uint64_t argc = 0;
   uint64_t envc = 0;
-  if (!fields.Get("strings", &value) || !fields.Whole("argc", 1, &argc) || !fields.Whole("envc", 0, &envc)) return false;
+  uint64_t writec = 0;
+  uint64_t readc = 0;
+  if (!fields.Get("strings", &value) || !fields.Whole("argc", 1, &argc) || !fields.Whole("envc", 0, &envc) ||
+      !fields.Whole("writec", 0, &writec) || !fields.Whole("readc", 0, &readc)) {
+    return false;
+  }
   if (!value.IsString()) return Refuse(env, "strings", "a string");
   size_t size = 0;
   if (napi_get_value_string_utf8(env, value, nullptr, 0, &size) != napi_ok) return Refuse(env, "strings", "a string");
-  request->oversized = size > protocol::kPayloadBytes || argc > protocol::kStrings || envc > protocol::kStrings;
+  request->oversized = size > protocol::kPayloadBytes || argc > protocol::kStrings || envc > protocol::kStrings ||
+                       writec > protocol::kStrings || readc > protocol::kStrings;
   if (request->oversized) return true;
   request->payload = value.As<Napi::String>().Utf8Value();
   request->argc = static_cast<uint32_t>(argc);
   request->envc = static_cast<uint32_t>(envc);
+  request->writec = static_cast<uint32_t>(writec);
+  request->readc = static_cast<uint32_t>(readc);
   const auto ends = std::count(request->payload.begin(), request->payload.end(), '\0');
   const bool whole = !request->payload.empty() && request->payload.back() == '\0';
-  if (whole && static_cast<uint64_t>(ends) == 2 + argc + envc) return true;
-  return Refuse(env, "strings", "a directory, a file, argc arguments and envc entries, each ended by NUL");
+  if (whole && static_cast<uint64_t>(ends) == 5 + writec + readc + argc + envc) return true;
+  return Refuse(env, "strings",
+                "a directory, a file, a view of three, writec and readc paths, argc arguments and envc entries, each ended by NUL");
+}
+
+bool ReadKind(const Fields& fields, const char* name, Kind* kind) {
+  uint64_t value = 0;
+  if (!fields.Whole(name, 0, &value)) return false;
+  *kind = static_cast<Kind>(std::min<uint64_t>(value, static_cast<uint64_t>(Kind::kConnectedCell)));
+  return true;
+}
+
+bool ReadConfinement(const Fields& fields, RunRequest* request) {
+  uint64_t flags = 0;
+  if (!ReadKind(fields, "kind", &request->kind) || !fields.Whole("flags", 0, &flags)) return false;
+  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected));
+  return true;
+}
+
+// Paths that every reaper is told, those that runs may read before those with skills.
+bool ReadPaths(const Fields& fields, Napi::Env env, SupervisorOptions* options) {
+  uint64_t readable = 0;
+  uint64_t skills = 0;
+  if (!fields.Text("paths", &options->paths) || !fields.Whole("readable", 0, &readable) ||
+      !fields.Whole("skills", 0, &skills)) {
+    return false;
+  }
+  const std::string& paths = options->paths;
+  const auto ends = std::count(paths.begin(), paths.end(), '\0');
+  const bool whole = paths.empty() || paths.back() == '\0';
+  if (!whole || readable > protocol::kStrings || skills > protocol::kStrings || paths.size() > protocol::kPayloadBytes ||
+      static_cast<uint64_t>(ends) != readable + skills) {
+    return Refuse(env, "paths", "readable paths, then folders with skills, each ended by NUL");
+  }
+  options->readable = static_cast<uint32_t>(readable);
+  options->skills = static_cast<uint32_t>(skills);
+  return true;
+}
+
+bool ReadId(const Fields& fields, const char* name, uint32_t* result) {
+  uint64_t value = 0;
+  if (!fields.Whole(name, 0, &value)) return false;
+  *result = static_cast<uint32_t>(std::min<uint64_t>(value, UINT32_MAX - 1));
+  return true;
 }
 
 bool ReadInput(const Napi::Value& value, RunRequest* request) {
@@ -144,7 +194,9 @@ bool ReadSupervisorOptions(const Napi::Value& value, SupervisorOptions* options)
   if (options->reaper_path.find('\0') != std::string::npos) {
     return Refuse(value.Env(), "reaperPath", "a path without NUL");
   }
-  return ReadPoolSize(fields, "minReapers", 1, &options->min_reapers) &&
+  return ReadKind(fields, "kind", &options->kind) && ReadPaths(fields, value.Env(), options) &&
+         ReadId(fields, "uid", &options->uid) && ReadId(fields, "gid", &options->gid) &&
+         ReadPoolSize(fields, "minReapers", 1, &options->min_reapers) &&
          ReadPoolSize(fields, "idleReapers", 0, &options->idle_reapers) &&
          ReadPoolSize(fields, "maxReapers", options->min_reapers, &options->max_reapers);
 }
@@ -162,6 +214,8 @@ bool ReadRunRequest(const Napi::Value& options, const Napi::Value& input, RunReq
          fields.Whole("windowBytes", 0, &request->window_bytes) && fields.Limit("cpuSeconds", &limits.cpu_seconds) &&
          fields.Limit("memoryBytes", &limits.memory_bytes) && fields.Limit("fileBytes", &limits.file_bytes) &&
          fields.Limit("openFiles", &limits.open_files) && fields.Limit("processes", &limits.processes) &&
+         fields.Limit("treeBytes", &limits.tree_bytes) && fields.Limit("treeTasks", &limits.tree_tasks) && fields.Limit("diskBytes", &limits.disk_bytes) &&
+         ReadConfinement(fields, request) &&
          ReadInput(input, request);
 }
 

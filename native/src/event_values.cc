@@ -13,6 +13,8 @@ constexpr size_t kCopyBytes = 64 * 1024;
 constexpr const char* kOutcomeNames[] = {"ended",      "spawnFailed", "timedOut", "stdoutLimit",
                                          "stderrLimit", "terminated", "closing",  "lost"};
 
+constexpr const char* kTreeLimitNames[] = {"", "memory", "processes", "disk"};
+
 class Values {
  public:
   Values(napi_env env, std::vector<napi_value>* out) : env_(env), out_(*out) {}
@@ -84,6 +86,9 @@ void AddResult(Event* event, Values* values) {
   values->Number(static_cast<double>(event->max_rss_kib) * 1024);
   for (const bool truncated : event->truncated) values->Boolean(truncated);
   for (Bytes& bytes : event->bytes) values->Uint8Array(&bytes);
+  values->Text(kTreeLimitNames[event->detail]);
+  values->Number(event->changes.get());
+  if (values->ok()) event->changes.Release();
 }
 
 }  // namespace
@@ -93,6 +98,7 @@ bool ToValues(napi_env env, Event* event, std::vector<napi_value>* out) {
   switch (event->type) {
     case EventType::kReady:
       values.Text("ready");
+      values.Boolean(event->detail != 0);
       break;
     case EventType::kFailed:
       values.Text("failed");

@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
@@ -32,14 +33,33 @@ export interface Supervisor {
  */
 export interface SupervisorOptions {
   readonly reaperPath: string
+  /** Where runs that are prepared for live: 0 among the host's processes, 1 in a cell, 2 in a cell with the host's network. */
+  readonly kind: number
+  /** `readable` paths that confined runs may read, then `skills` folders with skills, each followed by NUL. */
+  readonly paths: string
+  readonly readable: number
+  readonly skills: number
+  /** Whom confined runs of root become. */
+  readonly uid: number
+  readonly gid: number
   readonly minReapers: number
   readonly idleReapers: number
   readonly maxReapers: number
 }
 
 /**
- * One program to start. `strings` holds the working directory, the file, `argc` arguments (the first is the program's
- * name) and `envc` environment entries, each followed by NUL. `windowBytes` is 0 to collect the output; otherwise the
+ * The bits of `flags`: under Landlock and a system call filter; that filter as a list of what is allowed; with whatever
+ * network there is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const flags = { confined: 1, allowList: 2, connected: 4 } as const
+
+/**
+ * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder
+ * of inputs; empty for none), `writec` writable and `readc` readable paths, `argc` arguments (the first is the program's name) and `envc`
+ * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`. `windowBytes` is 0 to collect the output; otherwise the
  * output arrives in pieces, each charged with its bytes and 1 KiB, and no more is read while the charge of pieces without an
  * `acknowledge` is at the window.
  *
@@ -61,6 +81,13 @@ export interface SpawnOptions {
   readonly fileBytes: number | null
   readonly openFiles: number | null
   readonly processes: number | null
+  readonly treeBytes: number | null
+  readonly treeTasks: number | null
+  readonly diskBytes: number | null
+  readonly writec: number
+  readonly readc: number
+  readonly kind: number
+  readonly flags: number
 }
 
 /**
@@ -81,13 +108,15 @@ export type Outcome =
 
 /**
  * The arguments of `onEvent`. `ready` or `failed` comes once, `output` per piece, `done` once per run and when nothing of
- * its tree is left, `closed` last of all. `signal` is 0 after an exit.
+ * its tree is left, `closed` last of all. `signal` is 0 after an exit. `mapped` tells whether the files of skills belong to
+ * whom runs are. `changes` is a descriptor of the folder with what the run wrote over its skill, to be closed by whoever
+ * gets it, or -1.
  *
  * @category models
  * @since 0.1.0
  */
 export type Event =
-  | readonly [type: "ready"]
+  | readonly [type: "ready", mapped: boolean]
   | readonly [type: "failed", errno: number, syscall: string]
   | readonly [type: "output", id: number, stream: 1 | 2, data: Uint8Array]
   | readonly [
@@ -105,7 +134,9 @@ export type Event =
     stdoutTruncated: boolean,
     stderrTruncated: boolean,
     stdout: Uint8Array,
-    stderr: Uint8Array
+    stderr: Uint8Array,
+    treeLimit: "" | "memory" | "processes" | "disk",
+    changes: number
   ]
   | readonly [type: "closed"]
 
@@ -130,6 +161,43 @@ export interface Native {
   /** Ends all runs, then the thread. Later runs are answered with `closing`. */
   readonly close: (supervisor: Supervisor) => void
 }
+
+/**
+ * What the kernel says of one mechanism: `errno` is 0 when it works, else `syscall` failed with it. `version` is that of
+ * Landlock's interface, 0 elsewhere.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Mechanism {
+  readonly name: string
+  readonly errno: number
+  readonly syscall: string
+  readonly version: number
+}
+
+/**
+ * Tries every mechanism that confines runs, in a process of its own. Rejects when the helper cannot be run.
+ *
+ * @category probing
+ * @since 0.1.0
+ */
+export const probe = (
+  reaperPath: string,
+  { gid, uid }: { readonly uid: number; readonly gid: number }
+): Promise<ReadonlyArray<Mechanism>> =>
+  new Promise((resolve, reject) => {
+    execFile(reaperPath, ["--probe", String(uid), String(gid)], { timeout: 30_000 }, (error, stdout) => {
+      if (error !== null) return reject(error)
+      const lines = stdout.trimEnd().split("\n").map((line) => line.split("\t"))
+      resolve(lines.map(([name = "", errno, syscall = "", version]) => ({
+        name,
+        errno: Number(errno),
+        syscall,
+        version: Number(version)
+      })))
+    })
+  })
 
 /**
  * The addon could not be loaded. `path` is what was tried last.

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -120,7 +121,85 @@ void SignalChildrenOf(pid_t parent, int parent_pidfd, int signal, Order order, i
   }
 }
 
+// Memory that is not that of a file, in the second field behind the size: resident less shared, in pages.
+uint64_t ResidentBytes(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/statm", pid);
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return 0;
+  char buffer[128];
+  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
+  if (count <= 0) return 0;
+  buffer[count] = '\0';
+  unsigned long long size;
+  unsigned long long resident;
+  unsigned long long shared;
+  if (sscanf(buffer, "%llu %llu %llu", &size, &resident, &shared) != 3 || shared > resident) return 0;
+  return (resident - shared) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// The process's share of its memory that is not that of a file; falls back on all of it.
+uint64_t ProportionalBytes(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  char buffer[2048];
+  const ssize_t count = file ? ReadSome(file.get(), buffer, sizeof buffer - 1) : -1;
+  if (count <= 0) return ResidentBytes(pid);
+  buffer[count] = '\0';
+  const char* line = strstr(buffer, "\nPss_Anon:");
+  unsigned long long kib;
+  if (line == nullptr || sscanf(line, "\nPss_Anon: %llu", &kib) != 1) return ResidentBytes(pid);
+  return kib * 1024;
+}
+
+// A zombie has none.
+uint64_t Threads(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  struct stat about;
+  return stat(path, &about) == 0 && about.st_nlink > 2 ? about.st_nlink - 2 : 0;
+}
+
+void ListDescendants(pid_t parent, int depth, PidList* out) {
+  const size_t first = out->size;
+  ReadChildren(parent, out);
+  const size_t end = out->size;
+  if (depth == kDepth) return;
+  for (size_t i = first; i < end; i++) ListDescendants(out->items[i], depth + 1, out);
+}
+
+bool ListNamespace(PidList* out) {
+  DIR* processes = opendir("/proc");
+  if (processes == nullptr) return false;
+  const pid_t self = getpid();
+  while (const dirent* entry = readdir(processes)) {
+    const pid_t pid = atoi(entry->d_name);
+    if (pid > 0 && pid != self) out->Add(pid);
+  }
+  closedir(processes);
+  return true;
+}
+
 }  // namespace
+
+bool MeasureTree(bool whole_namespace, uint64_t enough, TreeUse* use) {
+  PidList pids;
+  if (whole_namespace) {
+    if (!ListNamespace(&pids)) return false;
+  } else {
+    ListDescendants(getpid(), 0, &pids);
+  }
+  *use = {};
+  for (size_t i = 0; i < pids.size; i++) {
+    use->bytes += ResidentBytes(pids.items[i]);
+    use->tasks += Threads(pids.items[i]);
+  }
+  if (use->bytes <= enough || pids.size == 1) return true;
+  use->bytes = 0;
+  for (size_t i = 0; i < pids.size; i++) use->bytes += ProportionalBytes(pids.items[i]);
+  return true;
+}
 
 bool CanListChildren() { return access("/proc/thread-self/children", R_OK) == 0; }
 

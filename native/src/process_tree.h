@@ -8,12 +8,24 @@
 #ifndef SKILLSCALE_PROCESS_TREE_H_
 #define SKILLSCALE_PROCESS_TREE_H_
 
+#include <stdint.h>
+
 namespace skillscale {
+
+// What a tree has in memory that is its own, and how many processes and threads it is.
+struct TreeUse {
+  uint64_t bytes = 0;
+  uint64_t tasks = 0;
+};
 
 enum class Order { kParentsFirst, kChildrenFirst };
 
 bool CanListChildren();
 void SignalDescendants(int signal, Order order);
+// Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it. Pages that a
+// fork shares are counted once: what each process has at most is added up first, and looked at closely only when that is
+// more than `enough`.
+bool MeasureTree(bool whole_namespace, uint64_t enough, TreeUse* use);
 
 }  // namespace skillscale
 

@@ -1,15 +1,20 @@
 // What the supervisor and a reaper say to each other over one SOCK_SEQPACKET pair.
 //
 // Both ends are built from this file and run on one machine, so records are plain structs in host order. One packet is
-// one record. `Spawn` carries three descriptors (standard input, output, error) and its strings: behind the record when
-// they fit into kInlineBytes, else in a memfd that travels as the fourth descriptor. The strings are NUL-terminated and
-// in this order: working directory, file, argc arguments, envc environment entries.
+// one record. Its strings are NUL-terminated: behind the record when they fit into kInlineBytes, else in a memfd that
+// travels as the last descriptor.
 //
-//   supervisor → reaper   Spawn, Terminate, Kill          (end of file: kill everything and exit)
+//   Configure   argc readable paths, envc folders with skills
+//   Spawn       working directory, file, then of the view the path, the skill and the inputs (empty for none), writec
+//               writable and readc readable paths, argc arguments, envc environment entries; three descriptors: standard
+//               input, output, error
+//
+//   supervisor → reaper   Configure once, then Spawn, Terminate, Kill   (end of file: kill everything and exit)
 //   reaper → supervisor   Hello, then per Spawn: SpawnFailed | Exited … Clean, and per Kill: Killing
 //
-// `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind.
-// `Killing` only says that the reaper is alive: a script may have stopped it.
+// `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind. What is
+// clean carries a descriptor of the folder that has the run's changes to its skill, when there are any. `Killing` only says
+// that the reaper is alive: a script may have stopped it.
 #ifndef SKILLSCALE_PROTOCOL_H_
 #define SKILLSCALE_PROTOCOL_H_
 
@@ -25,8 +30,20 @@ inline constexpr size_t kPayloadBytes = 16 * 1024 * 1024;
 inline constexpr uint32_t kStrings = 1 << 20;
 inline constexpr uint64_t kUnlimited = UINT64_MAX;
 
-enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3 };
+enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3, kConfigure = 4 };
 enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5 };
+
+// Of Configure: in namespaces of its own, and with the host's network there.
+inline constexpr uint32_t kIsolated = 1;
+inline constexpr uint32_t kNetwork = 2;
+// Of Spawn: under Landlock and a system call filter, and that filter as a list of what is allowed.
+inline constexpr uint32_t kConfined = 1;
+inline constexpr uint32_t kAllowList = 2;
+// Of Spawn: may use the network that is there.
+inline constexpr uint32_t kConnected = 4;
+
+// Which limit of the whole tree ended a run.
+enum TreeLimit : uint32_t { kNoLimit = 0, kMemoryLimit = 1, kProcessLimit = 2, kDiskLimit = 3 };
 
 enum Step : uint32_t {
   kNoStep = 0,
@@ -52,6 +69,20 @@ enum Step : uint32_t {
   kEpollCtl,
   kFcntl,
   kWrite,
+  kUnshare,
+  kMap,
+  kSetuid,
+  kMount,
+  kMountProc,
+  kMountSetattr,
+  kOpenTree,
+  kMoveMount,
+  kPivotRoot,
+  kOverlay,
+  kSocket,
+  kCapset,
+  kLandlock,
+  kSeccomp,
   kStepCount
 };
 
@@ -59,7 +90,10 @@ inline constexpr const char* kStepNames[kStepCount] = {
     "",          "socketpair",    "pipe2",          "memfd_create", "clone",          "setsid",
     "prctl",     "dup2",          "close_range",    "setrlimit",    "sigprocmask",    "chdir",
     "execve",    "sendmsg",       "read",           "open",         "epoll_create1",  "pthread_create",
-    "eventfd",   "timerfd_create", "epoll_ctl",     "fcntl",        "write"};
+    "eventfd",   "timerfd_create", "epoll_ctl",     "fcntl",        "write",          "unshare",
+    "uid_map",   "setresuid",     "mount",          "mount proc",   "mount_setattr",  "open_tree",
+    "move_mount", "pivot_root",   "mount overlay",  "socket",       "capset",         "landlock",
+    "seccomp"};
 
 struct Limits {
   uint64_t cpu_seconds = kUnlimited;
@@ -67,6 +101,10 @@ struct Limits {
   uint64_t file_bytes = kUnlimited;
   uint64_t open_files = kUnlimited;
   uint64_t processes = kUnlimited;
+  // Of the whole tree.
+  uint64_t tree_bytes = kUnlimited;
+  uint64_t tree_tasks = kUnlimited;
+  uint64_t disk_bytes = kUnlimited;
 };
 
 struct Command {
@@ -74,6 +112,13 @@ struct Command {
   uint32_t type;
   uint32_t argc;
   uint32_t envc;
+  uint32_t writec;
+  uint32_t readc;
+  uint32_t flags;
+  // Whom root becomes; others stay who they are.
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t reserved;
   uint64_t payload_bytes;
   Limits limits;
 };
@@ -86,14 +131,15 @@ struct Reply {
   int32_t error;
   uint32_t step;
   uint32_t clean;
-  uint32_t reserved;
+  // A TreeLimit; of Hello: whether the files of skills belong to the cell's user.
+  uint32_t detail;
   uint64_t wall_ns;
   uint64_t user_us;
   uint64_t system_us;
   uint64_t max_rss_kib;
 };
 
-static_assert(sizeof(Command) == 64);
+static_assert(sizeof(Command) == 112);
 static_assert(sizeof(Reply) == 64);
 
 }  // namespace skillscale::protocol

@@ -43,9 +43,24 @@ bool ReaperPool::Open(StepError* failure) {
   return static_cast<bool>(null_);
 }
 
-bool ReaperPool::Start(StepError* failure) {
+bool ReaperPool::Start(Kind kind, StepError* failure) {
   Reaper reaper;
+  reaper.kind = kind;
   if (!reaper.process.Start(options_.reaper_path.c_str(), null_.get(), failure)) return false;
+  protocol::Command configure{};
+  configure.type = protocol::kConfigure;
+  configure.argc = options_.readable;
+  configure.envc = options_.skills;
+  configure.uid = options_.uid;
+  configure.gid = options_.gid;
+  if (kind != Kind::kPlain) configure.flags |= protocol::kIsolated;
+  if (kind == Kind::kConnectedCell) configure.flags |= protocol::kNetwork;
+  if (!reaper.process.Send(configure, options_.paths, nullptr, failure)) {
+    reaper.process.Hangup();
+    reaper.process.Signal(SIGKILL);
+    reaper.process.Collect(true);
+    return false;
+  }
   const uint64_t id = next_id_++;
   if (!poller_.Watch(reaper.process.control(), Source::kControl, id, EPOLLIN) ||
       !poller_.Watch(reaper.process.pidfd(), Source::kPidfd, id, EPOLLIN)) {
@@ -65,7 +80,7 @@ bool ReaperPool::Start(StepError* failure) {
 
 bool ReaperPool::Fill(StepError* failure) {
   while (reapers_.size() < options_.min_reapers) {
-    if (!Start(failure)) return !reapers_.empty();
+    if (!Start(options_.kind, failure)) return !reapers_.empty();
   }
   return true;
 }
@@ -79,12 +94,19 @@ Reaper* ReaperPool::Find(uint64_t id) {
   return found == reapers_.end() ? nullptr : &found->second;
 }
 
-uint64_t ReaperPool::TakeIdle() {
-  if (idle_.empty()) return 0;
-  const uint64_t id = idle_.back();
-  idle_.pop_back();
-  ExpectAction();
-  return id;
+uint64_t ReaperPool::TakeIdle(Kind kind) {
+  for (size_t i = idle_.size(); i-- > 0;) {
+    const uint64_t id = idle_[i];
+    if (reapers_.at(id).kind != kind) continue;
+    idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
+    ExpectAction();
+    return id;
+  }
+  return 0;
+}
+
+void ReaperPool::MakeRoom() {
+  if (!idle_.empty()) Retire(idle_.front());
 }
 
 void ReaperPool::Release(uint64_t id, bool wanted) {

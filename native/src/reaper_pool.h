@@ -20,8 +20,19 @@
 
 namespace skillscale {
 
+// Where a run lives: a process among those of the host, or a cell without or with the host's network.
+enum class Kind : uint32_t { kPlain, kCell, kConnectedCell };
+
 struct SupervisorOptions {
   std::string reaper_path;
+  // Where those that are started ahead live.
+  Kind kind = Kind::kPlain;
+  // What every reaper is configured with: the strings, and how many of them are readable paths and folders with skills.
+  std::string paths;
+  uint32_t readable = 0;
+  uint32_t skills = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
   uint32_t min_reapers = 1;
   uint32_t idle_reapers = 1;
   uint32_t max_reapers = 1;
@@ -29,6 +40,7 @@ struct SupervisorOptions {
 
 struct Reaper {
   ReaperProcess process;
+  Kind kind = Kind::kPlain;
   uint64_t run = 0;
   bool greeted = false;
   bool retired = false;
@@ -48,15 +60,18 @@ class ReaperPool {
   int null_descriptor() const { return null_.get(); }
 
   // Starts one and makes it idle.
-  bool Start(StepError* failure);
+  bool Start(Kind kind, StepError* failure);
+  // When the pool is full of idle ones of other kinds, retires one of them, so that there is room soon.
+  void MakeRoom();
   // Starts reapers up to the minimum; false when there is none at all.
   bool Fill(StepError* failure);
   bool full() const { return reapers_.size() >= options_.max_reapers; }
   bool AnyAtWork() const;
 
   Reaper* Find(uint64_t id);
-  // Returns 0 when nobody is idle.
-  uint64_t TakeIdle();
+  // Returns 0 when nobody of that kind is idle.
+  uint64_t TakeIdle(Kind kind);
+  const SupervisorOptions& options() const { return options_; }
   void PutBack(uint64_t id) { idle_.push_back(id); }
   // Its run is over. `wanted` keeps it whatever the number of idle ones.
   void Release(uint64_t id, bool wanted);

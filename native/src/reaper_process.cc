@@ -123,11 +123,17 @@ bool ReaperProcess::Start(const char* path, int null_descriptor, StepError* fail
   return false;
 }
 
-bool ReaperProcess::SendSpawn(const std::string& payload, uint32_t argc, uint32_t envc, const protocol::Limits& limits,
-                              const int streams[3], StepError* failure) {
-  protocol::Command command{protocol::kMagic, protocol::kSpawn, argc, envc, payload.size(), limits};
-  int descriptors[4] = {streams[0], streams[1], streams[2], -1};
-  size_t count = 3;
+bool ReaperProcess::Send(protocol::Command command, const std::string& payload, const int* streams, StepError* failure) {
+  command.magic = protocol::kMagic;
+  command.payload_bytes = payload.size();
+  int descriptors[4] = {-1, -1, -1, -1};
+  size_t count = 0;
+  if (streams != nullptr) {
+    while (count < 3) {
+      descriptors[count] = streams[count];
+      count++;
+    }
+  }
   Descriptor memfd;
   if (payload.size() > protocol::kInlineBytes) {
     memfd.Reset(memfd_create("skillscale-arguments", MFD_CLOEXEC));
@@ -142,13 +148,15 @@ bool ReaperProcess::SendSpawn(const std::string& payload, uint32_t argc, uint32_
   msghdr message{};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
-  memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
+  if (count > 0) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
+  }
   ssize_t sent;
   do {
     sent = sendmsg(control_.get(), &message, MSG_NOSIGNAL);
@@ -159,7 +167,9 @@ bool ReaperProcess::SendSpawn(const std::string& payload, uint32_t argc, uint32_
 }
 
 bool ReaperProcess::SendCommand(protocol::CommandType type) {
-  const protocol::Command command{protocol::kMagic, type, 0, 0, 0, {}};
+  protocol::Command command{};
+  command.magic = protocol::kMagic;
+  command.type = type;
   ssize_t sent;
   do {
     sent = send(control_.get(), &command, sizeof command, MSG_NOSIGNAL);
@@ -167,13 +177,32 @@ bool ReaperProcess::SendCommand(protocol::CommandType type) {
   return sent >= 0;
 }
 
-int ReaperProcess::Receive(protocol::Reply* reply) {
+int ReaperProcess::Receive(protocol::Reply* reply, Descriptor* attached) {
+  iovec part{reply, sizeof *reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
   ssize_t size;
   do {
-    size = recv(control_.get(), reply, sizeof *reply, MSG_DONTWAIT | MSG_TRUNC);
+    size = recvmsg(control_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   } while (size < 0 && errno == EINTR);
   if (size < 0 && errno == EAGAIN) return 0;
-  return size == sizeof *reply && reply->magic == protocol::kMagic && reply->step < protocol::kStepCount ? 1 : -1;
+  if (size < 0) return -1;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+      header->cmsg_len == CMSG_LEN(sizeof(int))) {
+    int fd;
+    memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    attached->Reset(fd);
+  }
+  if (size != sizeof *reply || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -1;
+  return reply->magic == protocol::kMagic && reply->step < protocol::kStepCount &&
+                 reply->detail <= protocol::kDiskLimit
+             ? 1
+             : -1;
 }
 
 bool ReaperProcess::Collect(bool wait) {

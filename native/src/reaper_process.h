@@ -19,11 +19,11 @@ class ReaperProcess {
   ReaperProcess& operator=(ReaperProcess&&) = default;
 
   bool Start(const char* path, int null_descriptor, StepError* failure);
-  bool SendSpawn(const std::string& payload, uint32_t argc, uint32_t envc, const protocol::Limits& limits,
-                 const int streams[3], StepError* failure);
+  // Sends a Configure or, with three streams, a Spawn. Fills in what the payload tells.
+  bool Send(protocol::Command command, const std::string& payload, const int* streams, StepError* failure);
   bool SendCommand(protocol::CommandType type);
-  // Returns 1 with a reply, 0 when there is none yet, -1 when the reaper is gone or talks nonsense.
-  int Receive(protocol::Reply* reply);
+  // Returns 1 with a reply and what is attached to it, 0 when there is none yet, -1 when the reaper is gone or talks nonsense.
+  int Receive(protocol::Reply* reply, Descriptor* attached);
   void Hangup() { control_.Reset(); }
   // Returns whether the process has ended and been reaped.
   bool Collect(bool wait);

@@ -17,6 +17,7 @@
 #include "output.h"
 #include "poller.h"
 #include "protocol.h"
+#include "reaper_pool.h"
 #include "step_error.h"
 
 namespace skillscale {
@@ -38,6 +39,11 @@ struct RunRequest {
   // 0 collects; otherwise the charge that may be on its way to the owner without an acknowledgement.
   uint64_t window_bytes = 0;
   protocol::Limits limits;
+  Kind kind = Kind::kPlain;
+  // Of protocol Spawn.
+  uint32_t flags = 0;
+  uint32_t writec = 0;
+  uint32_t readc = 0;
 };
 
 enum class EventType : uint32_t { kReady, kFailed, kOutput, kDone, kClosed };
@@ -57,6 +63,10 @@ struct Event {
   uint64_t user_us = 0;
   uint64_t system_us = 0;
   uint64_t max_rss_kib = 0;
+  // Of kReady: whether files of skills belong to the cells' user. Of kDone: a TreeLimit.
+  uint32_t detail = 0;
+  // Of kDone: the folder with the run's changes to its skill; absent when there are none.
+  Descriptor changes;
 };
 
 enum class Phase { kWaiting, kSent, kExited };

@@ -108,31 +108,43 @@ void RunControl::HandleControl(uint64_t reaper_id) {
     Reaper* reaper = pool_.Find(reaper_id);
     if (reaper == nullptr || reaper->retired) return;
     protocol::Reply reply;
-    const int result = reaper->process.Receive(&reply);
+    Descriptor attached;
+    const int result = reaper->process.Receive(&reply, &attached);
     if (result == 0) return;
     // Its pidfd tells the rest. A reaper that still lives after this kills its tree at the end of its socket.
-    if (result < 0 || !HandleReply(reaper_id, reply)) return pool_.Retire(reaper_id);
+    if (result < 0 || !HandleReply(reaper_id, reply, std::move(attached))) return pool_.Retire(reaper_id);
   }
 }
 
-void RunControl::HandleHello(uint64_t reaper_id, const protocol::Reply& reply) {
-  pool_.Find(reaper_id)->greeted = true;
-  if (reply.error != 0) {
-    if (!ready_) return FailToBegin({reply.error, protocol::kOpen});
-    return pool_.Retire(reaper_id);
-  }
-  if (!ready_) emit_(Event{});
-  ready_ = true;
-}
-
-// Returns false when the reaper does not follow the protocol.
-bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply) {
+// Returns false when the reaper cannot serve.
+bool RunControl::HandleHello(uint64_t reaper_id, const protocol::Reply& reply) {
   Reaper& reaper = *pool_.Find(reaper_id);
-  if ((reply.type == protocol::kHello) == reaper.greeted) return false;
-  if (reply.type == protocol::kHello) {
-    HandleHello(reaper_id, reply);
+  reaper.greeted = true;
+  if (reply.error == 0) {
+    if (ready_) return true;
+    Event event;
+    event.detail = reply.detail;
+    emit_(std::move(event));
+    ready_ = true;
     return true;
   }
+  const StepError failure{reply.error, reply.step};
+  const auto found = runs_.find(reaper.run);
+  reaper.run = 0;
+  if (found != runs_.end()) {
+    found->second->reaper = 0;
+    FailRun(*found->second, failure);
+    Settle(found->first);
+  }
+  if (!ready_) FailToBegin(failure);
+  return false;
+}
+
+// Returns false when the reaper does not follow the protocol, or cannot serve.
+bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, Descriptor changes) {
+  Reaper& reaper = *pool_.Find(reaper_id);
+  if ((reply.type == protocol::kHello) == reaper.greeted) return false;
+  if (reply.type == protocol::kHello) return HandleHello(reaper_id, reply);
   if (reply.type == protocol::kKilling) {
     reaper.unanswered = 0;
     return true;
@@ -145,6 +157,7 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply) {
   if (reply.clean != 0) {
     run.clean = true;
     run.reaper = 0;
+    run.result.changes = std::move(changes);
     pool_.Release(reaper_id, !closing_ && !waiting_.empty());
   }
   Settle(run_id);
@@ -166,6 +179,7 @@ bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
       run.result.user_us = reply.user_us;
       run.result.system_us = reply.system_us;
       run.result.max_rss_kib = reply.max_rss_kib;
+      run.result.detail = reply.detail;
       if (run.deadline == Deadline::kTimeout) SetDeadline(run, Deadline::kNone, 0);
       return true;
     case protocol::kClean:
@@ -230,11 +244,11 @@ void RunControl::Schedule() {
   while (!waiting_.empty()) {
     const uint64_t run_id = waiting_.begin()->second;
     Run& run = *runs_.at(run_id);
-    uint64_t reaper_id = pool_.TakeIdle();
+    uint64_t reaper_id = pool_.TakeIdle(run.request.kind);
     if (reaper_id == 0) {
-      if (pool_.full()) return;
+      if (pool_.full()) return pool_.MakeRoom();
       StepError failure;
-      if (pool_.Start(&failure)) continue;
+      if (pool_.Start(run.request.kind, &failure)) continue;
       // With others at work, one of them takes the run later.
       if (pool_.AnyAtWork()) return;
       FailRun(run, failure);
@@ -260,7 +274,17 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
     return true;
   }
   const int streams[3] = {far[0] ? far[0].get() : pool_.null_descriptor(), far[1].get(), far[2].get()};
-  if (!reaper.process.SendSpawn(request.payload, request.argc, request.envc, request.limits, streams, &failure)) {
+  protocol::Command spawn{};
+  spawn.type = protocol::kSpawn;
+  spawn.argc = request.argc;
+  spawn.envc = request.envc;
+  spawn.writec = request.writec;
+  spawn.readc = request.readc;
+  spawn.flags = request.flags;
+  spawn.uid = pool_.options().uid;
+  spawn.gid = pool_.options().gid;
+  spawn.limits = request.limits;
+  if (!reaper.process.Send(spawn, request.payload, streams, &failure)) {
     const bool dead = failure.error == EPIPE || failure.error == ECONNRESET || failure.error == ENOTCONN;
     if (!dead) {
       pool_.PutBack(reaper_id);

@@ -53,8 +53,8 @@ class RunControl {
 
  private:
   void HandleDeadline(Run& run);
-  void HandleHello(uint64_t reaper_id, const protocol::Reply& reply);
-  bool HandleReply(uint64_t reaper_id, const protocol::Reply& reply);
+  bool HandleHello(uint64_t reaper_id, const protocol::Reply& reply);
+  bool HandleReply(uint64_t reaper_id, const protocol::Reply& reply, Descriptor changes);
   bool HandleRunReply(Run& run, const protocol::Reply& reply);
 
   void SetDeadline(Run& run, Deadline deadline, uint64_t at);

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "landlock.h"
 #include "sanitizer.h"
 
 namespace skillscale {
@@ -82,6 +85,31 @@ struct Child {
     Limit(RLIMIT_NOFILE, limits.open_files, limits.open_files);
   }
 
+  void BecomeUser() const {
+    const Confinement& confinement = *plan.confinement;
+    if (geteuid() != 0) return;
+    if (setgroups(0, nullptr) < 0 || setresgid(confinement.gid, confinement.gid, confinement.gid) < 0 ||
+        setresuid(confinement.uid, confinement.uid, confinement.uid) < 0) {
+      Fail(protocol::kSetuid);
+    }
+  }
+
+  // Exec would take them too, but not from a program that is started without one.
+  void DropCapabilities() const {
+    const __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    const __user_cap_data_struct none[2] = {};
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) Fail(protocol::kCapset);
+    if (syscall(SYS_capset, &header, none) < 0) Fail(protocol::kCapset);
+  }
+
+  void Confine() const {
+    const Confinement& confinement = *plan.confinement;
+    if (confinement.landlock >= 0 && !Landlock::Enter(confinement.landlock)) Fail(protocol::kLandlock);
+    if (confinement.filter == nullptr) return;
+    errno = confinement.filter->Install();
+    if (errno != 0) Fail(protocol::kSeccomp);
+  }
+
   void UnblockSignals() const {
     sigset_t none;
     sigemptyset(&none);
@@ -104,6 +132,12 @@ int ChildMain(void* argument) {
   child.EnterDirectory();
   child.ApplyLimits();
   child.UnblockSignals();
+  if (child.plan.confinement != nullptr) {
+    child.BecomeUser();
+    child.DieWithReaper();
+    child.DropCapabilities();
+    child.Confine();
+  }
   child.Execute();
 }
 

@@ -10,12 +10,22 @@
 #include <sys/types.h>
 
 #include "protocol.h"
+#include "system_calls.h"
 
 namespace skillscale {
 
 struct SpawnFailure {
   int error;
   uint32_t step;
+};
+
+// What a run is forbidden, besides its limits.
+struct Confinement {
+  int landlock = -1;
+  const SystemCallFilter* filter = nullptr;
+  // Whom root becomes; the same numbers as now for nobody else.
+  uid_t uid = 0;
+  gid_t gid = 0;
 };
 
 struct SpawnPlan {
@@ -25,6 +35,8 @@ struct SpawnPlan {
   char* const* envp;
   int streams[3];
   const protocol::Limits* limits;
+  // Null for none.
+  const Confinement* confinement;
 };
 
 // Returns the child's pid, or -1 with `failure` filled.

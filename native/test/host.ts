@@ -2,7 +2,10 @@
  * A program that uses the addon, for tests of what happens when it ends. Its first argument is a scenario; it prints one
  * JSON line per thing that the test waits for.
  */
+import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import { isMainThread, parentPort, Worker } from "node:worker_threads"
 import * as Native from "@skillscale/native/native"
 
@@ -13,7 +16,7 @@ export const options = (
   env: ReadonlyArray<string>,
   more?: Partial<Native.SpawnOptions>
 ): Native.SpawnOptions => ({
-  strings: ["/", strings[0], ...strings, ...env].map((value) => `${value}\0`).join(""),
+  strings: ["/", strings[0], "", "", "", ...strings, ...env].map((value) => `${value}\0`).join(""),
   argc: strings.length,
   envc: env.length,
   timeoutMs: null,
@@ -27,6 +30,28 @@ export const options = (
   fileBytes: null,
   openFiles: null,
   processes: null,
+  treeBytes: null,
+  treeTasks: null,
+  diskBytes: null,
+  writec: 0,
+  readc: 0,
+  kind: 0,
+  flags: 0,
+  ...more
+})
+
+/** A pool of reapers that live among the processes of the host. */
+export const pool = (reaperPath: string, more?: Partial<Native.SupervisorOptions>): Native.SupervisorOptions => ({
+  reaperPath,
+  kind: 0,
+  paths: "",
+  readable: 0,
+  skills: 0,
+  uid: 65_534,
+  gid: 65_534,
+  minReapers: 1,
+  idleReapers: 1,
+  maxReapers: 1,
   ...more
 })
 
@@ -43,7 +68,7 @@ export const open = async (more?: Partial<Native.SupervisorOptions>): Promise<Op
   const events: Array<Native.Event> = []
   let waiting: Array<() => void> = []
   const supervisor = native.createSupervisor(
-    { reaperPath, minReapers: 2, idleReapers: 4, maxReapers: 16, ...more },
+    pool(reaperPath, { minReapers: 2, idleReapers: 4, maxReapers: 16, ...more }),
     (...event) => {
       events.push(event)
       const woken = waiting
@@ -65,6 +90,52 @@ export const open = async (more?: Partial<Native.SupervisorOptions>): Promise<Op
   if (first[0] !== "ready") throw new Error(`the supervisor failed: ${JSON.stringify(events)}`)
   return opened
 }
+
+/** Waits until something holds, for ten seconds at most. */
+export const until = async (what: string, holds: () => boolean): Promise<void> => {
+  const deadline = performance.now() + 10_000
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(`${what}, after ten seconds`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+/** Waits until the supervisor has acted on every call so far, by means of one more run. */
+export const handled = async (opened: Opened, id: number): Promise<void> => {
+  opened.native.spawn(opened.supervisor, id, options(["/bin/true"], []), null)
+  opened.native.terminate(opened.supervisor, id)
+  await opened.next("done", id)
+}
+
+/** Lends a folder that is removed afterwards. */
+export const withFolder = async (work: (folder: string) => Promise<void>): Promise<void> => {
+  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "native-"))
+  try {
+    await work(folder)
+  } finally {
+    Fs.rmSync(folder, { recursive: true })
+  }
+}
+
+export interface Gate {
+  /** The shell command that waits for the gate. */
+  readonly pass: string
+  /** Lets up to a thousand commands pass, also later ones; it needs no descriptor. */
+  readonly open: () => void
+}
+
+/** Lends a gate that holds up runs. */
+export const withGate = (work: (gate: Gate) => Promise<void>): Promise<void> =>
+  withFolder(async (folder) => {
+    const path = Path.join(folder, "gate")
+    ChildProcess.execFileSync("mkfifo", [path])
+    const fifo = Fs.openSync(path, "r+")
+    try {
+      await work({ pass: `read -r go < '${path}'`, open: () => Fs.writeSync(fifo, "\n".repeat(1_000)) })
+    } finally {
+      Fs.closeSync(fifo)
+    }
+  })
 
 // Announces itself on standard output when all of its processes are there: a child, and a daemon without a parent.
 const tree = `import os, time
@@ -109,7 +180,7 @@ const counts = () => ({
     .join("").trim()
 })
 
-const churnOnce = async (): Promise<void> => {
+const churnOnce = async (): Promise<Native.Supervisor> => {
   const opened = await open()
   for (let id = 1; id <= 50; id++) {
     opened.native.spawn(opened.supervisor, id, options(["/bin/cat"], ["A=b"]), new Uint8Array(id * 5_000))
@@ -118,6 +189,7 @@ const churnOnce = async (): Promise<void> => {
   for (let id = 1; id <= 51; id++) await opened.next("done", id)
   opened.native.close(opened.supervisor)
   await opened.next("closed")
+  return opened.supervisor
 }
 
 const scenarios: Record<string, (marker: string) => Promise<void>> = {
@@ -146,12 +218,14 @@ const scenarios: Record<string, (marker: string) => Promise<void>> = {
     await runTrue(await open(), 1)
   },
   churn: async () => {
-    for (let round = 0; round < 3; round++) await churnOnce()
+    let handles = 3
+    const registry = new FinalizationRegistry<null>(() => handles--)
+    for (let round = 0; round < 3; round++) registry.register(await churnOnce(), null)
     // Node frees what belongs to a handle when it is collected, never at exit.
-    for (let round = 0; round < 5; round++) {
+    await until("a handle is not collected", () => {
       globalThis.gc?.()
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
+      return handles === 0
+    })
   },
   worker: async (marker) => {
     for (let round = 0; round < 6; round++) {

@@ -3,9 +3,10 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as Readline from "node:readline"
 import { fileURLToPath } from "node:url"
 import * as Native from "@skillscale/native/native"
-import { open, options } from "./host.ts"
+import { open, options, pool, until, withFolder } from "./host.ts"
 
 const timeout = 20_000
 const beside = (name: string) => fileURLToPath(new URL(name, import.meta.url))
@@ -115,8 +116,9 @@ describe("a reaper that its script stops", () => {
 
   it("is ended with its supervisor", async () => {
     const opened = await open({ minReapers: 1 })
-    opened.native.spawn(opened.supervisor, 1, script(`${stop}\ntime.sleep(1000)`), null)
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    const stopping = script(`${stop}\nos.write(1, b'stopped')\ntime.sleep(1000)`)
+    opened.native.spawn(opened.supervisor, 1, { ...stopping, windowBytes: 1024 }, null)
+    await opened.next("output", 1)
     opened.native.close(opened.supervisor)
     await opened.next("closed")
     assert.strictEqual((await opened.next("done", 1))[2], "closing")
@@ -129,7 +131,7 @@ describe("a helper that never says hello", () => {
     const reaperPath = Path.join(folder, "mute")
     Fs.writeFileSync(reaperPath, "#!/bin/sh\nexec sleep 1000\n", { mode: 0o755 })
     const { native } = Native.load()
-    const sizes = { reaperPath, minReapers: 1, idleReapers: 1, maxReapers: 1 }
+    const sizes = pool(reaperPath)
     let supervisor: Native.Supervisor | null = null
     const event = await new Promise<Native.Event>((resolve) => {
       supervisor = native.createSupervisor(sizes, (...event) => resolve(event))
@@ -140,60 +142,75 @@ describe("a helper that never says hello", () => {
 })
 
 describe("output", () => {
-  it("of a stranger who was given the pipe holds up nobody", async () => {
-    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "stranger-"))
-    const path = Path.join(folder, "socket")
-    const stranger = ChildProcess.spawn(python, [
-      "-c",
-      `import socket, os
-server = socket.socket(socket.AF_UNIX); server.bind(${JSON.stringify(path)}); server.listen()
-_, fds, _, _ = socket.recv_fds(server.accept()[0], 1, 1)
-os.fork(); os.fork()
+  it("of a stranger who was given the pipe holds up nobody", () =>
+    withFolder(async (folder) => {
+      const path = JSON.stringify(Path.join(folder, "socket"))
+      // It lets the run go on when it has written more than a pipe holds, so while the supervisor is reading.
+      const stranger = ChildProcess.spawn(python, [
+        "-c",
+        `import os, socket
+server = socket.socket(socket.AF_UNIX); server.bind(${path}); server.listen()
+print('listening', flush=True)
+run = server.accept()[0]
+_, fds, _, _ = socket.recv_fds(run, 1, 1)
+helps = os.fork() == 0 or os.fork() == 0 or os.fork() == 0
 try:
+    if not helps:
+        for _ in range(32): os.write(fds[0], b'x' * 65536)
+        run.send(b'x')
+        run.recv(1)
+        print('the run is gone', flush=True)
     while True: os.write(fds[0], b'x' * 65536)
 except OSError: pass`
-    ])
-    const opened = await open()
-    try {
-      for (let i = 0; i < 200 && !Fs.existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10))
-      opened.native.spawn(
-        opened.supervisor,
-        1,
-        options([
-          python,
-          "-c",
-          `import socket
-s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(path)}); socket.send_fds(s, [b'x'], [1])`
-        ], []),
-        null
-      )
-      const start = performance.now()
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      opened.native.spawn(opened.supervisor, 2, options(["/bin/true"], []), null)
-      assert.strictEqual((await opened.next("done", 2))[2], "ended")
-      const done = await opened.next("done", 1)
-      assert.deepStrictEqual([done[2], done[3]], ["ended", 0])
-      assert.isBelow(performance.now() - start, 5_000)
-    } finally {
-      stranger.kill("SIGKILL")
-      opened.native.close(opened.supervisor)
-      Fs.rmSync(folder, { recursive: true })
-    }
-    await opened.next("closed")
-  }, timeout)
+      ])
+      const said = Readline.createInterface({ input: stranger.stdout })[Symbol.asyncIterator]()
+      const opened = await open()
+      try {
+        assert.strictEqual((await said.next()).value, "listening")
+        opened.native.spawn(
+          opened.supervisor,
+          1,
+          options([
+            python,
+            "-c",
+            `import socket
+s = socket.socket(socket.AF_UNIX); s.connect(${path}); socket.send_fds(s, [b'x'], [1]); s.recv(1)`
+          ], []),
+          null
+        )
+        assert.strictEqual((await said.next()).value, "the run is gone")
+        const start = performance.now()
+        opened.native.spawn(opened.supervisor, 2, options(["/bin/true"], []), null)
+        assert.strictEqual((await opened.next("done", 2))[2], "ended")
+        const done = await opened.next("done", 1)
+        assert.deepStrictEqual([done[2], done[3]], ["ended", 0])
+        assert.isBelow(performance.now() - start, 5_000)
+      } finally {
+        stranger.kill("SIGKILL")
+        opened.native.close(opened.supervisor)
+      }
+      await opened.next("closed")
+    }), timeout)
 
-  it("in single bytes makes no more pieces than the window has room for", async () => {
-    const opened = await open()
-    const run = options([python, "-c", "import os\nfor i in range(20000): os.write(1, b'x')"], [], {
-      windowBytes: 65_536
-    })
-    opened.native.spawn(opened.supervisor, 1, run, null)
-    await opened.next("output", 1)
-    await new Promise((resolve) => setTimeout(resolve, 500))
-    assert.isAtMost(opened.events.filter((event) => event[0] === "output").length, 64)
-    opened.native.terminate(opened.supervisor, 1)
-    await opened.next("done", 1)
-    opened.native.close(opened.supervisor)
-    await opened.next("closed")
-  }, timeout)
+  it("in single bytes makes no more pieces than the window has room for", () =>
+    withFolder(async (folder) => {
+      const written = Path.join(folder, "written")
+      const opened = await open()
+      // Of the first 64 bytes each is read before the next is written; as one piece each they fill the window.
+      const bytes = `import fcntl, os, termios
+for i in range(20000):
+    os.write(1, b'x')
+    while i < 63 and fcntl.ioctl(1, termios.FIONREAD, bytes(4)) != bytes(4): os.sched_yield()
+open(${JSON.stringify(written)}, 'w').close()`
+      opened.native.spawn(opened.supervisor, 1, options([python, "-c", bytes], [], { windowBytes: 65_536 }), null)
+      await until("the script has not written all", () => Fs.existsSync(written))
+      // While this one starts and ends, the supervisor would read what there is.
+      opened.native.spawn(opened.supervisor, 2, options(["/bin/true"], []), null)
+      await opened.next("done", 2)
+      assert.strictEqual(opened.events.filter((event) => event[0] === "output").length, 64)
+      opened.native.terminate(opened.supervisor, 1)
+      await opened.next("done", 1)
+      opened.native.close(opened.supervisor)
+      await opened.next("closed")
+    }), timeout)
 })

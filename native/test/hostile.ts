@@ -4,9 +4,10 @@
  */
 import * as assert from "node:assert/strict"
 import * as Fs from "node:fs"
-import { isMainThread, parentPort, Worker } from "node:worker_threads"
+import * as Path from "node:path"
+import { isMainThread, Worker, workerData } from "node:worker_threads"
 import * as Native from "@skillscale/native/native"
-import { open, type Opened, options } from "./host.ts"
+import { handled, open, type Opened, options, pool, until, withFolder, withGate } from "./host.ts"
 
 type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
 
@@ -38,10 +39,19 @@ const children = () =>
   Fs.readdirSync("/proc/self/task").map((task) => Fs.readFileSync(`/proc/self/task/${task}/children`, "latin1"))
     .join("").trim()
 
-const settle = async (what: string, holds: () => boolean): Promise<void> => {
-  for (let i = 0; i < 400 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
-  assert.ok(holds(), what)
+interface Tally {
+  /** The shell command that adds one to the tally. */
+  readonly add: string
+  readonly count: () => number
 }
+
+/** Lends a tally of runs that are about to end: those whose reapers they had to wait for have ended. */
+const withTally = (work: (tally: Tally) => Promise<void>): Promise<void> =>
+  withFolder((folder) => {
+    const file = Path.join(folder, "tally")
+    Fs.writeFileSync(file, "")
+    return work({ add: `echo >> '${file}'`, count: () => Fs.statSync(file).size })
+  })
 
 const within = async <A>(milliseconds: number, what: string, work: Promise<A>): Promise<A> => {
   let timer: NodeJS.Timeout | undefined
@@ -138,59 +148,58 @@ const scenarios: Record<string, (argument: string) => Promise<void>> = {
       assert.ok(call > 1, `${faults[which - 1]} was never called`)
       injected += call - 1
     }
-    await settle("descriptors or children are left", () => descriptors() <= before + 1 && children() === "")
+    await until("descriptors or children are left", () => descriptors() <= before + 1 && children() === "")
     process.stdout.write(`${injected}\n`)
   },
   // Expects a low RLIMIT_NOFILE.
-  descriptors: async () => {
-    const opened = await open()
-    await assertWorks(opened, 1)
-    await settle("idle", () => true)
-    const before = descriptors()
-    const ids = Array.from({ length: 40 }, (_, index) => index + 10)
-    for (const id of ids) {
-      opened.native.spawn(
-        opened.supervisor,
-        id,
-        shell("sleep 0.3; echo fine", { timeoutMs: 20_000 }),
-        new Uint8Array(10)
+  descriptors: () =>
+    withGate(async (gate) => {
+      const opened = await open()
+      await assertWorks(opened, 1)
+      const before = descriptors()
+      const ids = Array.from({ length: 40 }, (_, index) => index + 10)
+      const run = shell(`${gate.pass}; echo fine`, { timeoutMs: 20_000 })
+      for (const id of ids) opened.native.spawn(opened.supervisor, id, run, new Uint8Array(10))
+      await handled(opened, 2)
+      gate.open()
+      const results = await within(
+        15_000,
+        "40 runs",
+        Promise.all(ids.map(async (id) => (await opened.next("done", id)) as Done))
       )
-    }
-    const results = await within(
-      15_000,
-      "40 runs",
-      Promise.all(ids.map(async (id) => (await opened.next("done", id)) as Done))
-    )
-    const outcomes = new Set(results.map((done) => `${done[2]} ${done[5]} ${done[6]}`))
-    assert.ok(outcomes.has("ended 0 "), [...outcomes].join())
-    assert.ok(
-      [...outcomes].some((outcome) => outcome.startsWith("spawnFailed")),
-      `no shortage: ${[...outcomes].join()}`
-    )
-    for (const outcome of outcomes) assert.match(outcome, /^ended 0 $|^spawnFailed (24|109) /)
-    for (let id = 100; id < 120; id++) await assertWorks(opened, id)
-    await settle(`descriptors: ${descriptors()}, before ${before}`, () => descriptors() <= before + 4 * 2)
-    await close(opened)
-    assert.equal(children(), "")
-  },
+      const outcomes = new Set(results.map((done) => `${done[2]} ${done[5]} ${done[6]}`))
+      assert.ok(outcomes.has("ended 0 "), [...outcomes].join())
+      assert.ok(
+        [...outcomes].some((outcome) => outcome.startsWith("spawnFailed")),
+        `no shortage: ${[...outcomes].join()}`
+      )
+      for (const outcome of outcomes) assert.match(outcome, /^ended 0 $|^spawnFailed (24|109) /)
+      for (let id = 100; id < 120; id++) await assertWorks(opened, id)
+      await until(`descriptors: ${descriptors()}, before ${before}`, () => descriptors() <= before + 4 * 2)
+      await close(opened)
+      assert.equal(children(), "")
+    }),
   // Expects a user that RLIMIT_NPROC binds, and a limit with room for two or three processes.
-  processes: async () => {
-    const opened = await open({ minReapers: 1, idleReapers: 1 })
-    const ids = Array.from({ length: 30 }, (_, index) => index + 10)
-    for (const id of ids) opened.native.spawn(opened.supervisor, id, options(["/bin/sleep", "0.2"], []), null)
-    const results = await within(
-      15_000,
-      "30 runs",
-      Promise.all(ids.map(async (id) => (await opened.next("done", id)) as Done))
-    )
-    const outcomes = new Set(results.map((done) => `${done[2]} ${done[5]} ${done[6]}`))
-    for (const outcome of outcomes) assert.match(outcome, /^ended 0 $|^spawnFailed 11 clone$/)
-    for (let id = 100; id < 110; id++) {
-      assert.deepEqual((await started(opened, id, options(["/bin/true"], []))).slice(2, 4), ["ended", 0])
-    }
-    await close(opened)
-    assert.equal(children(), "")
-  },
+  processes: () =>
+    withGate(async (gate) => {
+      const opened = await open({ minReapers: 1, idleReapers: 1 })
+      const ids = Array.from({ length: 30 }, (_, index) => index + 10)
+      for (const id of ids) opened.native.spawn(opened.supervisor, id, shell(gate.pass), null)
+      await handled(opened, 1)
+      gate.open()
+      const results = await within(
+        15_000,
+        "30 runs",
+        Promise.all(ids.map(async (id) => (await opened.next("done", id)) as Done))
+      )
+      const outcomes = new Set(results.map((done) => `${done[2]} ${done[5]} ${done[6]}`))
+      for (const outcome of outcomes) assert.match(outcome, /^ended 0 $|^spawnFailed 11 clone$/)
+      for (let id = 100; id < 110; id++) {
+        assert.deepEqual((await started(opened, id, options(["/bin/true"], []))).slice(2, 4), ["ended", 0])
+      }
+      await close(opened)
+      assert.equal(children(), "")
+    }),
   // Expects that no descriptor can be sent by this user (ETOOMANYREFS).
   rights: async () => {
     const opened = await open({ minReapers: 1, idleReapers: 1, maxReapers: 4 })
@@ -269,22 +278,22 @@ const scenarios: Record<string, (argument: string) => Promise<void>> = {
       if (typeof value !== "function") {
         attempt(() =>
           native.createSupervisor(
-            { reaperPath: "/bin/true", minReapers: 1, idleReapers: 1, maxReapers: 1 },
+            pool("/bin/true"),
             value as never
           )
         )
       }
-      for (const key of ["reaperPath", "minReapers", "idleReapers", "maxReapers"]) {
-        const changed = { reaperPath: "/bin/false", minReapers: 1, idleReapers: 1, maxReapers: 1, [key]: value }
+      for (const key of Object.keys(pool(""))) {
+        const changed = { ...pool("/bin/false"), [key]: value }
         attempt(() => native.createSupervisor(changed as never, () => {}))
       }
-      start({ ...good, strings: `/\0/bin/true\0true\0${String(typeof value)}\0` }, null)
+      start({ ...good, strings: `/\0/bin/true\0\0\0\0true\0${String(typeof value)}\0` }, null)
     }
     for (
       const strings of [
-        "/\0/bin/true\0a\ud800b\0",
-        "\udfff\0\ud800\0\ud800\0",
-        `/\0/bin/true\0${"x".repeat(20 << 20)}\0`
+        "/\0/bin/true\0\0\0\0a\ud800b\0",
+        "\udfff\0\ud800\0\0\0\0\ud800\0",
+        `/\0/bin/true\0\0\0\0${"x".repeat(20 << 20)}\0`
       ]
     ) {
       start({ ...good, strings }, null)
@@ -303,60 +312,69 @@ const scenarios: Record<string, (argument: string) => Promise<void>> = {
     native.close(supervisor)
     process.exit(0)
   },
-  throwing: async () => {
-    let uncaught = 0
-    process.on("uncaughtException", () => {
-      uncaught++
-    })
-    const { native, reaperPath } = Native.load()
-    const done: Array<number> = []
-    let closed = () => {}
-    const closing = new Promise<void>((resolve) => {
-      closed = resolve
-    })
-    const supervisor = native.createSupervisor(
-      { reaperPath, minReapers: 4, idleReapers: 4, maxReapers: 4 },
-      (...event) => {
-        if (event[0] === "closed") return closed()
-        if (event[0] !== "done") return
-        done.push(event[1])
-        throw new Error("on purpose")
+  throwing: () =>
+    withTally(async (tally) => {
+      let uncaught = 0
+      process.on("uncaughtException", () => {
+        uncaught++
+      })
+      const { native, reaperPath } = Native.load()
+      const done: Array<number> = []
+      let closed = () => {}
+      const closing = new Promise<void>((resolve) => {
+        closed = resolve
+      })
+      const supervisor = native.createSupervisor(
+        pool(reaperPath, { minReapers: 4, idleReapers: 4, maxReapers: 4 }),
+        (...event) => {
+          if (event[0] === "closed") return closed()
+          if (event[0] !== "done") return
+          done.push(event[1])
+          throw new Error("on purpose")
+        }
+      )
+      for (let id = 1; id <= 40; id++) native.spawn(supervisor, id, shell(tally.add), null)
+      // The event loop stands still meanwhile, so that several endings wait for one wake-up.
+      const deadline = performance.now() + 10_000
+      while (tally.count() < 40 && performance.now() < deadline) {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
       }
-    )
-    for (let id = 1; id <= 40; id++) native.spawn(supervisor, id, options(["/bin/true"], []), null)
-    // Several endings wait for one wake-up.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
-    await settle(`answered: ${done.length}`, () => done.length === 40)
-    assert.equal(uncaught, 40)
-    native.close(supervisor)
-    await within(5_000, "closing", closing)
-  },
+      await until("not all runs are answered", () => done.length === 40)
+      assert.equal(uncaught, 40)
+      native.close(supervisor)
+      await within(5_000, "closing", closing)
+    }),
   callback: async () => {
     for (const how of ["loop", "wait"]) {
-      const worker = new Worker(new URL(import.meta.url), { argv: ["callbackWorker", how] })
-      await new Promise((resolve) => worker.once("message", resolve))
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      await within(8_000, "terminating", worker.terminate())
+      await withTally(async (tally) => {
+        const cell = new Int32Array(new SharedArrayBuffer(8))
+        const worker = new Worker(new URL(import.meta.url), {
+          argv: ["callbackWorker", how],
+          workerData: { cell, add: tally.add }
+        })
+        await until("the worker is not in its callback", () => Atomics.load(cell, 1) === 1)
+        await until("the other runs do not end meanwhile", () => tally.count() === 20)
+        await within(8_000, "terminating", worker.terminate())
+      })
     }
-    await settle("children are left", () => children() === "")
+    await until("children are left", () => children() === "")
     const opened = await open()
     await assertWorks(opened, 1)
     await close(opened)
   },
   callbackWorker: async (how) => {
     const { native, reaperPath } = Native.load()
-    const cell = new Int32Array(new SharedArrayBuffer(4))
+    const { add, cell }: { readonly add: string; readonly cell: Int32Array<SharedArrayBuffer> } = workerData
     const supervisor = native.createSupervisor(
-      { reaperPath, minReapers: 2, idleReapers: 2, maxReapers: 8 },
+      pool(reaperPath, { minReapers: 2, idleReapers: 2, maxReapers: 8 }),
       (...event) => {
         if (event[0] !== "done") return
-        // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of worker_threads has no origin
-        parentPort?.postMessage("called")
+        Atomics.store(cell, 1, 1)
         for (;;) if (how === "wait") Atomics.wait(cell, 0, 0, 1000)
       }
     )
     process.once("exit", () => native.terminate(supervisor, 1))
-    for (let id = 1; id <= 20; id++) native.spawn(supervisor, id, shell("head -c 100000 /dev/zero"), null)
+    for (let id = 1; id <= 20; id++) native.spawn(supervisor, id, shell(`head -c 100000 /dev/zero; ${add}`), null)
   },
   queue: async () => {
     const opened = await open({ minReapers: 1, maxReapers: 4 })

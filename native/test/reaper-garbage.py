@@ -6,11 +6,14 @@ UNLIMITED = 2**64 - 1
 reaper = sys.argv[1]
 
 
-def command(kind=1, argc=1, envc=0, size=0, magic=MAGIC):
-    return struct.pack("<IIIIQ5Q", magic, kind, argc, envc, size, *[UNLIMITED] * 5)
+def command(kind=1, argc=1, envc=0, size=0, magic=MAGIC, writec=0, readc=0):
+    return struct.pack("<10IQ8Q", magic, kind, argc, envc, writec, readc, 0, 0, 0, 0, size, *[UNLIMITED] * 8)
 
 
-def talk(name, packets, replies=1):
+configure = command(kind=4, argc=0)
+
+
+def talk(name, packets, replies=1, first=configure):
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     null = os.open("/dev/null", os.O_RDWR)
     # The reaper expects its socket as descriptor 3.
@@ -19,7 +22,9 @@ def talk(name, packets, replies=1):
     far.close()
     near.settimeout(10)
     seen = []
-    near.recv(1024)
+    if first is not None:
+        near.send(first)
+        near.recv(1024)
     for data, fds in packets:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
@@ -41,8 +46,8 @@ def talk(name, packets, replies=1):
 
 null = os.open("/dev/null", os.O_RDWR)
 three = [null, null, null]
-true = b"/\0/bin/true\0true\0"
-sleep = b"/\0/bin/sleep\0sleep\0001000\0"
+true = b"/\0/bin/true\0\0\0\0true\0"
+sleep = b"/\0/bin/sleep\0\0\0\0sleep\0001000\0"
 
 
 def memfd(data):
@@ -74,6 +79,9 @@ bad = {
     "argc-low": [(command(argc=1, size=len(sleep)) + sleep, three)],
     "argc-high": [(command(argc=2, size=len(true)) + true, three)],
     "argc-huge": [(command(argc=2**32 - 1, envc=2**32 - 1, size=len(true)) + true, three)],
+    "paths-low": [(command(writec=1, size=len(true)) + true, three)],
+    "paths-huge": [(command(writec=2**32 - 1, readc=2**32 - 1, size=len(true)) + true, three)],
+    "configured-twice": [(configure, [])],
     "no-terminator": [(command(size=len(true) - 1) + true[:-1], three)],
     "terminate-with-descriptors": [(command(kind=2, argc=0), three)],
     "kill-with-payload": [(command(kind=3, argc=0) + b"x", [])],
@@ -82,11 +90,19 @@ bad = {
 }
 for name, packets in bad.items():
     talk("bad:" + name, packets)
+for name, first in {
+    "spawn": good[0],
+    "nothing-of-it": b"x",
+    "strings-missing": command(kind=4, argc=3),
+    "strings-many": command(kind=4, argc=1, size=4) + b"/\0/\0",
+    "no-terminator": command(kind=4, argc=1, size=2) + b"/a",
+}.items():
+    talk("first:" + name, [(first, [])], first=None)
 random.seed(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
 for i in range(150):
     data = bytearray(good[0])
     for _ in range(random.randint(1, 6)):
-        data[random.randrange(0, 24)] = random.randrange(256)
+        data[random.randrange(0, 48)] = random.randrange(256)
     if bytes(data) == good[0]:
         continue
     talk("fuzz:%d" % i, [(bytes(data), three)])

@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Native from "@skillscale/native/native"
-import { open, options } from "./host.ts"
+import { handled, open, options, pool, until, withGate } from "./host.ts"
 
 const hostPath = fileURLToPath(new URL("./host.ts", import.meta.url))
 const python =
@@ -24,14 +24,6 @@ const carrying = (marker: string): Array<string> =>
       return false
     }
   })
-
-const until = async (what: string, holds: () => boolean): Promise<void> => {
-  const deadline = performance.now() + 10_000
-  while (!holds()) {
-    if (performance.now() > deadline) assert.fail(what)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
 
 interface Host {
   readonly child: ChildProcess.ChildProcess
@@ -116,21 +108,23 @@ describe("when the host ends", () => {
 })
 
 describe("supervisors", () => {
-  it("work beside each other and end apart", async () => {
-    const first = await open()
-    const second = await open()
-    first.native.spawn(first.supervisor, 1, options(["/bin/sh", "-c", "sleep 0.2; echo first"], ["PATH=/bin"]), null)
-    second.native.spawn(second.supervisor, 1, options(["/bin/sh", "-c", "echo second"], ["PATH=/bin"]), null)
-    const output = async (opened: typeof first) =>
-      Buffer.from((await opened.next("done", 1))[13] as Uint8Array).toString()
-    assert.strictEqual(await output(second), "second\n")
-    second.native.close(second.supervisor)
-    await second.next("closed")
-    assert.strictEqual(await output(first), "first\n")
-    first.native.close(first.supervisor)
-    await first.next("closed")
-    assert.deepStrictEqual(reapersOf(process.pid), [])
-  })
+  it("work beside each other and end apart", () =>
+    withGate(async (gate) => {
+      const first = await open()
+      const second = await open()
+      first.native.spawn(first.supervisor, 1, options(["/bin/sh", "-c", `${gate.pass}; echo first`], []), null)
+      second.native.spawn(second.supervisor, 1, options(["/bin/sh", "-c", "echo second"], []), null)
+      const output = async (opened: typeof first) =>
+        Buffer.from((await opened.next("done", 1))[13] as Uint8Array).toString()
+      assert.strictEqual(await output(second), "second\n")
+      second.native.close(second.supervisor)
+      await second.next("closed")
+      gate.open()
+      assert.strictEqual(await output(first), "first\n")
+      first.native.close(first.supervisor)
+      await first.next("closed")
+      assert.deepStrictEqual(reapersOf(process.pid), [])
+    }))
 
   it("end running and waiting runs when they are closed, and refuse later ones", async () => {
     const opened = await open({ minReapers: 1, maxReapers: 1 })
@@ -151,23 +145,27 @@ describe("supervisors", () => {
     assert.deepStrictEqual(carrying(marker), [])
   })
 
-  it("hold further runs until a reaper is free", async () => {
-    const opened = await open({ minReapers: 1, maxReapers: 2 })
-    for (let id = 1; id <= 10; id++) {
-      opened.native.spawn(opened.supervisor, id, options(["/bin/sleep", "0.05"], []), null)
-    }
-    for (let id = 1; id <= 10; id++) assert.strictEqual((await opened.next("done", id))[2], "ended")
-    assert.isAtMost(reapersOf(process.pid).length, 2)
-    opened.native.close(opened.supervisor)
-    await opened.next("closed")
-  })
+  it("hold further runs until a reaper is free", () =>
+    withGate(async (gate) => {
+      const opened = await open({ minReapers: 1, maxReapers: 2 })
+      for (let id = 1; id <= 10; id++) {
+        opened.native.spawn(opened.supervisor, id, options(["/bin/sh", "-c", gate.pass], []), null)
+      }
+      await handled(opened, 11)
+      assert.strictEqual(reapersOf(process.pid).length, 2)
+      gate.open()
+      for (let id = 1; id <= 10; id++) assert.strictEqual((await opened.next("done", id))[2], "ended")
+      assert.strictEqual(reapersOf(process.pid).length, 2)
+      opened.native.close(opened.supervisor)
+      await opened.next("closed")
+    }))
 
   it("report a helper that cannot be started or that is not one", async () => {
     const attempt = (reaperPath: string) =>
       new Promise<Array<unknown>>((resolve) => {
         const events: Array<unknown> = []
         Native.load().native.createSupervisor(
-          { reaperPath, minReapers: 1, idleReapers: 1, maxReapers: 1 },
+          pool(reaperPath),
           (...event) => {
             events.push(event)
             if (event[0] === "closed") resolve(events)
@@ -267,8 +265,10 @@ describe("reapers", () => {
     const lines = output.trim().split("\n")
     assert.deepStrictEqual(lines.slice(0, 3), ["valid 0 [3]", "valid-memfd 0 [3]", "valid-kill 0 [5, 3]"])
     const bad = lines.filter((line) => line.startsWith("bad:"))
-    assert.strictEqual(bad.length, 23)
-    for (const line of bad) assert.match(line, / 2 \[/, line)
+    assert.strictEqual(bad.length, 26)
+    const first = lines.filter((line) => line.startsWith("first:"))
+    assert.strictEqual(first.length, 5)
+    for (const line of [...bad, ...first]) assert.match(line, / 2 \[/, line)
     const fuzz = lines.filter((line) => line.startsWith("fuzz:"))
     assert.isAtLeast(fuzz.length, 140)
     for (const line of fuzz) assert.match(line, / [02] \[/, line)

@@ -8,6 +8,7 @@
 import * as Command from "effect/cli/Command"
 import { createRequire } from "node:module"
 import * as Calls from "./internal/callCommands.ts"
+import * as Doctor from "./internal/doctorCommand.ts"
 import * as Serve from "./internal/serveCommands.ts"
 import * as Skills from "./internal/skillCommands.ts"
 import * as Topics from "./internal/topicsCommand.ts"
@@ -40,6 +41,7 @@ export const command = Command.make("skillscale").pipe(
     Calls.invoke,
     Calls.run,
     Skills.skills,
-    Topics.topics
+    Topics.topics,
+    Doctor.doctor
   ])
 )

@@ -1,7 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { mkdirSync } from "node:fs"
+import { mkdirSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
 import * as Path from "node:path"
 import * as Stack from "../../../test/support/stack.ts"
@@ -38,6 +38,9 @@ const call = Effect.fnUntraced(function*(skill: string, file: string, env: Reado
   return { ...caller, script: yield* Cli.pidIn(file) }
 })
 
+/** Lets the skill "brief" finish. */
+const release = (file: string) => Effect.sync(() => rmSync(file))
+
 /** Calls until the call gets through, and tells how the first call that did ended. */
 const eventually = (env: Readonly<Record<string, string>>): Effect.Effect<Cli.Ended> =>
   Effect.flatMap(
@@ -52,8 +55,9 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
         const { file, skills, temporary } = yield* begin
         const up = yield* Up.start(skills, { TMPDIR: temporary })
         const caller = yield* call("brief", file, up.env)
-        // As npm does, which passes on what the terminal has delivered already; without the pause the kernel merges them.
-        yield* Effect.forEach(signals, (signal) => Effect.andThen(up.signal(signal), Effect.sleep("100 millis")))
+        // As npm does, which passes on what the terminal has delivered; the kernel would merge two that are pending.
+        yield* Effect.forEach(signals, (signal) => Effect.andThen(up.signal(signal), Cli.logged(up, "draining")))
+        yield* release(file)
         const answer = yield* caller.ended
         assert.deepStrictEqual([answer.code, answer.stdout, answer.stderr], [0, "finished\n", ""])
         const { code, stderr, stdout } = yield* up.ended
@@ -71,7 +75,7 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
       const caller = yield* call("wait", file, up.env)
       yield* up.signal("SIGTERM")
       yield* Cli.logged(up, "draining")
-      // Signals less than half a second apart are one.
+      // The time itself is under test: less than half a second apart they would be one signal.
       yield* Effect.sleep("600 millis")
       yield* up.signal("SIGINT")
       assert.strictEqual((yield* up.ended).code, 130)
@@ -119,6 +123,30 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
       assert.strictEqual((yield* up.ended).code, 0)
     }))
 
+  it.effect("topics tells how many servers answered when one hangs", () =>
+    Effect.gen(function*() {
+      const { skills } = yield* begin
+      const up = yield* Up.start(skills)
+      const other = yield* Stack.writeSkills([
+        { category: "other", name: "other", files: { "scripts/run.sh": "cat\n" } }
+      ])
+      const server = yield* Cli.launch(["server", "--topic", "TOPIC_OTHER", "--skills-dir", other], { env: up.env })
+      yield* Cli.logged(server, "message=serving")
+      const complete = yield* Cli.run(["topics"], { env: up.env })
+      assert.deepStrictEqual([complete.code, complete.stderr], [0, ""])
+      assert.include(complete.stdout, "TOPIC_OTHER  1 replica\n  other  sha256:")
+      yield* server.signal("SIGSTOP")
+      const ended = yield* Cli.run(["topics"], { env: up.env })
+      assert.deepStrictEqual(
+        [ended.code, ended.stderr],
+        [0, "1 of 2 servers answered; what only the others have is not listed\n"]
+      )
+      assert.match(ended.stdout, /^TOPIC_OTHER {2}1 replica\nTOPIC_TESTING {2}1 replica\n {2}brief /)
+      const json = yield* Cli.run(["topics", "--json"], { env: up.env })
+      assert.strictEqual(json.stderr, ended.stderr)
+      assert.lengthOf(JSON.parse(json.stdout), 2)
+    }))
+
   it.effect("server may start before the proxy, and outlives it", () =>
     Effect.gen(function*() {
       const { file, skills, temporary } = yield* begin
@@ -129,7 +157,7 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
       }
       const topic = ["--topic", "TOPIC_TESTING"]
       const server = yield* Cli.launch(["server", ...topic, "--skills-dir", skills], {
-        env: { ...env, TMPDIR: temporary }
+        env: { ...env, ...Up.unconfined, TMPDIR: temporary }
       })
       yield* Cli.logged(server, "message=serving")
       const startProxy = Effect.gen(function*() {
@@ -146,6 +174,8 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a pro
       assert.strictEqual((yield* eventually(env)).stdout, "x\n")
       const caller = yield* call("brief", file, env)
       yield* server.signal("SIGINT")
+      yield* Cli.logged(server, "draining")
+      yield* release(file)
       const answer = yield* caller.ended
       assert.deepStrictEqual([answer.code, answer.stdout, answer.stderr], [0, "finished\n", ""])
       assert.strictEqual((yield* server.ended).code, 0)

@@ -15,7 +15,7 @@
  * @since 0.1.0
  */
 import * as Bus from "@skillscale/core/Bus"
-import type * as Protocol from "@skillscale/core/Protocol"
+import type * as Control from "@skillscale/core/Control"
 import * as Settings from "@skillscale/core/Settings"
 import * as ZmqBus from "@skillscale/core/ZmqBus"
 import * as Cause from "effect/Cause"
@@ -78,10 +78,12 @@ export interface PromiseClient extends AsyncDisposable {
   readonly run: (request: SkillClient.RunRequest, options?: Abortable) => Promise<SkillClient.RunResult>
   /** Runs a script like `run`, with its output as it is produced. Leaving the loop cancels the run. */
   readonly stream: (request: SkillClient.RunRequest, options?: Abortable) => AsyncIterable<SkillClient.StreamEvent>
-  /** Asks every server for its skills. */
+  /** Asks every server for its skills and waits for all of them, at most `catalogTimeout`. */
   readonly catalog: (options?: Abortable) => Promise<ReadonlyArray<SkillClient.CatalogEntry>>
+  /** Asks like `catalog`, and tells how many of the servers answered. */
+  readonly survey: (options?: Abortable) => Promise<SkillClient.Survey>
   /** Reads a skill's instructions and the list of its files. */
-  readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Protocol.SkillReply>
+  readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Control.SkillReply>
   /** Reads one file of a skill. */
   readonly resource: (
     skill: string,
@@ -89,7 +91,7 @@ export interface PromiseClient extends AsyncDisposable {
     options?: Abortable & SkillClient.CallOptions
   ) => Promise<Uint8Array>
   /** Asks the proxy for the live topics. */
-  readonly topology: (options?: Abortable) => Promise<Protocol.TopologyReply>
+  readonly topology: (options?: Abortable) => Promise<Control.TopologyReply>
   /** Disconnects. Calls that still wait reject with `Closed` and are cancelled on the server. */
   readonly close: () => Promise<void>
 }
@@ -152,6 +154,7 @@ export const fromBus = async (
         )
       },
       catalog: (options) => run(client.catalog, options?.signal),
+      survey: (options) => run(client.survey, options?.signal),
       describe: (skill, options) => run(client.describe(skill, options), options?.signal),
       resource: (skill, path, options) => run(client.resource(skill, path, options), options?.signal),
       topology: (options) => run(client.topology, options?.signal),

@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import type * as Bus from "@skillscale/core/Bus"
+import type * as Control from "@skillscale/core/Control"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Settings from "@skillscale/core/Settings"
 import type * as Config from "effect/Config"
@@ -35,8 +36,9 @@ import * as Request from "./internal/request.ts"
 export interface CallOptions {
   /**
    * The topic that serves the skill. Without it the catalog tells; when several topics serve a skill of that name, it is
-   * the first in the order of their names, or the one whose skill has the pinned digest. Servers of version 1 are in no
-   * catalog and need it.
+   * the first in the order of their names, or the one whose skill has the pinned digest. A server that hangs holds no call
+   * up: `catalogQuiet` after the first answer that has the skill, the choice is made among the answers that are there, and
+   * the others count from when they arrive. Servers of version 1 are in no catalog and need it.
    */
   readonly topic?: string | undefined
   /** How long to wait for the final answer, finding the topic included. By default that of the layer, 30 seconds. */
@@ -137,8 +139,23 @@ export type StreamEvent =
  * @category models
  * @since 0.1.0
  */
-export interface CatalogEntry extends Protocol.SkillInfo {
+export interface CatalogEntry extends Control.SkillInfo {
   readonly servers: ReadonlyArray<string>
+}
+
+/**
+ * What the servers answered to the question for their skills. With fewer answers than servers, skills may be missing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Survey {
+  /** Ordered by topic, name and digest. */
+  readonly skills: ReadonlyArray<CatalogEntry>
+  /** How many servers answered in time, those included that this client cannot understand. */
+  readonly answered: number
+  /** How many servers were asked; `undefined` where no proxy counts them. */
+  readonly servers: number | undefined
 }
 
 /**
@@ -158,9 +175,15 @@ export interface Options {
   readonly maxBuffered?: number | undefined
   /** How long the topic of a skill is remembered. By default 10 seconds. */
   readonly catalogTtl?: Duration.Input | undefined
-  /** How long after the last answer the catalog is complete, where no proxy counts the servers. By default 100 ms. */
+  /**
+   * How long a call waits for the rest of the catalog once a server has its skill, and how long after the last answer the
+   * catalog is complete where no proxy counts the servers. By default 100 ms.
+   */
   readonly catalogQuiet?: Duration.Input | undefined
-  /** How long gathering the catalog may take when a server does not answer. By default 2 seconds. */
+  /**
+   * How long gathering the catalog may take when a server does not answer. By default 2 seconds. A call whose skill some
+   * server has does not wait for it.
+   */
   readonly catalogTimeout?: Duration.Input | undefined
 }
 
@@ -192,13 +215,18 @@ export class SkillClient extends Context.Service<SkillClient, {
   readonly run: (request: RunRequest) => Effect.Effect<RunResult, ClientError.ClientError>
   /** Runs a script like `run`, with its output as it is produced. Closing the stream cancels the run. */
   readonly stream: (request: RunRequest) => Stream.Stream<StreamEvent, ClientError.ClientError>
-  /** Asks every server for its skills. Always current; ordered by topic, name and digest. */
+  /**
+   * Asks every server for its skills and waits for all of them, at most `catalogTimeout`. Always current; ordered by topic,
+   * name and digest.
+   */
   readonly catalog: Effect.Effect<ReadonlyArray<CatalogEntry>, ClientError.ClientError>
+  /** Asks like `catalog`, and tells how many of the servers answered. */
+  readonly survey: Effect.Effect<Survey, ClientError.ClientError>
   /** Reads a skill's instructions and the list of its files. */
   readonly describe: (
     skill: string,
     options?: CallOptions
-  ) => Effect.Effect<Protocol.SkillReply, ClientError.ClientError>
+  ) => Effect.Effect<Control.SkillReply, ClientError.ClientError>
   /** Reads one file of a skill. */
   readonly resource: (
     skill: string,
@@ -206,8 +234,8 @@ export class SkillClient extends Context.Service<SkillClient, {
     options?: CallOptions
   ) => Effect.Effect<Uint8Array, ClientError.ClientError>
   /** Asks the proxy for the live topics. */
-  readonly topology: Effect.Effect<Protocol.TopologyReply, ClientError.ClientError>
-  /** How many calls wait for their final answer. */
+  readonly topology: Effect.Effect<Control.TopologyReply, ClientError.ClientError>
+  /** How many calls wait for their final answer. A catalog that is being gathered is one of them. */
   readonly pending: Effect.Effect<number>
 }>()("@skillscale/client/SkillClient") {}
 

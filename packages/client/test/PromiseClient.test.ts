@@ -79,6 +79,7 @@ describe("PromiseClient", () => {
     assert.instanceOf(error, ClientError.ClientError)
     assert.strictEqual(error.index, 1)
     assert.strictEqual((await client.catalog())[0]?.name, "a")
+    assert.strictEqual((await client.survey()).servers, 1)
     assert.strictEqual((await client.describe("a")).instructions, "# A")
     assert.strictEqual(Buffer.from(await client.resource("a", "x")).toString(), "hi")
     assert.deepStrictEqual(await client.topology(), { topics: [] })

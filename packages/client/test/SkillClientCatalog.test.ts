@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Bus from "@skillscale/core/Bus"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as SkillClient from "@skillscale/client/SkillClient"
 import { answerTo, busLayer, catalogReply, echo, type Json, serve, skill, Wire } from "./support/fakes.ts"
@@ -37,6 +40,18 @@ const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     }
     return [yield* Fiber.join(fiber), (yield* Clock.currentTimeMillis) - start] as const
   })
+
+/** A server that is counted and never answers. */
+const hung = serve([everyone], () => Effect.void)
+
+/** Answers each question with each body after its milliseconds. */
+const answersAfter = (...bodies: ReadonlyArray<readonly [number, Json]>) =>
+  serve([everyone], (request) =>
+    Effect.forEach(
+      bodies,
+      ([after, body]) => Effect.forkDetach(Effect.andThen(Effect.sleep(after), answerTo(request, body))),
+      { discard: true }
+    ))
 
 const digestA = `sha256:${"a".repeat(64)}`
 const digestB = `sha256:${"b".repeat(64)}`
@@ -106,7 +121,7 @@ describe("SkillClient.catalog", () => {
         fanout(4),
         fanout("many"),
         one,
-        one,
+        catalogReply("s1", "TOPIC_A", skill("a", "TOPIC_A"), skill("b", "TOPIC_A")),
         { content: "{" },
         { status: "maybe" },
         { status: "error", code: "Internal" }
@@ -114,6 +129,28 @@ describe("SkillClient.catalog", () => {
       const [entries, took] = yield* timed(catalog)
       assert.lengthOf(entries, 1)
       assert.strictEqual(took, 0)
+    })))
+
+  it.effect("tells how many of the servers answered", () =>
+    withClient(Effect.gen(function*() {
+      const client = yield* SkillClient.SkillClient
+      const one = catalogReply("s1", "TOPIC_A", skill("a", "TOPIC_A"))
+      const two = catalogReply("s2", "TOPIC_B", skill("b", "TOPIC_B"))
+      yield* hung
+      const cases: ReadonlyArray<readonly [ReadonlyArray<Json>, ReadonlyArray<unknown>]> = [
+        [[fanout(2), one, two], [["a", "b"], 2, 2, 0]],
+        [[fanout(3), one, two], [["a", "b"], 2, 3, 2000]],
+        [[fanout(3), { content: "{" }, one], [["a"], 2, 3, 2000]],
+        [[one], [["a"], 1, undefined, 100]],
+        [[{ status: "error", code: "NoServer" }], [[], 0, 0, 0]]
+      ]
+      for (const [bodies, expected] of cases) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* answers(...bodies)
+          const [{ answered, servers, skills }, took] = yield* timed(client.survey)
+          assert.deepStrictEqual([skills.map(({ name }) => name), answered, servers, took], expected)
+        }))
+      }
     })))
 
   it.effect("shows replicas with different versions apart", () =>
@@ -197,6 +234,36 @@ describe("finding the topic", () => {
       assert.strictEqual(yield* asked, 2)
     })))
 
+  it.effect("keeps a catalog that is newer than what was contradicted", () =>
+    withClient(Effect.gen(function*() {
+      const wire = yield* Wire
+      const answer = yield* Deferred.make<void>()
+      yield* serve(["TOPIC_A"], (request) =>
+        Effect.andThen(Deferred.await(answer), answerTo(request, { status: "error", code: "NoServer" })))
+      yield* serve(["TOPIC_B"], echo)
+      yield* answers(fanout(1), catalogReply("s1", "TOPIC_A", skill("a", "TOPIC_A"), skill("b", "TOPIC_B")))
+      const call = yield* Effect.forkChild(Effect.flip(invoke("a")))
+      yield* wire.next("TOPIC_A")
+      yield* catalog
+      yield* Deferred.succeed(answer, undefined)
+      yield* Fiber.join(call)
+      yield* invoke("b")
+      assert.strictEqual(yield* asked, 2)
+    })))
+
+  it.effect("leaves the answers to others when one of them is contradicted", () =>
+    withClient(Effect.gen(function*() {
+      yield* serve(["TOPIC_A"], (request) => answerTo(request, { status: "error", code: "NoServer" }))
+      yield* serve(["TOPIC_B"], echo)
+      yield* answers(fanout(1), catalogReply("s1", "TOPIC_A", skill("a", "TOPIC_A"), skill("b", "TOPIC_B")))
+      yield* Effect.flip(invoke("a", { topic: "TOPIC_A" }))
+      yield* invoke("b")
+      yield* Effect.flip(invoke("missing"))
+      assert.strictEqual(yield* asked, 2)
+      yield* invoke("b")
+      assert.strictEqual(yield* asked, 2)
+    })))
+
   it.effect("suggests names that resemble", () =>
     withClient(Effect.gen(function*() {
       const known = ["csv-analyzer", "pdf", "text-summarizer", "git-log"].map((name) => skill(name, "TOPIC_A"))
@@ -208,6 +275,153 @@ describe("finding the topic", () => {
       assert.deepStrictEqual(yield* near("pfd"), ["pdf"])
       assert.deepStrictEqual(yield* near("weather-forecast"), [])
     })))
+})
+
+describe("finding the topic while a server hangs", () => {
+  const asked = Effect.map(Wire, (wire) => wire.on(everyone).length)
+  const byTopic = serve(
+    ["TOPIC_A", "TOPIC_B", "TOPIC_C"],
+    (request, topic) => answerTo(request, { v: 2, content: topic })
+  )
+  const topicOf = (...[name, options]: Parameters<typeof invoke>) =>
+    Effect.map(timed(invoke(name, options)), ([{ content }, took]) => [content, took])
+  const a = (topic: string, digest = digestA) => catalogReply(`of ${topic}`, topic, skill("a", topic, digest))
+
+  it.effect("waits the quiet time, and fills the cache at the end of the gathering", () =>
+    withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answers(fanout(2), a("TOPIC_A"))
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 100])
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 0])
+      yield* TestClock.adjust(2000 - 100 + 9999)
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 0])
+      assert.strictEqual(yield* asked, 1)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 100])
+      assert.strictEqual(yield* asked, 2)
+    })))
+
+  it.effect("takes the first topic by name of those that answered in the quiet time", () =>
+    withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answersAfter([0, fanout(4)], [10, a("TOPIC_C")], [20, a("TOPIC_B")], [150, a("TOPIC_A")])
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_B", 110])
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_B", 0])
+      yield* TestClock.adjust(40)
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 0])
+      yield* TestClock.adjust(2000)
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 0])
+      assert.strictEqual(yield* asked, 1)
+    })))
+
+  it.effect("waits as long as the options say", () =>
+    withClient(
+      Effect.gen(function*() {
+        yield* byTopic
+        yield* hung
+        yield* answersAfter([0, fanout(3)], [0, a("TOPIC_B")], [250, a("TOPIC_A")])
+        assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 300])
+      }),
+      { catalogQuiet: 300 }
+    ))
+
+  it.effect("waits for the pinned digest, and for all when nobody has it", () =>
+    withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answersAfter([0, fanout(3)], [0, a("TOPIC_A")], [500, a("TOPIC_B", digestB)])
+      assert.deepStrictEqual(yield* topicOf("a", { digest: digestB }), ["TOPIC_B", 600])
+    })).pipe(Effect.andThen(withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answers(fanout(2), a("TOPIC_A"))
+      assert.deepStrictEqual(yield* topicOf("a", { digest: digestB }), ["TOPIC_A", 2000])
+    })))))
+
+  it.effect("waits for all when nobody has the skill", () =>
+    withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answersAfter([0, fanout(3)], [0, a("TOPIC_A")], [
+        1500,
+        catalogReply("s2", "TOPIC_B", skill("b", "TOPIC_B"))
+      ])
+      const [error, took] = yield* timed(Effect.flip(invoke("c")))
+      assert.deepStrictEqual([error.reason._tag, took], ["SkillNotFound", 2000])
+      assert.include(error.message, "there are: a, b")
+      assert.deepStrictEqual(yield* topicOf("b"), ["TOPIC_B", 0])
+    })))
+
+  it.effect("asks once for all who look, whatever they look for, and whoever of them gives up", () =>
+    withClient(Effect.gen(function*() {
+      yield* byTopic
+      yield* hung
+      yield* answersAfter([0, fanout(3)], [0, a("TOPIC_A")], [
+        300,
+        catalogReply("s2", "TOPIC_B", skill("b", "TOPIC_B"))
+      ])
+      const first = yield* Effect.forkChild(invoke("b"), { startImmediately: true })
+      const many = Effect.all(Array.from({ length: 20 }, () => invoke("a")), { concurrency: "unbounded" })
+      const [, took] = yield* timed(Effect.andThen(Fiber.interrupt(first), many))
+      assert.strictEqual(took, 100)
+      assert.deepStrictEqual(yield* topicOf("b"), ["TOPIC_B", 300])
+      assert.strictEqual(yield* asked, 1)
+    })))
+
+  it.effect("asks again when a call contradicts what was heard, and lets it not into the cache", () =>
+    withClient(Effect.gen(function*() {
+      yield* hung
+      yield* serve(["TOPIC_A"], (request) => answerTo(request, { status: "error", code: "NoServer" }))
+      yield* answers(fanout(2), a("TOPIC_A"))
+      const [, took] = yield* timed(Effect.flip(invoke("a")))
+      assert.strictEqual(took, 100)
+      yield* TestClock.adjust(5000)
+      yield* timed(Effect.flip(invoke("a")))
+      assert.strictEqual(yield* asked, 2)
+      yield* timed(Effect.flip(invoke("a")))
+      assert.strictEqual(yield* asked, 3)
+    })))
+
+  it.effect("never puts an older catalog in the place of a newer one", () =>
+    withClient(Effect.gen(function*() {
+      const client = yield* SkillClient.SkillClient
+      yield* byTopic
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* hung
+        yield* answers(fanout(2), a("TOPIC_A"))
+        assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_A", 100])
+      }))
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* answers(fanout(1), a("TOPIC_B"))
+        yield* client.catalog
+      }))
+      yield* TestClock.adjust(2000)
+      assert.strictEqual(yield* client.pending, 0)
+      assert.deepStrictEqual(yield* topicOf("a"), ["TOPIC_B", 0])
+      assert.strictEqual(yield* asked, 2)
+    })))
+
+  it.effect("the gathering ends with the client, and who waits for it fails with Closed", () =>
+    Effect.gen(function*() {
+      const wire = yield* Wire
+      yield* byTopic
+      yield* hung
+      yield* answers(fanout(2), a("TOPIC_A"))
+      for (const stuck of [false, true]) {
+        const scope = yield* Scope.make()
+        const context = yield* Layer.buildWithScope(Layer.fresh(SkillClient.layer()), scope)
+        const client = Context.get(context, SkillClient.SkillClient)
+        if (stuck) wire.hanging.add(everyone)
+        else yield* timed(client.invoke({ skill: "a" }))
+        const waiting = yield* Effect.forkChild(Effect.flip(client.invoke({ skill: "b" })), { startImmediately: true })
+        assert.strictEqual(yield* client.pending, 1)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual((yield* Fiber.join(waiting)).reason._tag, "Closed")
+        assert.strictEqual(yield* client.pending, 0)
+      }
+    }).pipe(Effect.provide(busLayer)))
 })
 
 describe("SkillClient.describe, resource and topology", () => {

@@ -38,13 +38,16 @@ const play = (...[topics, handle]: Parameters<typeof serve>) =>
 const live = <A, E>(effect: Effect.Effect<A, E, Proxy.Proxy | Scope.Scope>) =>
   Effect.provide(Effect.scoped(effect), proxyLayer)
 
-const client = Effect.map(
-  Layer.build(Layer.provide(SkillClient.layer(), Layer.fresh(bus))),
-  (context) => ({
-    use: <A, E>(f: (client: SkillClient.SkillClient["Service"]) => Effect.Effect<A, E>) =>
-      Effect.provide(Effect.flatMap(SkillClient.SkillClient, f), context)
-  })
-)
+const clientWith = (options?: SkillClient.Options) =>
+  Effect.map(
+    Layer.build(Layer.provide(SkillClient.layer(options), Layer.fresh(bus))),
+    (context) => ({
+      use: <A, E>(f: (client: SkillClient.SkillClient["Service"]) => Effect.Effect<A, E>) =>
+        Effect.provide(Effect.flatMap(SkillClient.SkillClient, f), context)
+    })
+  )
+
+const client = clientWith()
 
 const median = (values: ReadonlyArray<number>): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN
 
@@ -114,6 +117,16 @@ describe("SkillClient over TCP", () => {
       const start = performance.now()
       assert.lengthOf(yield* use(({ catalog }) => catalog), 1)
       console.log(`catalog over TCP: ${(performance.now() - start).toFixed(1)} ms`)
+    })))
+
+  it.live("a server that hangs holds no call up", () =>
+    live(Effect.gen(function*() {
+      yield* play(["@SERVERS"], () => Effect.void)
+      yield* play(["@SERVERS"], (request) => answerTo(request, catalogReply("s", topic, skill("a", topic))))
+      yield* play([topic], echo)
+      const { use } = yield* clientWith({ catalogTimeout: "1 minute" })
+      const reply = yield* use(({ invoke }) => invoke({ skill: "a", data: "hi", timeout: "20 seconds" }))
+      assert.strictEqual(reply.content, "echo: hi")
     })))
 
   it.live("the Promise client connects to the same proxy", () =>

@@ -1,5 +1,6 @@
 /**
- * The wire codec: requests, responses and control messages as JSON in the frame after the topic.
+ * The wire codec of calls: requests and responses as JSON in the frame after the topic. `Control` has that of control
+ * messages.
  *
  * Version 1 is what every peer understands; version 2 adds optional fields that older peers ignore. Decoding never
  * throws: what cannot be read becomes a `ProtocolError` that carries the reply address when one could be read.
@@ -11,10 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaParser from "effect/SchemaParser"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import * as Topic from "./Topic.ts"
+import * as MessageCodec from "./internal/messageCodec.ts"
 
 /**
  * The largest payload that is decoded or encoded: 64 MiB.
@@ -22,7 +21,7 @@ import * as Topic from "./Topic.ts"
  * @category models
  * @since 0.1.0
  */
-export const maxBytes = 64 * 1024 * 1024
+export const maxBytes: number = MessageCodec.maxBytes
 
 /**
  * The largest `SKILLSCALE_INTENT`, in bytes: 96 KiB. The kernel limits one environment string to 128 KiB.
@@ -49,8 +48,6 @@ export const Base64 = Schema.String.check(
     encode: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64")
   })
 ))
-
-const RequestId = Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(256))
 
 /**
  * A path inside a working directory: relative, `/` between its parts, no `.` or `..`, no NUL, at most 1,024 characters.
@@ -113,6 +110,8 @@ export const Code = Schema.Literals([
   "OutputLimit",
   "MemoryLimit",
   "CpuLimit",
+  "ProcessLimit",
+  "DiskLimit",
   "Killed",
   "SpawnFailed",
   "Rejected",
@@ -129,15 +128,12 @@ export const Code = Schema.Literals([
 export type Code = typeof Code.Type
 
 const fieldsV1 = {
-  requestId: RequestId,
-  replyTo: Topic.ReplyTopic,
+  ...MessageCodec.address,
   intent: Schema.String,
   timestamp: Schema.optionalKey(Schema.Finite)
 }
 
-const keysV1 = { requestId: "request_id", replyTo: "reply_to" } as const
-
-const RequestV1 = Schema.Struct(fieldsV1).pipe(Schema.encodeKeys(keysV1))
+const RequestV1 = Schema.Struct(fieldsV1).pipe(Schema.encodeKeys(MessageCodec.addressKeys))
 
 /**
  * A call. The fields below `timestamp` are read only when `v` is 2 or more.
@@ -167,7 +163,7 @@ export const Request = Schema.Struct({
   attempt: Schema.optionalKey(Schema.Natural),
   /** W3C trace context. */
   traceparent: Schema.optionalKey(Schema.String)
-}).pipe(Schema.encodeKeys({ ...keysV1, timeoutMs: "timeout_ms" }))
+}).pipe(Schema.encodeKeys({ ...MessageCodec.addressKeys, timeoutMs: "timeout_ms" }))
 
 /**
  * The type of `Request`.
@@ -243,7 +239,7 @@ const Text = Schema.NullOr(Schema.String).pipe(
  * @since 0.1.0
  */
 export const Response = Schema.Struct({
-  requestId: RequestId,
+  requestId: MessageCodec.RequestId,
   status: Schema.Literals(["success", "error"]),
   content: Text,
   error: Text,
@@ -280,150 +276,6 @@ export const Response = Schema.Struct({
  */
 export type Response = typeof Response.Type
 
-const address = { requestId: RequestId, replyTo: Topic.ReplyTopic }
-
-/**
- * A control message, sent on a topic that begins with `@`. `cancel` has no answer; the others are answered by a
- * response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
- *
- * @category models
- * @since 0.1.0
- */
-export const Control = Schema.Union([
-  Schema.Struct({ kind: Schema.Literal("cancel"), ...address }).pipe(Schema.encodeKeys(keysV1)),
-  Schema.Struct({ kind: Schema.Literal("catalog"), ...address }).pipe(Schema.encodeKeys(keysV1)),
-  Schema.Struct({ kind: Schema.Literal("topology"), ...address }).pipe(Schema.encodeKeys(keysV1)),
-  Schema.Struct({ kind: Schema.Literal("describe"), ...address, skill: Schema.String }).pipe(Schema.encodeKeys(keysV1)),
-  Schema.Struct({ kind: Schema.Literal("resource"), ...address, skill: Schema.String, path: Schema.String }).pipe(
-    Schema.encodeKeys(keysV1)
-  )
-])
-
-/**
- * The type of `Control`.
- *
- * @category models
- * @since 0.1.0
- */
-export type Control = typeof Control.Type
-
-/**
- * A file of a skill: its path from the skill's root, its size in bytes, its SHA-256 in hexadecimal.
- *
- * @category models
- * @since 0.1.0
- */
-export const ResourceInfo = Schema.Struct({ path: Schema.String, size: Schema.Natural, sha256: Schema.String })
-
-/**
- * The type of `ResourceInfo`.
- *
- * @category models
- * @since 0.1.0
- */
-export type ResourceInfo = typeof ResourceInfo.Type
-
-/**
- * What the catalog tells of one skill.
- *
- * @category models
- * @since 0.1.0
- */
-export const SkillInfo = Schema.Struct({
-  name: Schema.String,
-  description: Schema.String,
-  category: Schema.String,
-  topic: Schema.String,
-  digest: Schema.String,
-  /** The script that runs when a call names none; null when the skill has instructions only. */
-  entry: Schema.NullOr(Schema.String),
-  scripts: Schema.Array(Schema.String),
-  /** The names of the secrets that the skill declares. Never their values. */
-  env: Schema.Array(Schema.String)
-})
-
-/**
- * The type of `SkillInfo`.
- *
- * @category models
- * @since 0.1.0
- */
-export type SkillInfo = typeof SkillInfo.Type
-
-/**
- * One server's answer to `catalog`.
- *
- * @category models
- * @since 0.1.0
- */
-export const CatalogReply = Schema.Struct({
-  server: Schema.String,
-  topic: Schema.String,
-  skills: Schema.Array(SkillInfo)
-})
-
-/**
- * The type of `CatalogReply`.
- *
- * @category models
- * @since 0.1.0
- */
-export type CatalogReply = typeof CatalogReply.Type
-
-/**
- * The answer to `describe`: the skill, its instructions and the list of its files.
- *
- * @category models
- * @since 0.1.0
- */
-export const SkillReply = Schema.Struct({
-  skill: SkillInfo,
-  instructions: Schema.String,
-  resources: Schema.Array(ResourceInfo)
-})
-
-/**
- * The type of `SkillReply`.
- *
- * @category models
- * @since 0.1.0
- */
-export type SkillReply = typeof SkillReply.Type
-
-/**
- * The answer to `resource`: one file of a skill.
- *
- * @category models
- * @since 0.1.0
- */
-export const ResourceReply = Schema.Struct({ path: Schema.String, data: Base64 })
-
-/**
- * The type of `ResourceReply`.
- *
- * @category models
- * @since 0.1.0
- */
-export type ResourceReply = typeof ResourceReply.Type
-
-/**
- * The live topics as the proxy sees them.
- *
- * @category models
- * @since 0.1.0
- */
-export const TopologyReply = Schema.Struct({
-  topics: Schema.Array(Schema.Struct({ topic: Schema.String, replicas: Schema.Natural }))
-})
-
-/**
- * The type of `TopologyReply`.
- *
- * @category models
- * @since 0.1.0
- */
-export type TopologyReply = typeof TopologyReply.Type
-
 /**
  * Why a message could not be read. `requestId` and `replyTo` are present when they could be read all the same, so that
  * the sender can be told.
@@ -453,82 +305,11 @@ export interface Intent {
   readonly data: string
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-const maxDetail = 500
+const orError = Result.mapError((fault: MessageCodec.Fault) => new ProtocolError(fault))
 
-const isReplyTopic = Schema.is(Topic.ReplyTopic)
-const isRequestId = Schema.is(RequestId)
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-const sender = (value: Readonly<Record<string, unknown>>): { requestId?: string; replyTo?: string } => ({
-  ...(isRequestId(value["request_id"]) ? { requestId: value["request_id"] } : {}),
-  ...(isReplyTopic(value["reply_to"]) ? { replyTo: value["reply_to"] } : {})
-})
-
-const parse = (
-  frames: ReadonlyArray<Uint8Array>
-): Result.Result<Readonly<Record<string, unknown>>, ProtocolError> => {
-  const payload = frames[0]
-  if (payload === undefined || frames.length !== 1) {
-    // A peer that sends one frame too many put its JSON in one of them; it is told when its address is there.
-    const address = frames.length > 1 && frames.length <= 4 ? salvage(frames) : {}
-    const detail = `expected 2 frames, a topic and JSON, but the message has ${frames.length + 1}`
-    return Result.fail(new ProtocolError({ reason: "FrameCount", detail, ...address }))
-  }
-  if (payload.byteLength > maxBytes) {
-    const detail = `the message has ${payload.byteLength} bytes, more than the limit of ${maxBytes}`
-    return Result.fail(new ProtocolError({ reason: "TooLarge", detail }))
-  }
-  let text: string
-  try {
-    text = utf8.decode(payload)
-  } catch {
-    const lossy = payload.byteLength <= maxSalvageBytes ? salvage(frames) : {}
-    return Result.fail(new ProtocolError({ reason: "NotUtf8", detail: "the message is not valid UTF-8", ...lossy }))
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    const detail = `the message is not valid JSON: ${clip(cause instanceof Error ? cause.message : String(cause))}`
-    return Result.fail(new ProtocolError({ reason: "NotJson", detail }))
-  }
-  return isRecord(value)
-    ? Result.succeed(value)
-    : Result.fail(new ProtocolError({ reason: "Invalid", detail: "expected a JSON object" }))
-}
-
-const maxSalvageBytes = 1024 * 1024
-
-const salvage = (frames: ReadonlyArray<Uint8Array>): { requestId?: string; replyTo?: string } => {
-  for (const frame of frames) {
-    if (frame.byteLength > maxSalvageBytes) continue
-    try {
-      const value: unknown = JSON.parse(Buffer.from(frame).toString("utf8"))
-      if (isRecord(value)) return sender(value)
-    } catch {
-      continue
-    }
-  }
-  return {}
-}
-
-const clip = (text: string): string => text.length <= maxDetail ? text : `${text.slice(0, maxDetail)}…`
-
-const formatIssue = SchemaIssue.makeFormatterDefault()
-
-const invalid = (value: Readonly<Record<string, unknown>>, issue: SchemaIssue.Issue): ProtocolError =>
-  new ProtocolError({
-    reason: "Invalid",
-    detail: clip(formatIssue(issue).replaceAll(/\s*\n\s*/g, " ")),
-    ...sender(value)
-  })
-
-const decodeV1 = SchemaParser.decodeUnknownResult(RequestV1)
-const decodeV2 = SchemaParser.decodeUnknownResult(Request)
-const decodeAnswer = SchemaParser.decodeUnknownResult(Response)
-const decodeCommand = SchemaParser.decodeUnknownResult(Control)
+const decodeV1 = MessageCodec.decoder(RequestV1)
+const decodeV2 = MessageCodec.decoder(Request)
+const decodeAnswer = MessageCodec.decoder(Response)
 
 /**
  * Reads a request from the frames after the topic.
@@ -537,11 +318,11 @@ const decodeCommand = SchemaParser.decodeUnknownResult(Control)
  * @since 0.1.0
  */
 export const decodeRequest = (frames: ReadonlyArray<Uint8Array>): Result.Result<Request, ProtocolError> =>
-  Result.flatMap(parse(frames), (value) => {
+  orError(Result.flatMap(MessageCodec.parse(frames), (value) => {
     const version = value["v"]
     const decode = version === undefined || version === null || version === 1 ? decodeV1 : decodeV2
-    return Result.mapError(decode(value), (issue) => invalid(value, issue))
-  })
+    return decode(value)
+  }))
 
 /**
  * Reads a response from the frames after the topic.
@@ -550,32 +331,10 @@ export const decodeRequest = (frames: ReadonlyArray<Uint8Array>): Result.Result<
  * @since 0.1.0
  */
 export const decodeResponse = (frames: ReadonlyArray<Uint8Array>): Result.Result<Response, ProtocolError> =>
-  Result.flatMap(parse(frames), (value) => Result.mapError(decodeAnswer(value), (issue) => invalid(value, issue)))
+  orError(Result.flatMap(MessageCodec.parse(frames), decodeAnswer))
 
-/**
- * Reads a control message from the frames after the topic.
- *
- * @category decoding
- * @since 0.1.0
- */
-export const decodeControl = (frames: ReadonlyArray<Uint8Array>): Result.Result<Control, ProtocolError> =>
-  Result.flatMap(parse(frames), (value) => Result.mapError(decodeCommand(value), (issue) => invalid(value, issue)))
-
-const encode = <S extends Schema.Codec<unknown, unknown>>(
-  schema: S
-): (value: S["Type"]) => Result.Result<Uint8Array, ProtocolError> => {
-  const toWire = SchemaParser.encodeUnknownResult(schema)
-  return (value) =>
-    Result.flatMap(
-      Result.mapError(toWire(value), (issue) => invalid({}, issue)),
-      (wire) => {
-        const payload = Buffer.from(JSON.stringify(wire), "utf8")
-        if (payload.byteLength <= maxBytes) return Result.succeed(payload)
-        const detail = `the message has ${payload.byteLength} bytes, more than the limit of ${maxBytes}`
-        return Result.fail(new ProtocolError({ reason: "TooLarge", detail }))
-      }
-    )
-}
+const writeRequest = MessageCodec.encoder(Request)
+const writeResponse = MessageCodec.encoder(Response)
 
 /**
  * Writes a request as the payload frame. Fails with `Invalid` or `TooLarge`.
@@ -583,7 +342,8 @@ const encode = <S extends Schema.Codec<unknown, unknown>>(
  * @category encoding
  * @since 0.1.0
  */
-export const encodeRequest: (request: Request) => Result.Result<Uint8Array, ProtocolError> = encode(Request)
+export const encodeRequest = (request: Request): Result.Result<Uint8Array, ProtocolError> =>
+  orError(writeRequest(request))
 
 /**
  * Writes a response as the payload frame. Fails with `Invalid` or `TooLarge`.
@@ -591,15 +351,8 @@ export const encodeRequest: (request: Request) => Result.Result<Uint8Array, Prot
  * @category encoding
  * @since 0.1.0
  */
-export const encodeResponse: (response: Response) => Result.Result<Uint8Array, ProtocolError> = encode(Response)
-
-/**
- * Writes a control message as the payload frame. Fails with `Invalid` or `TooLarge`.
- *
- * @category encoding
- * @since 0.1.0
- */
-export const encodeControl: (control: Control) => Result.Result<Uint8Array, ProtocolError> = encode(Control)
+export const encodeResponse = (response: Response): Result.Result<Uint8Array, ProtocolError> =>
+  orError(writeResponse(response))
 
 /**
  * Reads an intent. JSON with a string `skill` names the skill, and its `data` is the input (data that is not a string
@@ -610,8 +363,8 @@ export const encodeControl: (control: Control) => Result.Result<Uint8Array, Prot
  */
 export const parseIntent = (intent: string): Result.Result<Intent, ProtocolError> => {
   const named = /^\s*\{/.test(intent) ? Option.getOrUndefined(parseJson(intent)) : undefined
-  const skill = isRecord(named) ? named["skill"] : undefined
-  if (!isRecord(named) || typeof skill !== "string" || skill === "") {
+  const skill = MessageCodec.isRecord(named) ? named["skill"] : undefined
+  if (!MessageCodec.isRecord(named) || typeof skill !== "string" || skill === "") {
     return Result.succeed({ skill: undefined, data: intent })
   }
   const data = named["data"]

@@ -175,6 +175,108 @@ export const ListenPort: Schema.Codec<number, string> = integer(0, 65_535)
  */
 export const Workers: Schema.Codec<number, string> = integer(1, 1_024)
 
+const bytesPer: Readonly<Record<string, number>> = { "": 1, B: 1, KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3 }
+
+const expectedBytes = "a number of bytes such as 512MiB, 2GiB or 1048576"
+
+/**
+ * A number of bytes, at least 1, with or without a unit: `1048576`, `512MiB`, `2GiB`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Bytes: Schema.Codec<number, string> = codec(
+  Schema.Natural,
+  expectedBytes,
+  (text) => {
+    const [matched, digits, unit = ""] = /^(\d{1,15}) ?(B|KiB|MiB|GiB)?$/i.exec(text.trim()) ?? []
+    const bytes = Number(digits) * (bytesPer[unit.toUpperCase()] ?? Number.NaN)
+    return matched !== undefined && Number.isSafeInteger(bytes) && bytes >= 1
+      ? Result.succeed(bytes)
+      : Result.fail(got(expectedBytes, text))
+  },
+  String
+)
+
+/**
+ * How many processes and threads a run may have: 1–1,000,000.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Processes: Schema.Codec<number, string> = integer(1, 1_000_000)
+
+/**
+ * Names of skills, separated by commas or spaces, or `all`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const SkillNames: Schema.Codec<ReadonlyArray<string> | "all", string> = codec(
+  Schema.Union([Schema.Array(Schema.String), Schema.Literal("all")]),
+  "names of skills, separated by commas, or all",
+  (text) =>
+    text.trim() === "all"
+      ? Result.succeed("all")
+      : Result.succeed(text.split(/[\s,]+/).filter((name) => name !== "")),
+  (names) => names === "all" ? names : names.join(",")
+)
+
+/**
+ * Whether skills are confined: `SKILLSCALE_SANDBOX`, `on` or `off`, by default `on`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const sandbox: Config.Config<"on" | "off"> = setting("SKILLSCALE_SANDBOX", Schema.Literals(["on", "off"]), "on")
+
+/**
+ * The skills that may use the network when they ask for it: `SKILLSCALE_ALLOW_NETWORK`, by default none.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const allowNetwork: Config.Config<ReadonlyArray<string> | "all"> = setting(
+  "SKILLSCALE_ALLOW_NETWORK",
+  SkillNames,
+  []
+)
+
+/**
+ * The most memory of a run, all of its processes together: `SKILLSCALE_MAX_MEMORY`, by default 4 GiB.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const maxMemory: Config.Config<number> = setting("SKILLSCALE_MAX_MEMORY", Bytes, 4 * 1024 ** 3)
+
+/**
+ * The most that a run may write to files: `SKILLSCALE_MAX_DISK`, by default 1 GiB.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const maxDisk: Config.Config<number> = setting("SKILLSCALE_MAX_DISK", Bytes, 1024 ** 3)
+
+/**
+ * The most processes and threads of a run: `SKILLSCALE_MAX_PROCESSES`, by default 512.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const maxProcesses: Config.Config<number> = setting("SKILLSCALE_MAX_PROCESSES", Processes, 512)
+
+/**
+ * What skills may read besides the system, separated by colons: `SKILLSCALE_READABLE`, by default nothing.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const readable: Config.Config<ReadonlyArray<string>> = Config.map(
+  setting("SKILLSCALE_READABLE", Schema.String, ""),
+  (text) => text.split(":").filter((path) => path !== "")
+)
+
 /**
  * Where messages are published: `SKILLSCALE_PROXY_XSUB`, by default `tcp://127.0.0.1:5444`.
  *

@@ -39,20 +39,16 @@ describe("Protocol", () => {
     assert.deepEqual(plain(read), plain(response))
   })
 
-  it.prop("every control message survives a round trip", [Schema.toType(Protocol.Control)], ([control]) => {
-    assert.deepStrictEqual(get(Protocol.decodeControl([get(Protocol.encodeControl(control))])), control)
-  })
-
   const fails = (result: Result.Result<unknown, Protocol.ProtocolError>) => Result.isFailure(result)
 
   it.prop("no bytes crash a decoder", [Schema.Array(Schema.Uint8Array)], ([frames]) => {
-    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse, Protocol.decodeControl]) {
+    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse]) {
       assert.isTrue(fails(decode(frames)))
     }
   })
 
   it.prop("no JSON crashes a decoder", [Schema.fromJsonString(Schema.Unknown), Schema.Json], ([, value]) => {
-    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse, Protocol.decodeControl]) {
+    for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse]) {
       assert.isBoolean(fails(decode(json(value))))
       assert.isBoolean(fails(decode(json({ ...v1, v: 2, skill: value, files: value, status: value }))))
     }

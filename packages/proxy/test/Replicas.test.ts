@@ -1,3 +1,4 @@
+import * as Control from "@skillscale/core/Control"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import { assert, describe, it } from "@effect/vitest"
@@ -57,14 +58,14 @@ describe("replicas of a topic", () => {
 })
 
 describe("control messages", () => {
-  const ask = Effect.fnUntraced(function*(to: string, control: Protocol.Control, servers: number) {
+  const ask = Effect.fnUntraced(function*(to: string, control: Control.Control, servers: number) {
     const proxy = yield* start()
     for (let index = 0; index < servers; index += 1) {
       yield* subscriber(proxy, [to, topic])
     }
     const asker = yield* subscriber(proxy, [replyTo])
     const { send } = yield* publisher(proxy)
-    yield* send(to, Result.getOrThrow(Protocol.encodeControl(control)))
+    yield* send(to, Result.getOrThrow(Control.encode(control)))
     yield* send(replyTo, "end")
     yield* eventually("the end", Effect.sync(() => asker.heard.some((frames) => String(frames[1]) === "end")))
     return asker.heard.filter((frames) => String(frames[1]) !== "end")

@@ -30,6 +30,45 @@ export interface Limits {
   readonly openFiles?: number | undefined
   /** Processes and threads of the run's user, all runs together (`RLIMIT_NPROC`; the kernel does not hold root to it). */
   readonly processes?: number | undefined
+  /** Processes and threads of the run's tree; more end it with `ProcessLimit`. In a cell the kernel does not let them start. */
+  readonly treeTasks?: number | undefined
+  /** Memory of all processes of the run together, in bytes, looked at every few milliseconds. More ends it with `MemoryLimit`. */
+  readonly treeBytes?: number | undefined
+  /** All that a run in a cell writes to files, in bytes. When it is used up the run ends with `DiskLimit`. */
+  readonly diskBytes?: number | undefined
+}
+
+/**
+ * What keeps a run from the host and from others, besides its limits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Confinement {
+  /** Whether the run may use the network of the host. */
+  readonly network: boolean
+  readonly systemCalls: "deny" | "allow"
+  /** Files and folders that the run may write, absolute, besides the private `/tmp` and `/dev/shm` of a cell. */
+  readonly writable: ReadonlyArray<string>
+  /** Files and folders that the run may read besides those that every run may. Default: none. */
+  readonly readable?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * A skill's folder as a run in a cell finds it: at its own path, writable, the skill unchanged.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Overlay {
+  /** Absolute; one of the skill's own folder's paths that the executor was told of, or a folder below. */
+  readonly at: string
+  /** The folder with the skill's files. Default: `at`. */
+  readonly skill?: string | undefined
+  /** A folder whose files lie over those of the skill. */
+  readonly inputs?: string | undefined
+  /** Looks at what the run wrote, in a folder that is there until it returns. Not called when it wrote nothing. */
+  readonly onWritten: (folder: string) => Effect.Effect<void>
 }
 
 /**
@@ -69,6 +108,10 @@ export interface Spec {
   /** Default: `truncate`. */
   readonly overflow?: Overflow | undefined
   readonly limits?: Limits | undefined
+  /** Default: none; the run can do what the server can. */
+  readonly confinement?: Confinement | undefined
+  /** Only for a confined run, where `canOverlay` says that the folder can have one. */
+  readonly overlay?: Overlay | undefined
 }
 
 /**
@@ -143,6 +186,8 @@ export interface Capabilities {
   readonly outlivesNothing: boolean
   /** Fills `Usage` from the kernel. */
   readonly usage: boolean
+  /** Confines runs that ask for it, with at least a filter of system calls. */
+  readonly confines: boolean
 }
 
 /**
@@ -195,6 +240,22 @@ export class MemoryLimit extends Schema.TaggedError<MemoryLimit>()("MemoryLimit"
 export class CpuLimit extends Schema.TaggedError<CpuLimit>()("CpuLimit", { limitSeconds: Schema.Finite }) {}
 
 /**
+ * The processes and threads of the program were more than `treeTasks`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProcessLimit extends Schema.TaggedError<ProcessLimit>()("ProcessLimit", { limit: Schema.Finite }) {}
+
+/**
+ * The program used up the `diskBytes` that it may write.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DiskLimit extends Schema.TaggedError<DiskLimit>()("DiskLimit", { limitBytes: Schema.Finite }) {}
+
+/**
  * A signal from outside ended the program: SIGKILL, SIGTERM, SIGINT, SIGHUP, SIGUSR1 and every other one that neither the
  * executor nor a limit sent and that is no crash (see `Ended`).
  *
@@ -217,7 +278,17 @@ export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { detai
  * @category errors
  * @since 0.1.0
  */
-export const Reason = Schema.Union([SpawnFailed, TimedOut, OutputLimit, MemoryLimit, CpuLimit, Killed, Rejected])
+export const Reason = Schema.Union([
+  SpawnFailed,
+  TimedOut,
+  OutputLimit,
+  MemoryLimit,
+  CpuLimit,
+  ProcessLimit,
+  DiskLimit,
+  Killed,
+  Rejected
+])
 
 /**
  * The type of `Reason`.
@@ -239,6 +310,10 @@ const describe = (reason: Reason): string => {
       return `ran out of its ${reason.limitBytes} bytes of memory`
     case "CpuLimit":
       return `used up its ${reason.limitSeconds} s of CPU time`
+    case "ProcessLimit":
+      return `started more than its ${reason.limit} processes and threads`
+    case "DiskLimit":
+      return `wrote all of the ${reason.limitBytes} bytes that it may write`
     case "Killed":
       return `was ended by ${reason.signal}`
     case "Rejected":
@@ -273,6 +348,8 @@ export class ExecutorError extends Schema.TaggedError<ExecutorError>()("Executor
  */
 export class Executor extends Context.Service<Executor, {
   readonly capabilities: Capabilities
+  /** Whether the folder of a skill can have an `Overlay`. */
+  readonly canOverlay: (skill: string) => boolean
   /** Runs a program and collects its output. A program that exits non-zero or crashes is a result, not an error. */
   readonly run: (spec: Spec) => Effect.Effect<Execution, ExecutorError>
   /** Runs a program and emits its output as it is produced, then one `Exit`. A slow consumer slows the program. */

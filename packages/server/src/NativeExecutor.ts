@@ -18,11 +18,13 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Fs from "node:fs"
 import * as Executor from "./Executor.ts"
 import { errnoCode, reasonOf, signalName } from "./internal/executorOutcome.ts"
 import { type ResolvedSpec, resolveSpec } from "./internal/executorSpec.ts"
 import { makeTail } from "./internal/executorTail.ts"
 import * as NodeExecutor from "./NodeExecutor.ts"
+import * as Sandbox from "./Sandbox.ts"
 
 /**
  * How many processes the executor keeps and uses.
@@ -39,6 +41,29 @@ export interface Options {
   readonly idle?: number | undefined
   /** Bytes of a streamed run that wait for their consumer before the program is held up. Default: 256 KiB. */
   readonly windowBytes?: number | undefined
+  /** What confined runs find. */
+  readonly sandbox?: SandboxOptions | undefined
+}
+
+/**
+ * What the executor has to know ahead of confined runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SandboxOptions {
+  /** Files and folders that every confined run may read, absolute. Default: `Sandbox.readable`. */
+  readonly readable?: ReadonlyArray<string> | undefined
+  /**
+   * Folders below which there are skills and inputs of runs, absolute and without links in them, which have to exist.
+   * Default: none; no skill can have an overlay.
+   */
+  readonly folders?: ReadonlyArray<string> | undefined
+  /** Whom confined runs of a server become that is root. Default: 65534 for both. */
+  readonly uid?: number | undefined
+  readonly gid?: number | undefined
+  /** Whether to use cells where the kernel has them. Default: true. */
+  readonly cells?: boolean | undefined
 }
 
 /**
@@ -67,7 +92,8 @@ export const capabilities: Executor.Capabilities = {
   limits: true,
   wholeTree: true,
   outlivesNothing: true,
-  usage: true
+  usage: true,
+  confines: true
 }
 
 type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
@@ -78,6 +104,9 @@ interface Listener {
 }
 
 interface Supervisor {
+  readonly cells: boolean
+  /** Whether overlays can be written. */
+  readonly mapped: boolean
   readonly start: (spec: ResolvedSpec, windowBytes: number, listener: Listener) => number
   readonly terminate: (id: number) => void
   readonly acknowledge: (id: number, bytes: number) => void
@@ -85,20 +114,65 @@ interface Supervisor {
 
 const ignoreOutput = () => {}
 
+const closeChanges = (event: Done): void => {
+  if (event[16] >= 0) Fs.closeSync(event[16])
+}
+
+/** Lets the owner of a run look at what it wrote over its skill. */
+const lookAtChanges = (event: Done, { overlay }: ResolvedSpec): Effect.Effect<void> =>
+  event[16] < 0
+    ? Effect.void
+    : Effect.ensuring(
+      overlay === null ? Effect.void : overlay.onWritten(`/proc/self/fd/${event[16]}`),
+      Effect.sync(() => closeChanges(event))
+    )
+
 const closingDone = (id: number): Done => {
   const nothing = new Uint8Array()
-  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing]
+  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing, "", -1]
 }
 
 const unavailable = (detail: string, cause: unknown) => new ExecutorUnavailable({ detail, cause })
 
-const spawnOptions = (spec: ResolvedSpec, windowBytes: number): Native.SpawnOptions => {
+/** Where runs are: 0 among the processes of the host, 1 in a cell, 2 in a cell with the host's network. */
+type Kind = 0 | 1 | 2
+
+/** A cell shows nothing of the host that could be written. */
+const kindOf = ({ confinement, overlay }: ResolvedSpec, cells: boolean): Kind =>
+  confinement === null || !cells || overlay === null && confinement.writable.length > 0
+    ? 0
+    : confinement.network
+    ? 2
+    : 1
+
+const flagsOf = ({ confinement }: ResolvedSpec): number =>
+  confinement === null
+    ? 0
+    : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
+      (confinement.network ? Native.flags.connected : 0)
+
+const cellWritable = ["/tmp", "/dev/shm", "/dev/pts"]
+
+const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): Native.SpawnOptions => {
   const names = Object.keys(spec.env)
-  let strings = `${spec.cwd}\0${spec.file}\0${spec.file}\0`
+  const kind = kindOf(spec, cells)
+  const { confinement, limits, overlay } = spec
+  const writable = [
+    ...confinement === null ? [] : confinement.writable,
+    ...kind === 0 ? [] : cellWritable,
+    ...overlay === null ? [] : [overlay.at]
+  ]
+  let strings = `${spec.cwd}\0${spec.file}\0`
+  strings += overlay === null ? "\0\0\0" : `${overlay.at}\0${overlay.skill ?? overlay.at}\0${overlay.inputs ?? ""}\0`
+  const readable = confinement?.readable ?? []
+  for (const path of [...writable, ...readable]) strings += `${path}\0`
+  strings += `${spec.file}\0`
   for (const value of spec.args) strings += `${value}\0`
   for (const name of names) strings += `${name}=${spec.env[name]}\0`
   return {
     strings,
+    writec: writable.length,
+    readc: readable.length,
     argc: spec.args.length + 1,
     envc: names.length,
     timeoutMs: spec.timeoutMs,
@@ -107,11 +181,9 @@ const spawnOptions = (spec: ResolvedSpec, windowBytes: number): Native.SpawnOpti
     stderrBytes: spec.stderrBytes,
     failOnOverflow: spec.overflow === "fail",
     windowBytes,
-    cpuSeconds: spec.limits.cpuSeconds,
-    memoryBytes: spec.limits.memoryBytes,
-    fileBytes: spec.limits.fileBytes,
-    openFiles: spec.limits.openFiles,
-    processes: spec.limits.processes
+    ...limits,
+    kind,
+    flags: flagsOf(spec)
   }
 }
 
@@ -123,6 +195,7 @@ interface Sizes {
 }
 
 const largestConcurrency = 4096
+const nobody = 65_534
 
 const resolveOptions = (options: Options): Effect.Effect<Sizes, ExecutorUnavailable> => {
   const concurrency = options.concurrency ?? 64
@@ -149,19 +222,28 @@ const loadAddon = Effect.try({
   catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause), cause)
 })
 
+interface Places extends SandboxOptions {
+  readonly readable: ReadonlyArray<string>
+  readonly folders: ReadonlyArray<string>
+}
+
 const makeSupervisor = Effect.fnUntraced(
-  function*(sizes: Sizes): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
+  function*(
+    sizes: Sizes,
+    sandbox: Places,
+    cells: boolean
+  ): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
     const { native, reaperPath } = yield* loadAddon
     const listeners = new Map<number, Listener>()
     let nextId = 1
     let supervisor: Native.Supervisor | null = null
-    let onReady: (exit: Exit.Exit<void, ExecutorUnavailable>) => void = () => {}
+    let onReady: (exit: Exit.Exit<boolean, ExecutorUnavailable>) => void = () => {}
     let onClosed = () => {}
 
     const onEvent = (...event: Native.Event): void => {
       switch (event[0]) {
         case "ready":
-          return onReady(Exit.void)
+          return onReady(Exit.succeed(event[1]))
         case "failed":
           return onReady(
             Exit.fail(unavailable(`its helper ${reaperPath} failed in ${event[2]} (${errnoCode(event[1])})`, null))
@@ -171,7 +253,7 @@ const makeSupervisor = Effect.fnUntraced(
         case "done": {
           const listener = listeners.get(event[1])
           listeners.delete(event[1])
-          return listener?.onDone(event)
+          return listener === undefined ? closeChanges(event) : listener.onDone(event)
         }
         case "closed":
           supervisor = null
@@ -185,12 +267,18 @@ const makeSupervisor = Effect.fnUntraced(
       native.close(supervisor)
     })
 
-    yield* Effect.acquireRelease(
-      Effect.callback<void, ExecutorUnavailable>((resume) => {
+    const mapped = yield* Effect.acquireRelease(
+      Effect.callback<boolean, ExecutorUnavailable>((resume) => {
         onReady = resume
         try {
           supervisor = native.createSupervisor({
             reaperPath,
+            kind: cells ? 1 : 0,
+            paths: [...sandbox.readable, ...sandbox.folders].map((path) => `${path}\0`).join(""),
+            readable: sandbox.readable.length,
+            skills: sandbox.folders.length,
+            uid: sandbox.uid ?? nobody,
+            gid: sandbox.gid ?? nobody,
             minReapers: sizes.warm,
             idleReapers: sizes.idle,
             maxReapers: sizes.concurrency
@@ -203,6 +291,8 @@ const makeSupervisor = Effect.fnUntraced(
     )
 
     return {
+      cells,
+      mapped,
       start: (spec, windowBytes, listener) => {
         const id = nextId++
         if (supervisor === null) {
@@ -210,7 +300,7 @@ const makeSupervisor = Effect.fnUntraced(
           return id
         }
         listeners.set(id, listener)
-        native.spawn(supervisor, id, spawnOptions(spec, windowBytes), spec.stdin)
+        native.spawn(supervisor, id, spawnOptions(spec, windowBytes, cells), spec.stdin)
         return id
       },
       terminate: (id) => {
@@ -230,10 +320,22 @@ const usageOf = (event: Done): Executor.Usage => ({
   maxRssBytes: event[10]
 })
 
+const treeReason = (limit: Exclude<Done[15], "">, { limits }: ResolvedSpec): Executor.Reason => {
+  switch (limit) {
+    case "memory":
+      return new Executor.MemoryLimit({ limitBytes: limits.treeBytes ?? 0 })
+    case "processes":
+      return new Executor.ProcessLimit({ limit: limits.treeTasks ?? 0 })
+    case "disk":
+      return new Executor.DiskLimit({ limitBytes: limits.diskBytes ?? 0 })
+  }
+}
+
 const failureOf = (event: Done, spec: ResolvedSpec): Executor.Reason | null => {
   const [, , outcome, exitCode, signal, errno, syscall] = event
   switch (outcome) {
     case "ended":
+      if (event[15] !== "") return treeReason(event[15], spec)
       return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits)
     case "spawnFailed":
       return new Executor.SpawnFailed({ code: errnoCode(errno), errno, syscall })
@@ -274,23 +376,30 @@ const runWith = (
   spec: ResolvedSpec
 ): Effect.Effect<Executor.Execution, Executor.ExecutorError> =>
   Effect.callback<Executor.Execution, Executor.ExecutorError>((resume) => {
-    let over = false
+    let over: Done | undefined
     let onGone = () => {}
+    let abandoned = false
     const id = supervisor.start(spec, 0, {
       onOutput: ignoreOutput,
       onDone: (event) => {
-        over = true
-        onGone()
-        resume(
-          Exit.map(
-            resultOf(event, spec, event[14]),
-            () => ({ ...endedOf(event), stdout: event[13], stderr: event[14] })
-          )
+        over = event
+        if (abandoned) {
+          closeChanges(event)
+          return onGone()
+        }
+        const result = Exit.map(
+          resultOf(event, spec, event[14]),
+          () => ({ ...endedOf(event), stdout: event[13], stderr: event[14] })
         )
+        resume(event[16] < 0 ? result : Effect.andThen(lookAtChanges(event, spec), result))
       }
     })
     return Effect.callback<void>((resume) => {
-      if (over) return resume(Effect.void)
+      abandoned = true
+      if (over !== undefined) {
+        closeChanges(over)
+        return resume(Effect.void)
+      }
       onGone = () => resume(Effect.void)
       supervisor.terminate(id)
     })
@@ -298,7 +407,7 @@ const runWith = (
 
 interface Piece {
   readonly event: Executor.ExecutorEvent
-  readonly acknowledge: () => void
+  readonly acknowledge: Effect.Effect<void>
 }
 
 const streamWith = (
@@ -312,7 +421,7 @@ const streamWith = (
       (run) => run.end
     )
   ).pipe(
-    Stream.tap((piece) => Effect.sync(piece.acknowledge)),
+    Stream.tap((piece) => piece.acknowledge),
     Stream.map((piece) => piece.event)
   )
 
@@ -324,6 +433,7 @@ const startPieces = (
 ): { readonly end: Effect.Effect<void> } => {
   let over = false
   let onGone = () => {}
+  let unseen: Done | undefined
   const stderr = makeTail()
   const id: number = supervisor.start(spec, windowBytes, {
     onOutput: (stream, data) => {
@@ -331,7 +441,7 @@ const startPieces = (
       if (stream === 2) stderr.push(data)
       Queue.offerUnsafe(queue, {
         event: stream === 1 ? { _tag: "Stdout", data } : { _tag: "Stderr", data },
-        acknowledge: () => supervisor.acknowledge(id, byteLength)
+        acknowledge: Effect.sync(() => supervisor.acknowledge(id, byteLength))
       })
     },
     onDone: (event) => {
@@ -339,15 +449,22 @@ const startPieces = (
       onGone()
       const result = resultOf(event, spec, stderr.bytes())
       if (Exit.isFailure(result)) {
+        closeChanges(event)
         Queue.failCauseUnsafe(queue, result.cause)
         return
       }
-      Queue.offerUnsafe(queue, { event: { _tag: "Exit", ended: endedOf(event) }, acknowledge: () => {} })
+      unseen = event
+      const acknowledge = Effect.suspend(() => {
+        unseen = undefined
+        return lookAtChanges(event, spec)
+      })
+      Queue.offerUnsafe(queue, { event: { _tag: "Exit", ended: endedOf(event) }, acknowledge })
       Queue.endUnsafe(queue)
     }
   })
   return {
     end: Effect.callback<void>((resume) => {
+      if (unseen !== undefined) closeChanges(unseen)
       if (over) return resume(Effect.void)
       onGone = () => resume(Effect.void)
       supervisor.terminate(id)
@@ -364,9 +481,24 @@ const startPieces = (
 export const make = Effect.fnUntraced(
   function*(options: Options = {}): Effect.fn.Return<Executor.Executor["Service"], ExecutorUnavailable, Scope.Scope> {
     const sizes = yield* resolveOptions(options)
-    const supervisor = yield* makeSupervisor(sizes)
+    const sandbox = {
+      ...options.sandbox,
+      readable: options.sandbox?.readable ?? (yield* Sandbox.readable()),
+      folders: options.sandbox?.folders ?? []
+    }
+    const plain = makeSupervisor(sizes, sandbox, false)
+    const supervisor = sandbox.cells === false
+      ? yield* plain
+      : yield* Effect.catch(
+        makeSupervisor(sizes, sandbox, true),
+        (error) => Effect.tap(plain, () => Effect.logWarning("runs are not in namespaces of their own", error.detail))
+      )
+    const canOverlay = (skill: string) =>
+      supervisor.cells && supervisor.mapped &&
+      sandbox.folders.some((folder) => skill === folder || skill.startsWith(`${folder}/`))
     return Executor.Executor.of({
       capabilities,
+      canOverlay,
       run: (spec) =>
         Effect.suspend(() => {
           const resolved = resolveSpec(spec)

@@ -37,7 +37,8 @@ export const capabilities: Executor.Capabilities = {
   limits: false,
   wholeTree: false,
   outlivesNothing: false,
-  usage: false
+  usage: false,
+  confines: false
 }
 
 type Spawner = ChildProcessSpawner.ChildProcessSpawner["Service"]
@@ -282,13 +283,18 @@ export const make: Effect.Effect<
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const scope = yield* Effect.scope
   const resolve = (spec: Executor.Spec): ResolvedSpec | Executor.ExecutorError => {
-    const resolved = scope.state._tag === "Closed" ? "the executor is closing" : resolveSpec(spec)
+    const resolved = scope.state._tag === "Closed"
+      ? "the executor is closing"
+      : spec.confinement !== undefined
+      ? "this executor cannot confine a run"
+      : resolveSpec(spec)
     return typeof resolved === "string"
       ? errorOf(spec.file, new Uint8Array())(new Executor.Rejected({ detail: resolved }))
       : resolved
   }
   return Executor.Executor.of({
     capabilities,
+    canOverlay: () => false,
     run: (spec) =>
       Effect.suspend(() => {
         const resolved = resolve(spec)

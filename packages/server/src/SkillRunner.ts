@@ -25,6 +25,7 @@ import * as Executor from "./Executor.ts"
 import * as Redaction from "./internal/redaction.ts"
 import * as RunEnv from "./internal/runEnv.ts"
 import * as Interpreter from "./Interpreter.ts"
+import * as Sandbox from "./Sandbox.ts"
 import * as Secrets from "./Secrets.ts"
 import * as WorkingView from "./WorkingView.ts"
 
@@ -153,6 +154,8 @@ export interface Options {
   readonly stderrBytes?: number | undefined
   /** Between SIGTERM and SIGKILL. Default: 2 seconds. */
   readonly grace?: Duration.Input | undefined
+  /** What skills may have when they ask for it, or `off` to run them with all that the server can do. Default: nothing. */
+  readonly sandbox?: Sandbox.Grants | "off" | undefined
 }
 
 /**
@@ -202,6 +205,10 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const secrets = yield* Secrets.Secrets
   const views = yield* WorkingView.WorkingView
   const limits = options?.limits ?? defaultLimits
+
+  const sandbox = options?.sandbox ?? {}
+  const policyOf = (skill: SkillDiscovery.Skill) =>
+    sandbox === "off" || !executor.capabilities.confines ? undefined : Sandbox.resolve(skill.manifest, sandbox).policy
 
   const collect = (spec: Executor.Spec, redactor: Redaction.Redactor) =>
     executor.run(spec).pipe(
@@ -285,7 +292,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     const declared = secretsOf(skill)
     const refused = RunEnv.refuse(call.env ?? {}, declared) ?? RunEnv.refuseArgs(call.args ?? [])
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
-    const view = yield* views.open(skill, call.files ?? {})
+    const policy = policyOf(skill)
+    const kind = policy !== undefined && executor.canOverlay(skill.root) ? "overlay" : "copy"
+    const view = yield* views.open(skill, call.files ?? {}, kind)
     if (call.digest !== undefined) {
       const actual = yield* view.digest
       if (actual !== call.digest) return yield* new SkillChanged({ expected: call.digest, actual })
@@ -301,7 +310,22 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       grace: options?.grace,
       stdoutBytes: options?.stdoutBytes,
       stderrBytes: options?.stderrBytes,
-      limits
+      ...policy === undefined ? { limits } : {
+        limits: {
+          ...limits,
+          treeBytes: policy.memoryBytes,
+          treeTasks: policy.processes,
+          diskBytes: policy.diskBytes,
+          ...policy.cpuSeconds === undefined ? {} : { cpuSeconds: policy.cpuSeconds }
+        },
+        confinement: {
+          network: policy.network,
+          systemCalls: policy.systemCalls,
+          writable: view.writable,
+          readable: [skill.root]
+        },
+        overlay: view.overlay
+      }
     }
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }
   })
@@ -336,6 +360,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           : error
       )
     )
+    if (call.digest !== undefined && !(yield* view.kept)) {
+      return yield* new SkillChanged({ expected: call.digest, actual: "changed while it ran" })
+    }
     const { artifacts, truncated } = yield* view.artifacts
     if (executor.capabilities.wholeTree) yield* view.abandoned
     return { ...execution, artifacts, artifactsTruncated: truncated }

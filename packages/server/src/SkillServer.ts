@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Bus from "@skillscale/core/Bus"
+import * as Control from "@skillscale/core/Control"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Telemetry from "@skillscale/core/Telemetry"
@@ -170,7 +171,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 
   const onControl = Effect.fnUntraced(function*(message: Bus.Message) {
-    const decoded = Protocol.decodeControl(message.frames)
+    const decoded = Control.decode(message.frames)
     if (Result.isFailure(decoded)) {
       yield* Effect.logWarning("dropped a control message", decoded.failure.detail)
       return yield* metrics.dropped("control")

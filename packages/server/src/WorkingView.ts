@@ -1,14 +1,13 @@
 /**
  * Gives every run a private, writable view of its skill's root, and tells afterwards what the run left there.
  *
- * The view is a copy of the skill's files in a folder of its own below one base folder per server; the skill itself is
- * never changed. Input files are placed into it, files with new content come out of it as artifacts. For small skills
- * that are called often, views are prepared ahead. A view is removed in the background after its scope closes, and at the
+ * The view is an overlay at the skill's own path, where the executor can make one, else a copy of the skill's files in a
+ * folder of its own below one base folder per server; the skill itself is never changed. Input files are placed into it,
+ * files with new content come out of it as artifacts. For small skills that are called often, copies are prepared ahead. A view is removed in the background after its scope closes, and at the
  * latest when the service closes; base folders of servers that were killed are removed when the next one starts.
  *
  * @since 0.1.0
  */
-import * as Protocol from "@skillscale/core/Protocol"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,11 +17,12 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import mime from "mime"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import type * as Executor from "./Executor.ts"
 import * as OffPeak from "./internal/offPeak.ts"
+import * as ViewArtifacts from "./internal/viewArtifacts.ts"
 import * as ViewBase from "./internal/viewBase.ts"
 import * as ViewFiles from "./internal/viewFiles.ts"
 import * as ViewInputs from "./internal/viewInputs.ts"
@@ -88,19 +88,12 @@ export class WorkingViewError extends Schema.TaggedError<WorkingViewError>()("Wo
 }
 
 /**
- * A file that a run created or changed.
+ * A file that a run created or changed. `path` is relative to the view's root, with `/`.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Artifact {
-  /** Relative to the view's root, with `/`. */
-  readonly path: string
-  readonly size: number
-  readonly sha256: string
-  readonly mime: string
-  readonly data: Uint8Array
-}
+export type Artifact = ViewArtifacts.Artifact
 
 /**
  * What came out of a view. `truncated` tells that more was there than the limits let through.
@@ -108,10 +101,7 @@ export interface Artifact {
  * @category models
  * @since 0.1.0
  */
-export interface Artifacts {
-  readonly artifacts: ReadonlyArray<Artifact>
-  readonly truncated: boolean
-}
+export type Artifacts = ViewArtifacts.Artifacts
 
 /**
  * One run's folder.
@@ -124,8 +114,14 @@ export interface View {
   readonly root: string
   /** Absolute; for temporary files, beside the root, never returned. */
   readonly temp: string
-  /** The digest of the skill's files as they were copied into the view. Ask before the run. */
+  /** For the executor, when the view is an overlay. */
+  readonly overlay: Executor.Overlay | undefined
+  /** What a confined run may write, absolute. */
+  readonly writable: ReadonlyArray<string>
+  /** The digest of the skill's files as the run finds them. Ask before the run. */
   readonly digest: Effect.Effect<string, WorkingViewError>
+  /** Whether the run found what `digest` told until its end. Ask after the run. */
+  readonly kept: Effect.Effect<boolean>
   /**
    * New files and files whose content changed, sorted by path. Links, special files and `__pycache__` are left out.
    */
@@ -165,6 +161,8 @@ export interface Options {
    * skills together at most 16. Default: 4.
    */
   readonly prepared?: number | undefined
+  /** Whom copies belong to when the server is root, so that a confined run can change them. Default: 65534 for both. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined
 }
 
 /**
@@ -174,17 +172,23 @@ export interface Options {
  * @since 0.1.0
  */
 export class WorkingView extends Context.Service<WorkingView, {
-  /** Opens a view of a skill and places the input files in it, by their relative path. */
+  /** Absolute; the folder in which views are. The executor has to know it before it makes overlays. */
+  readonly base: string
+  /**
+   * Opens a view of a skill and places the input files in it, by their relative path: an overlay, which the executor puts in
+   * the skill's own place, or a copy.
+   */
   readonly open: (
     skill: Source,
-    files: Readonly<Record<string, Uint8Array>>
+    files: Readonly<Record<string, Uint8Array>>,
+    kind?: "overlay" | "copy"
   ) => Effect.Effect<View, WorkingViewError, Scope.Scope>
 }>()("@skillscale/server/WorkingView") {}
 
 const maxPrepared = 16
+const nobody = 65_534
 const maxRemovals = 64
 const removalsAtATime = 2
-const isRelativePath = Schema.is(Protocol.RelativePath)
 
 const toError = (skill: string, path: string) => (cause: unknown): WorkingViewError =>
   new WorkingViewError({
@@ -230,49 +234,6 @@ const fill = Effect.fnUntraced(function*<A extends { readonly path: string }, P>
   return placed
 })
 
-/** Looks at what a run left in a view. */
-const collect = Effect.fnUntraced(function*(
-  { root }: ViewPool.Prepared,
-  placed: ReadonlyMap<string, ViewFiles.Placed>,
-  limits: { readonly maxArtifacts: number; readonly maxArtifactBytes: number; readonly maxEntries: number }
-) {
-  // A run that put a link in the place of its folder does not decide what the server reads.
-  if (!ViewFiles.isRealFolder(root)) return { artifacts: [], truncated: true }
-  const { complete, entries } = yield* ViewFiles.list(root, limits.maxEntries)
-  const changed = entries
-    .filter((entry) => placed.get(entry.path)?.fingerprint !== entry.fingerprint)
-    .sort((a, b) => a.path < b.path ? -1 : 1)
-  const artifacts: Array<Artifact> = []
-  let bytes = 0
-  let truncated = !complete
-  for (const { path, size } of changed) {
-    const fits = artifacts.length < limits.maxArtifacts && bytes + size <= limits.maxArtifactBytes
-    const data = fits && isRelativePath(path) ? yield* readArtifact(Path.join(root, path), size) : undefined
-    if (data === undefined) {
-      truncated = true
-      continue
-    }
-    const sha256 = ViewFiles.sha256(data)
-    if (placed.get(path)?.sha256() === sha256) continue
-    bytes += data.byteLength
-    artifacts.push({
-      path,
-      size: data.byteLength,
-      sha256,
-      mime: mime.getType(path) ?? "application/octet-stream",
-      data
-    })
-  }
-  return { artifacts, truncated }
-})
-
-const nothing: Artifacts = { artifacts: [], truncated: false }
-
-const readArtifact = (path: string, size: number): Effect.Effect<Uint8Array | undefined> =>
-  Effect.tryPromise(() => ViewFiles.read(path, size)).pipe(
-    Effect.catch((error) => Effect.as(Effect.logWarning("cannot read an artifact", path, error), undefined))
-  )
-
 /**
  * Makes the service; its scope owns the base folder.
  *
@@ -288,9 +249,10 @@ export const make = Effect.fnUntraced(function*(
     maxArtifactBytes: options?.maxArtifactBytes ?? 32 * 1024 * 1024,
     maxEntries: options?.maxEntries ?? 20_000
   }
+  const owner = process.getuid?.() === 0 ? options?.owner ?? { uid: nobody, gid: nobody } : undefined
   for (const path of yield* Effect.promise(() => ViewBase.abandoned(directory))) yield* remove(path)
   const base = yield* Effect.acquireRelease(
-    Effect.tryPromise({ try: () => ViewBase.create(directory), catch: toError("", directory) }),
+    Effect.tryPromise({ try: () => ViewBase.create(directory, owner !== undefined), catch: toError("", directory) }),
     remove
   )
   const background = yield* FiberSet.make<void>()
@@ -331,11 +293,11 @@ export const make = Effect.fnUntraced(function*(
     const copied = yield* fill(
       skill.name,
       skill.files,
-      ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256)
+      ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256, owner)
     )
     const made = [home, temp, root, ...folders.map((folder) => Path.join(root, folder))]
     const settled = yield* Effect.try({
-      try: () => new Map(made.map((folder) => [folder, ViewFiles.settleFolder(folder)])),
+      try: () => new Map(made.map((folder) => [folder, ViewFiles.settleFolder(folder, owner)])),
       catch: toError(skill.name, home)
     })
     return { home, root, temp, copied, folders: settled }
@@ -377,23 +339,28 @@ export const make = Effect.fnUntraced(function*(
     const { root } = prepared
     yield* Effect.try({
       try: () =>
-        ViewInputs.foldersOf(Object.keys(files)).forEach((folder) =>
-          Fs.mkdirSync(Path.join(root, folder), { recursive: true })
-        ),
+        ViewInputs.foldersOf(Object.keys(files)).forEach((folder) => {
+          const path = Path.join(root, folder)
+          if (Fs.mkdirSync(path, { recursive: true }) === undefined || owner === undefined) return
+          Fs.chownSync(path, owner.uid, owner.gid)
+        }),
       catch: toError(skill.name, root)
     })
-    const placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(root, path), data))
+    const placed = yield* fill(
+      skill.name,
+      inputs,
+      ({ data, path }) => ViewFiles.place(Path.join(root, path), data, owner)
+    )
     const reuse = () => {
       reusable = prepared
     }
     return { prepared, reuse, placed: new Map<string, ViewFiles.Placed>([...prepared.copied, ...placed]) }
   })
 
-  const open: WorkingView["Service"]["open"] = Effect.fnUntraced(function*(skill, files) {
-    const refused = ViewInputs.refuse(skill, Object.keys(files))
-    if (refused !== undefined) {
-      return yield* new WorkingViewError({ skill: skill.name, reason: new FileRefused({ path: refused }) })
-    }
+  const openCopy = Effect.fnUntraced(function*(
+    skill: Source,
+    files: Readonly<Record<string, Uint8Array>>
+  ): Effect.fn.Return<View, WorkingViewError, Scope.Scope> {
     const scope = yield* Effect.scope
     const opened = attemptIn(scope, attempt(skill, files))
     const { placed, prepared, reuse } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
@@ -418,15 +385,92 @@ export const make = Effect.fnUntraced(function*(
     let untouched: boolean | undefined
     const artifacts = Effect.suspend(() => {
       untouched = ViewPool.isUntouched(prepared)
-      return untouched ? Effect.succeed(nothing) : collect(prepared, placed, limits)
+      if (untouched) return Effect.succeed(ViewArtifacts.none)
+      // A run that put a link in the place of its folder does not decide what the server reads.
+      return ViewFiles.isRealFolder(root)
+        ? ViewArtifacts.collect(root, placed, limits)
+        : Effect.succeed({ artifacts: [], truncated: true })
     })
     const abandoned = Effect.sync(() => {
       if (untouched ?? ViewPool.isUntouched(prepared)) reuse()
     })
-    return { root, temp, digest, artifacts, abandoned }
+    return {
+      root,
+      temp,
+      overlay: undefined,
+      writable: [prepared.home],
+      digest,
+      kept: Effect.succeed(true),
+      artifacts,
+      abandoned
+    }
   })
 
-  return WorkingView.of({ open })
+  /** Puts the inputs into a folder of their own; the executor and the skill's folder do the rest. */
+  const openOverlay = Effect.fnUntraced(function*(
+    skill: Source,
+    files: Readonly<Record<string, Uint8Array>>
+  ): Effect.fn.Return<View, WorkingViewError, Scope.Scope> {
+    const paths = Object.keys(files)
+    const home = paths.length === 0 ? undefined : nextHome()
+    let placed: ReadonlyMap<string, ViewFiles.Placed> = new Map()
+    if (home !== undefined) {
+      yield* Effect.addFinalizer(() => removeLater(home))
+      yield* Effect.try({
+        try: () => makeFolders(home, ViewInputs.foldersOf(paths)),
+        catch: toError(skill.name, home)
+      })
+      const inputs = Object.entries(files).map(([path, data]) => ({ path, data }))
+      placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(home, path), data))
+    }
+    let written: Artifacts = ViewArtifacts.none
+    let pinned: ReadonlyArray<string> = []
+    const signatures = () => skill.files.map(({ path }) => ViewFiles.signature(Path.join(skill.root, path)))
+    return {
+      root: skill.root,
+      temp: "/tmp",
+      overlay: {
+        at: skill.root,
+        inputs: home,
+        onWritten: (folder) =>
+          Effect.map(
+            ViewArtifacts.collect(folder, new Map([...ViewArtifacts.placedBySkill(skill.files), ...placed]), limits),
+            (artifacts) => {
+              written = artifacts
+            }
+          )
+      },
+      writable: [],
+      digest: Effect.suspend(() => {
+        pinned = signatures()
+        return Effect.map(
+          Effect.forEach(skill.files, ({ path }) =>
+            Effect.map(
+              Effect.tryPromise({
+                try: () => ViewFiles.hashFile(Path.join(skill.root, path)),
+                catch: (cause) => toError(skill.name, path)(new ViewFiles.SourceError(cause))
+              }),
+              (sha256) => ({ path, sha256 })
+            )),
+          SkillDiscovery.digest
+        )
+      }),
+      kept: Effect.sync(() => pinned.length === 0 || signatures().every((signature, i) => signature === pinned[i])),
+      artifacts: Effect.sync(() => written),
+      abandoned: Effect.void
+    }
+  })
+
+  const open: WorkingView["Service"]["open"] = (skill, files, kind = "copy") =>
+    Effect.suspend(() => {
+      const refused = ViewInputs.refuse(skill, Object.keys(files))
+      if (refused !== undefined) {
+        return Effect.fail(new WorkingViewError({ skill: skill.name, reason: new FileRefused({ path: refused }) }))
+      }
+      return kind === "overlay" ? openOverlay(skill, files) : openCopy(skill, files)
+    })
+
+  return WorkingView.of({ base, open })
 })
 
 /** Runs an attempt in a scope of its own, which closes at once when it fails, else with the given one. */

@@ -18,8 +18,14 @@ import * as Support from "./fixtures/support.ts"
 
 const hush = "hush-hush-0451"
 
-const layer = (options?: SkillRunner.Options, directory?: string) =>
-  SkillRunner.layer(options).pipe(
+/** What the suite runs in: cells with an overlay of the skill, and the host's processes with a copy. */
+const modes: Readonly<Record<string, SkillRunner.Options>> = {
+  "in cells, over an overlay": {},
+  "without a sandbox, in a copy": { sandbox: "off" }
+}
+
+const layerOf = (mode: SkillRunner.Options) => (options?: SkillRunner.Options, directory?: string) =>
+  SkillRunner.layer({ ...mode, ...options }).pipe(
     Layer.provide(Layer.mergeAll(
       Interpreter.layer,
       WorkingView.layer({ directory }),
@@ -31,12 +37,6 @@ const layer = (options?: SkillRunner.Options, directory?: string) =>
     )),
     Layer.provideMerge(Support.executor)
   )
-
-const live = (
-  title: string,
-  body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Executor.Executor | Scope.Scope>,
-  options?: SkillRunner.Options
-) => it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(options)), Effect.asVoid))
 
 const run = (
   skill: SkillDiscovery.Skill,
@@ -61,14 +61,30 @@ interface Seen {
   readonly files: ReadonlyArray<string>
 }
 
-const see = Effect.fnUntraced(function*(call: SkillRunner.Call = {}, metadata?: Readonly<Record<string, string>>) {
-  const result = yield* run(yield* Support.skill({ "scripts/run.py": probe, "data/x.txt": "x" }, metadata), call)
+const see = (call?: SkillRunner.Call, metadata?: Readonly<Record<string, string>>) =>
+  Effect.flatMap(
+    Support.skill({ "scripts/run.py": probe, "data/x.txt": "x" }, metadata),
+    (skill) => seeIn(skill, call)
+  )
+
+const seeIn = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) {
+  const result = yield* run(skill, call)
   assert.strictEqual(result.exitCode, 0, Support.text(result.stderr))
   const seen: Seen = JSON.parse(Support.text(result.stdout))
   return seen
 })
 
-describe("SkillRunner", () => {
+for (const [name, mode] of Object.entries(modes)) {
+  describe(`SkillRunner ${name}`, () => suite(layerOf(mode), mode.sandbox === "off"))
+}
+
+function suite(layer: ReturnType<typeof layerOf>, copies: boolean): void {
+  const live = (
+    title: string,
+    body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Executor.Executor | Scope.Scope>,
+    options?: SkillRunner.Options
+  ) => it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(options)), Effect.asVoid))
+
   live("passes arguments exactly, after the script's path in the view", () =>
     Effect.gen(function*() {
       const args = [
@@ -93,12 +109,14 @@ describe("SkillRunner", () => {
     "runs in the view: its own folder name, cwd, SKILL_DIR, a private HOME and TMPDIR",
     () =>
       Effect.gen(function*() {
-        const { cwd, env, files } = yield* see()
+        const skill = yield* Support.skill({ "scripts/run.py": probe, "data/x.txt": "x" })
+        const { cwd, env, files } = yield* seeIn(skill)
         assert.strictEqual(Path.basename(cwd), "sample")
         assert.deepInclude(env, { SKILL_DIR: cwd, CLAUDE_SKILL_DIR: cwd, HOME: env["TMPDIR"] })
         assert.isFalse((env["HOME"] ?? cwd).startsWith(cwd))
         assert.deepStrictEqual(files, ["SKILL.md", "data", "scripts"])
-        yield* Support.eventually("the view is removed", () => !Fs.existsSync(cwd))
+        if (copies) yield* Support.eventually("the view is removed", () => !Fs.existsSync(cwd))
+        else assert.strictEqual(cwd, skill.root)
       })
   )
 
@@ -395,7 +413,7 @@ describe("SkillRunner", () => {
 
   it.live("counts the time that the view took, so that no call is longer than it was given", () =>
     Effect.gen(function*() {
-      const slow = Layer.succeed(WorkingView.WorkingView, { open: () => Effect.never })
+      const slow = Layer.succeed(WorkingView.WorkingView, { base: "/nowhere", open: () => Effect.never })
       const error = yield* fails(yield* Support.skill({ "scripts/run.sh": "" }), { timeout: 50 }).pipe(Effect.provide(
         SkillRunner.layer().pipe(
           Layer.provide(Layer.mergeAll(slow, Interpreter.layer, Secrets.layer({}))),
@@ -448,4 +466,4 @@ describe("SkillRunner", () => {
       assert.strictEqual(Support.text((yield* run(skill)).stdout), "64\n")
       assert.isAbove(Number(execFileSync("bash", ["-c", "ulimit -n"], { encoding: "utf8" })), 64)
     }), { limits: { openFiles: 64 } })
-})
+}

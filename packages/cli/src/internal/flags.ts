@@ -143,6 +143,60 @@ export const requireNative = Flag.Boolean("require-native").pipe(
   Flag.withDefault(false)
 )
 
+const sandbox = Flag.Literals("sandbox", ["on", "off"]).pipe(
+  Flag.withDescription("Confine skills; off lets them do all that the server can (SKILLSCALE_SANDBOX, on)"),
+  or(Settings.sandbox)
+)
+
+const requireSandbox = Flag.Boolean("require-sandbox").pipe(
+  Flag.withDescription("Refuse to start where a mechanism that confines skills is missing; see skillscale doctor"),
+  Flag.withDefault(false)
+)
+
+const allowNetwork = Flag.String("allow-network").pipe(
+  Flag.withSchema(Settings.SkillNames),
+  Flag.withMetavar("SKILL,…"),
+  Flag.withDescription("Skills that may use the network when they ask for it, or all (SKILLSCALE_ALLOW_NETWORK, none)"),
+  or(Settings.allowNetwork)
+)
+
+const most = (name: string, schema: Schema.Codec<number, string>, description: string, config: Config.Config<number>) =>
+  Flag.String(name).pipe(Flag.withSchema(schema), Flag.withMetavar("N"), Flag.withDescription(description), or(config))
+
+const readable = path("readable", "PATH").pipe(
+  Flag.withDescription(
+    "A file or folder that skills may read besides the system; may be repeated (SKILLSCALE_READABLE)"
+  ),
+  Flag.atLeast(0),
+  Flag.mapEffect((paths) => paths.length > 0 ? Effect.succeed(paths) : fromEnvironment(Settings.readable))
+)
+
+/** What skills may do and use. */
+export const confinement = {
+  sandbox,
+  requireSandbox,
+  allowNetwork,
+  maxMemory: most(
+    "max-memory",
+    Settings.Bytes,
+    "Most memory of a run, all of its processes together (SKILLSCALE_MAX_MEMORY, 4GiB)",
+    Settings.maxMemory
+  ),
+  maxDisk: most(
+    "max-disk",
+    Settings.Bytes,
+    "Most that a run may write to files (SKILLSCALE_MAX_DISK, 1GiB)",
+    Settings.maxDisk
+  ),
+  maxProcesses: most(
+    "max-processes",
+    Settings.Processes,
+    "Most processes and threads of a run (SKILLSCALE_MAX_PROCESSES, 512)",
+    Settings.maxProcesses
+  ),
+  readable
+}
+
 /** How to reach the proxy, and how long to wait. */
 export const connection = { timeout: clientTimeout, xsub, xpub }
 

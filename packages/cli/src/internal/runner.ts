@@ -2,11 +2,17 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Interpreter from "@skillscale/server/Interpreter"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
+import * as SandboxSupport from "@skillscale/server/SandboxSupport"
 import * as Secrets from "@skillscale/server/Secrets"
+import * as Sandbox from "@skillscale/server/Sandbox"
 import * as SkillRunner from "@skillscale/server/SkillRunner"
 import * as WorkingView from "@skillscale/server/WorkingView"
 import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import { realpathSync } from "node:fs"
+import * as Path from "node:path"
 import * as Exit from "./exit.ts"
 
 export interface Options {
@@ -15,18 +21,71 @@ export interface Options {
   readonly queue: number
   readonly timeout: Duration.Duration
   readonly requireNative: boolean
+  readonly sandbox: "on" | "off"
+  readonly requireSandbox: boolean
+  readonly allowNetwork: ReadonlyArray<string> | "all"
+  readonly maxMemory: number
+  readonly maxDisk: number
+  readonly maxProcesses: number
+  readonly readable: ReadonlyArray<string>
 }
 
+const realPath = (path: string): string => {
+  try {
+    return realpathSync(path)
+  } catch {
+    return Path.resolve(path)
+  }
+}
+
+/** Says once what is missing, or refuses to go on without it. */
+const checkSandbox = Effect.fnUntraced(function*(options: Options) {
+  if (options.sandbox === "off") {
+    if (options.requireSandbox) return yield* Exit.usage("--require-sandbox and --sandbox off exclude each other")
+    return yield* Effect.logWarning("skills are not confined: they can do all that this server can")
+  }
+  const mechanisms = yield* Effect.result(SandboxSupport.probe())
+  if (Result.isFailure(mechanisms)) {
+    return options.requireSandbox
+      ? yield* Exit.unavailable(mechanisms.failure)
+      : yield* Effect.logWarning("skills are not confined", mechanisms.failure.message)
+  }
+  const missing = mechanisms.success.filter(({ isThere }) => !isThere)
+  if (missing.length === 0) return
+  const names = missing.map(({ answer, name }) => `${name} (${answer})`).join(", ")
+  if (options.requireSandbox) {
+    return yield* Exit.usage(`this machine lacks what --require-sandbox asks for: ${names}; see skillscale doctor`)
+  }
+  yield* Effect.logWarning("skills are confined with less than everything; see skillscale doctor").pipe(
+    Effect.annotateLogs({ missing: names })
+  )
+})
+
+/** The executor is told where the skills and the inputs of runs are, since it shows them to runs in its own way. */
+const executor = (options: Options) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const { base } = yield* WorkingView.WorkingView
+    const readable = yield* Sandbox.readable({ extra: options.readable })
+    const sandbox = { readable, folders: [realPath(options.skills), base] }
+    yield* checkSandbox(options)
+    return options.requireNative || options.requireSandbox
+      ? Exit.layerOrUnavailable(NativeExecutor.layer({ sandbox }))
+      : NativeExecutor.layerOrNode({ sandbox })
+  }))
+
 /** All that running skills takes, short of the bus. */
-export const layer = (options: Options) => {
-  const executor = options.requireNative
-    ? Exit.layerOrUnavailable(NativeExecutor.layer())
-    : NativeExecutor.layerOrNode()
-  return SkillRunner.layer().pipe(
+export const layer = (options: Options) =>
+  SkillRunner.layer({
+    sandbox: options.sandbox === "off" ? "off" : {
+      network: options.allowNetwork,
+      memoryBytes: options.maxMemory,
+      diskBytes: options.maxDisk,
+      processes: options.maxProcesses
+    }
+  }).pipe(
     Layer.provide(Interpreter.layer),
+    Layer.provideMerge(executor(options)),
     Layer.provide(Layer.mergeAll(Exit.layerOrUsage(Secrets.layerConfig), Exit.layerOrUnavailable(WorkingView.layer()))),
-    Layer.provideMerge(executor),
     Layer.provideMerge(Exit.layerOrUsage(SkillDiscovery.layer({ directory: options.skills }))),
     Layer.provide(NodeServices.layer)
   )
-}

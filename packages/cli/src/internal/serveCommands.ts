@@ -13,7 +13,8 @@ const runnerFlags = {
   workers: Flags.workers,
   queue: Flags.queue,
   timeout: Flags.serverTimeout,
-  requireNative: Flags.requireNative
+  requireNative: Flags.requireNative,
+  ...Flags.confinement
 }
 
 export const up = Command.make(

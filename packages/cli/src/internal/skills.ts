@@ -1,5 +1,6 @@
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as Suggestion from "@skillscale/core/Suggestion"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -8,7 +9,6 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
-import { nearest } from "./near.ts"
 
 const position = (diagnostic: SkillManifest.Diagnostic) => `${diagnostic.file}:${diagnostic.line}`
 
@@ -53,8 +53,8 @@ const find = Effect.fnUntraced(function*(folder: string, name: string) {
   const skill = catalog.skills.find((candidate) => candidate.name === name)
   if (skill !== undefined) return skill
   const names = catalog.skills.map((candidate) => candidate.name)
-  const near = nearest(name, names)
-  const hint = near === undefined ? "" : `; did you mean ${near}?`
+  const near = Suggestion.near(name, names)
+  const hint = near.length === 0 ? "" : `; did you mean ${near.join(", ")}?`
   return yield* Exit.usage(
     `there is no skill ${JSON.stringify(name)} in ${folder}${hint}; there are: ${names.join(", ") || "none"}`
   )

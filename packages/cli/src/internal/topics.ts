@@ -11,18 +11,26 @@ interface Row {
   readonly skills: ReadonlyArray<SkillClient.CatalogEntry>
 }
 
+const nobody: SkillClient.Survey = { skills: [], answered: 0, servers: 0 }
+
 const collect = Effect.fnUntraced(function*(client: SkillClient.SkillClient["Service"]) {
   const { topics } = yield* client.topology
   const live = topics.filter((entry) => entry.replicas > 0 && !Topic.isControl(entry.topic))
-  const catalog = live.length === 0 ? [] : yield* client.catalog.pipe(
-    Effect.catchReason("ClientError", "NoServer", () => Effect.succeed([]))
+  const survey = live.length === 0 ? nobody : yield* client.survey.pipe(
+    Effect.catchReason("ClientError", "NoServer", () => Effect.succeed(nobody))
   )
-  return live.map((entry): Row => ({
+  const rows = live.map((entry): Row => ({
     topic: entry.topic,
     replicas: entry.replicas,
-    skills: catalog.filter((skill) => skill.topic === entry.topic)
+    skills: survey.skills.filter((skill) => skill.topic === entry.topic)
   }))
+  return { rows, survey }
 })
+
+const noteAbsent = ({ answered, servers = 0 }: SkillClient.Survey) =>
+  answered < servers
+    ? Io.note(`${answered} of ${servers} servers answered; what only the others have is not listed`)
+    : Effect.void
 
 const print = Effect.fnUntraced(function*(rows: ReadonlyArray<Row>) {
   if (rows.length === 0) {
@@ -41,6 +49,7 @@ export interface Input extends Connection.Options {
 }
 
 export const topics = Effect.fnUntraced(function*(input: Input) {
-  const rows = yield* Connection.withClient(input, collect).pipe(Connection.orFailed(input))
+  const { rows, survey } = yield* Connection.withClient(input, collect).pipe(Connection.orFailed(input))
+  yield* noteAbsent(survey)
   yield* (input.json ? Io.line(JSON.stringify(rows, null, 2)) : print(rows))
 })

@@ -23,7 +23,10 @@ export const fixtures: ReadonlyArray<Stack.Fixture> = [
     "run.sh": "read -r file\necho $$ > \"$file\"\nexec sleep 600\n",
     "arg.sh": "echo $$ > \"$1\"\nexec sleep 600\n"
   }),
-  skill("brief", { "run.sh": "read -r file\necho $$ > \"$file\"\nsleep 1\necho finished\n" }),
+  // Ends when its file is removed.
+  skill("brief", {
+    "run.sh": "read -r file\necho $$ > \"$file\"\nwhile [ -e \"$file\" ]; do sleep 0.02; done\necho finished\n"
+  }),
   skill("tools", {
     "run.sh": "echo entry\n",
     "args.py": "import json, sys\nprint(json.dumps(sys.argv[1:]))\n",
@@ -46,9 +49,12 @@ export class Up extends Context.Service<Up, {
 
 const ports = ["--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"]
 
+/** Skills of these tests tell their process ids through files of the host, which confined ones do not see. */
+export const unconfined = { SKILLSCALE_SANDBOX: "off" }
+
 /** Starts `skillscale up` and waits until it is ready. */
 export const start = Effect.fnUntraced(function*(skills: string, env: Readonly<Record<string, string>> = {}) {
-  const program = yield* Cli.launch(["up", "--skills", skills, ...ports], { env })
+  const program = yield* Cli.launch(["up", "--skills", skills, ...ports], { env: { ...unconfined, ...env } })
   const ready = yield* Cli.logged(program, "skillscale is ready")
   const find = (name: string) => new RegExp(` ${name}=(\\S+)`).exec(ready)?.[1] ?? ""
   return {

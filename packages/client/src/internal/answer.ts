@@ -79,6 +79,8 @@ export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError
     case "OutputLimit":
     case "MemoryLimit":
     case "CpuLimit":
+    case "ProcessLimit":
+    case "DiskLimit":
       return new ClientError.LimitExceeded({ code, stderr, content, detail })
     case "Killed":
       return new ClientError.Killed({

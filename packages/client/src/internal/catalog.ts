@@ -1,10 +1,14 @@
 /**
- * Asks every server for its skills, and finds the topic of a skill from what they said.
+ * Asks every server for its skills, and finds the topic of a skill from what they say.
  *
  * The proxy tells how many servers heard the question, in any order with their answers; once that many answered, the
- * catalog is complete. Without such a count it is complete when nobody has answered for a while.
+ * catalog is complete. Without such a count it is complete when nobody has answered for a while. Finding a topic does
+ * not wait for a server that hangs: it takes what was heard a quiet time after the first answer that has the skill, while
+ * the gathering goes on to fill the cache.
  */
-import * as Protocol from "@skillscale/core/Protocol"
+import * as Control from "@skillscale/core/Control"
+import type * as Protocol from "@skillscale/core/Protocol"
+import * as Suggestion from "@skillscale/core/Suggestion"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -19,6 +23,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
+import * as CatalogAnswers from "./catalogAnswers.ts"
 import type * as Connection from "./connection.ts"
 import * as request from "./request.ts"
 
@@ -29,120 +34,59 @@ export interface Options {
   readonly timeout: Duration.Duration
 }
 
-export interface Catalog {
-  readonly refresh: Effect.Effect<ReadonlyArray<SkillClient.CatalogEntry>, ClientError.Reason>
-  readonly topicOf: (skill: string, digest?: string) => Effect.Effect<string, ClientError.Reason>
-  /** Forgets what is cached, because an answer contradicted it. */
+/** The topic of a skill. `forget` drops what told it, because an answer contradicted it. */
+export interface Located {
+  readonly topic: string
   readonly forget: Effect.Effect<void>
 }
 
-interface Gathered {
-  readonly at: number
-  readonly servers: number
-  readonly skills: ReadonlyArray<SkillClient.CatalogEntry>
+export interface Catalog {
+  readonly survey: Effect.Effect<SkillClient.Survey, ClientError.Reason>
+  readonly locate: (skill: string, digest?: string) => Effect.Effect<Located, ClientError.Reason>
+}
+
+/** One question to every server. */
+interface Gathering {
+  readonly answers: CatalogAnswers.CatalogAnswers
+  /** Which question it is, from 0. */
+  readonly order: number
+  readonly forget: Effect.Effect<void>
+  servers: number | undefined
+  endedAt: number
+  isContradicted: boolean
+}
+
+interface Running {
+  readonly gathering: Gathering
+  readonly fiber: Fiber.Fiber<void, ClientError.Reason>
 }
 
 type Heard =
   | { readonly _tag: "Fanout"; readonly count: number }
-  | { readonly _tag: "Answer"; readonly reply: Protocol.CatalogReply | undefined }
-  | { readonly _tag: "Nobody" }
+  | { readonly _tag: "Answer"; readonly reply: Control.CatalogReply | undefined }
 
-const decodeReply = Schema.decodeUnknownResult(Schema.fromJsonString(Protocol.CatalogReply))
+const decodeReply = Schema.decodeUnknownResult(Schema.fromJsonString(Control.CatalogReply))
 const unreadable: Heard = { _tag: "Answer", reply: undefined }
+const nobody: Heard = { _tag: "Fanout", count: 0 }
 
 const interpret = (response: Protocol.Response): Heard | undefined => {
   if (response.event === "fanout") {
     return /^\d{1,9}$/.test(response.content) ? { _tag: "Fanout", count: Number(response.content) } : undefined
   }
   if (response.event !== undefined) return undefined
-  if (response.status === "error") return response.code === "NoServer" ? { _tag: "Nobody" } : unreadable
+  if (response.status === "error") return response.code === "NoServer" ? nobody : unreadable
   return Result.match(decodeReply(response.content), {
     onFailure: () => unreadable,
     onSuccess: (reply): Heard => ({ _tag: "Answer", reply })
   })
 }
 
-const compare = (a: string, b: string): number => a < b ? -1 : a > b ? 1 : 0
-
-/** One entry per topic, name and digest, so that replicas with different versions stay visible. */
-const merge = (replies: Iterable<Protocol.CatalogReply>): ReadonlyArray<SkillClient.CatalogEntry> => {
-  const entries = new Map<string, { readonly info: Protocol.SkillInfo; readonly servers: Set<string> }>()
-  for (const { server, skills } of replies) {
-    for (const info of skills) {
-      const key = JSON.stringify([info.topic, info.name, info.digest])
-      const entry = entries.get(key)
-      if (entry === undefined) entries.set(key, { info, servers: new Set([server]) })
-      else entry.servers.add(server)
-    }
-  }
-  return Array.from(entries.values(), ({ info, servers }) => ({ ...info, servers: Array.from(servers).sort(compare) }))
-    .sort((a, b) => compare(a.topic, b.topic) || compare(a.name, b.name) || compare(a.digest, b.digest))
-}
-
-const distance = (a: string, b: string): number => {
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= a.length; i++) {
-    const current = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const substituted = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      current.push(Math.min(substituted, (previous[j] ?? 0) + 1, (current[j - 1] ?? 0) + 1))
-    }
-    previous = current
-  }
-  return previous[b.length] ?? 0
-}
-
-/** The known names that resemble one, the most similar first, at most three. */
-export const near = (name: string, known: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const asked = name.toLowerCase().slice(0, 64)
-  return known
-    .map((other) => ({
-      other,
-      score: asked.length > 2 && (other.includes(asked) || asked.includes(other)) ? 0 : distance(asked, other)
-    }))
-    .filter(({ score }) => score <= Math.max(2, Math.floor(asked.length / 3)))
-    .sort((a, b) => a.score - b.score || compare(a.other, b.other))
-    .slice(0, 3)
-    .map(({ other }) => other)
-}
-
-const find = (
-  { skills }: Gathered,
-  skill: string,
-  digest: string | undefined
-): SkillClient.CatalogEntry | undefined => {
-  const named = skills.filter(({ name }) => name === skill)
-  return named.find((entry) => entry.digest === digest) ?? named[0]
-}
-
-export const make = Effect.fnUntraced(function*(
+/** Asks every server, and lets `listen` hear the answers for as long as it runs. */
+const ask = (
   connection: Connection.Connection,
-  options: Options
-): Effect.fn.Return<Catalog, never, Scope.Scope> {
-  const scope = yield* Effect.scope
-  let cached: Gathered | undefined
-  let refreshing: Fiber.Fiber<Gathered, ClientError.Reason> | undefined
-
-  const collect = Effect.fnUntraced(function*(heard: Queue.Dequeue<Heard, ClientError.Reason>) {
-    const replies = new Map<string, Protocol.CatalogReply>()
-    const end = (yield* Clock.currentTimeMillis) + Duration.toMillis(options.timeout)
-    let unread = 0
-    let expected = Infinity
-    while (replies.size + unread < expected) {
-      const left = end - (yield* Clock.currentTimeMillis)
-      const patience = replies.size + unread === 0 ? options.firstAnswer : options.quiet
-      const wait = expected < Infinity ? left : Math.min(left, Duration.toMillis(patience))
-      const next = wait <= 0 ? Option.none<Heard>() : yield* Effect.timeoutOption(Queue.take(heard), wait)
-      if (Option.isNone(next) || next.value._tag === "Nobody") break
-      if (next.value._tag === "Fanout") expected = next.value.count
-      else if (next.value.reply === undefined) unread += 1
-      else replies.set(JSON.stringify([next.value.reply.server, next.value.reply.topic]), next.value.reply)
-    }
-    const at = yield* Clock.currentTimeMillis
-    return { at, servers: replies.size + unread, skills: merge(replies.values()) }
-  })
-
-  const gather: Effect.Effect<Gathered, ClientError.Reason> = Effect.uninterruptibleMask((restore) =>
+  listen: (heard: Queue.Dequeue<Heard, ClientError.Reason>) => Effect.Effect<void, ClientError.Reason>
+): Effect.Effect<void, ClientError.Reason> =>
+  Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const heard = yield* Queue.unbounded<Heard, ClientError.Reason>()
       const send = request.command(Topic.everyServer, (address) => ({ kind: "catalog", ...address }))
@@ -156,49 +100,115 @@ export const make = Effect.fnUntraced(function*(
         onFailure: (reason) => void Queue.failCauseUnsafe(heard, Cause.fail(reason))
       })
       const address = yield* Effect.fromResult(opened)
-      return yield* restore(Effect.andThen(connection.transmit(send, address), collect(heard))).pipe(
+      yield* restore(Effect.andThen(connection.transmit(send, address), listen(heard))).pipe(
         Effect.ensuring(connection.close(send, address, false))
       )
     })
   )
 
-  const refresh = Effect.tap(gather, (gathered) =>
-    Effect.sync(() => {
-      cached = gathered
-    }))
+/** Waits until everybody answered, or until the others had their time after the first that has the skill. */
+const settled = (
+  { fiber, gathering }: Running,
+  quiet: Duration.Duration,
+  skill: string,
+  digest: string | undefined
+): Effect.Effect<void, ClientError.Reason> => {
+  const complete = Effect.flatMap(
+    Fiber.await(fiber),
+    (exit) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.fail(new ClientError.Closed()) : exit
+  )
+  const enough = Effect.gen(function*() {
+    const at = yield* gathering.answers.heard(skill, digest)
+    const left = at + Duration.toMillis(quiet) - (yield* Clock.currentTimeMillis)
+    if (left > 0) yield* Effect.sleep(left)
+  })
+  return Effect.raceFirst(complete, enough)
+}
 
-  /** One refresh for all who wait; it belongs to the client, so that none of them can interrupt it for the others. */
-  const refreshShared = Effect.gen(function*() {
-    if (refreshing === undefined || refreshing.pollUnsafe() !== undefined) {
-      refreshing = yield* Effect.forkIn(refresh, scope, { startImmediately: true })
+export const make = Effect.fnUntraced(function*(
+  connection: Connection.Connection,
+  options: Options
+): Effect.fn.Return<Catalog, never, Scope.Scope> {
+  const scope = yield* Effect.scope
+  let asked = 0
+  let cached: Gathering | undefined
+  let running: Running | undefined
+
+  const begin = (): Gathering => {
+    const gathering: Gathering = {
+      answers: CatalogAnswers.make(),
+      order: asked++,
+      forget: Effect.sync(() => {
+        gathering.isContradicted = true
+        if (cached === gathering) cached = undefined
+        if (running?.gathering === gathering) running = undefined
+      }),
+      servers: undefined,
+      endedAt: Infinity,
+      isContradicted: false
     }
-    const exit = yield* Fiber.await(refreshing)
-    const isClosed = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-    return yield* isClosed ? Effect.fail(new ClientError.Closed()) : exit
+    return gathering
+  }
+
+  const collect = Effect.fnUntraced(function*(
+    gathering: Gathering,
+    heard: Queue.Dequeue<Heard, ClientError.Reason>
+  ) {
+    const { answers } = gathering
+    const end = (yield* Clock.currentTimeMillis) + Duration.toMillis(options.timeout)
+    while (answers.count() < (gathering.servers ?? Infinity)) {
+      const left = end - (yield* Clock.currentTimeMillis)
+      const patience = answers.count() === 0 ? options.firstAnswer : options.quiet
+      const wait = gathering.servers !== undefined ? left : Math.min(left, Duration.toMillis(patience))
+      const next = wait <= 0 ? Option.none<Heard>() : yield* Effect.timeoutOption(Queue.take(heard), wait)
+      if (Option.isNone(next)) break
+      if (next.value._tag === "Fanout") gathering.servers = next.value.count
+      else answers.add(next.value.reply, yield* Clock.currentTimeMillis)
+    }
+    gathering.endedAt = yield* Clock.currentTimeMillis
+    if (!gathering.isContradicted && (cached === undefined || cached.order < gathering.order)) cached = gathering
   })
 
-  const topicOf = Effect.fnUntraced(function*(skill: string, digest?: string) {
+  const gather = (gathering: Gathering) => ask(connection, (heard) => collect(gathering, heard))
+
+  /** One gathering for all who look for a skill; it belongs to the client, so that none of them can interrupt it. */
+  const join = Effect.gen(function*() {
+    if (running === undefined || running.fiber.pollUnsafe() !== undefined) {
+      const gathering = begin()
+      const fiber = yield* Effect.forkIn(gather(gathering), scope, { startImmediately: true })
+      running = { gathering, fiber }
+    }
+    return running
+  })
+
+  const locate = Effect.fnUntraced(function*(skill: string, digest?: string) {
     const now = yield* Clock.currentTimeMillis
-    const fresh = cached !== undefined && now - cached.at < Duration.toMillis(options.ttl) ? cached : undefined
-    const known = fresh && find(fresh, skill, digest)
-    if (known !== undefined) return known.topic
-    const gathered = yield* refreshShared
-    const found = find(gathered, skill, digest)
-    if (found !== undefined) return found.topic
-    if (gathered.servers === 0) {
+    const fresh = cached !== undefined && now - cached.endedAt < Duration.toMillis(options.ttl) ? cached : undefined
+    const known = fresh?.answers.topicOf(skill, digest)
+    if (fresh !== undefined && known !== undefined) return { topic: known, forget: fresh.forget }
+    const current = yield* join
+    yield* settled(current, options.quiet, skill, digest)
+    const { answers, forget } = current.gathering
+    const topic = answers.topicOf(skill, digest)
+    if (topic !== undefined) return { topic, forget }
+    if (answers.count() === 0) {
       const detail = "no server answered the catalog; start a skill server, or name the topic " +
         "(servers of version 1 are in no catalog)"
       return yield* new ClientError.NoServer({ topic: Topic.everyServer, detail })
     }
-    const available = Array.from(new Set(gathered.skills.map(({ name }) => name)))
-    return yield* new ClientError.SkillNotFound({ skill, near: near(skill, available), available })
+    const available = Array.from(new Set(answers.entries().map(({ name }) => name)))
+    return yield* new ClientError.SkillNotFound({ skill, near: Suggestion.near(skill, available), available })
   })
 
   return {
-    refresh: Effect.map(refresh, ({ skills }) => skills),
-    topicOf,
-    forget: Effect.sync(() => {
-      cached = undefined
-    })
+    survey: Effect.suspend(() => {
+      const gathering = begin()
+      return Effect.map(gather(gathering), () => ({
+        skills: gathering.answers.entries(),
+        answered: gathering.answers.count(),
+        servers: gathering.servers
+      }))
+    }),
+    locate
   }
 })

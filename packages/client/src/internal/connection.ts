@@ -6,6 +6,7 @@
  * Whoever removes it there decides how it ends; everybody else finds it gone and does nothing.
  */
 import * as Bus from "@skillscale/core/Bus"
+import * as Control from "@skillscale/core/Control"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
@@ -137,7 +138,7 @@ export const make = Effect.fnUntraced(function*(
   const publish = (topic: string, payload: Uint8Array) => Effect.mapError(bus.publish(topic, payload), fromBusError)
 
   const cancel = Effect.fnUntraced(function*(topic: string, requestId: string) {
-    const payload = Protocol.encodeControl({ kind: "cancel", requestId, replyTo })
+    const payload = Control.encode({ kind: "cancel", requestId, replyTo })
     if (Result.isFailure(payload)) return
     yield* bus.publish(Topic.control(topic), payload.success).pipe(
       Effect.timeoutOption(cancelTimeout),

@@ -2,7 +2,8 @@
  * The operations of the client: each finds the topic, sends, waits, gives its failure a name, and leaves a span and two
  * metrics behind.
  */
-import * as Protocol from "@skillscale/core/Protocol"
+import * as Control from "@skillscale/core/Control"
+import type * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -43,9 +44,9 @@ const decodeJson = <A>(schema: Schema.Codec<A, unknown>) => {
     )
 }
 
-const decodeSkill = decodeJson(Protocol.SkillReply)
-const decodeResource = decodeJson(Protocol.ResourceReply)
-const decodeTopology = decodeJson(Protocol.TopologyReply)
+const decodeSkill = decodeJson(Control.SkillReply)
+const decodeResource = decodeJson(Control.ResourceReply)
+const decodeTopology = decodeJson(Control.TopologyReply)
 
 const failed = (operation: ClientError.Operation, skill: string | undefined) => (reason: ClientError.Reason) =>
   new ClientError.ClientError({ operation, reason, ...(skill === undefined ? {} : { skill }) })
@@ -77,6 +78,9 @@ const observed = <A>(
         attributes: skill === undefined ? {} : { skill }
       }, { captureStackTrace: false })
     )
+
+/** A topic that no catalog told. */
+const named = (topic: string): Catalog.Located => ({ topic, forget: Effect.void })
 
 const asRun = ({ data, ...rest }: SkillClient.InvokeRequest): SkillClient.RunRequest => ({ ...rest, stdin: data })
 
@@ -110,20 +114,17 @@ const observedStream = <A>(
 export const make = (
   { catalog, connection, maxBuffered, timeout }: Dependencies
 ): SkillClient.SkillClient["Service"] => {
-  const topicOf = Effect.fnUntraced(function*(
+  const locate = Effect.fnUntraced(function*(
     skill: string,
     options: SkillClient.CallOptions & { readonly digest?: string | undefined }
   ) {
-    const topic = options.topic ?? (yield* catalog.topicOf(skill, options.digest))
-    yield* Effect.annotateCurrentSpan("topic", topic)
-    return topic
+    const located = options.topic === undefined ? yield* catalog.locate(skill, options.digest) : named(options.topic)
+    yield* Effect.annotateCurrentSpan("topic", located.topic)
+    return located
   })
 
-  const forgetIfContradicted =
-    ({ topic }: SkillClient.CallOptions) => (reason: ClientError.Reason): Effect.Effect<void> =>
-      topic === undefined && (reason._tag === "NoServer" || reason._tag === "SkillNotFound")
-        ? catalog.forget
-        : Effect.void
+  const forgetIfContradicted = ({ forget }: Catalog.Located) => (reason: ClientError.Reason): Effect.Effect<void> =>
+    reason._tag === "NoServer" || reason._tag === "SkillNotFound" ? forget : Effect.void
 
   const call = Effect.fnUntraced(function*<A>(
     run: SkillClient.RunRequest,
@@ -131,31 +132,31 @@ export const make = (
   ) {
     yield* request.checked(run)
     const budget = yield* request.budget(run.timeout ?? timeout)
-    const answered = Effect.flatMap(topicOf(run.skill, run), (topic) =>
+    const answered = Effect.flatMap(locate(run.skill, run), (located) =>
       Effect.flatMap(
-        connection.exchange(request.send(run, topic, budget, [])),
-        (response) => Effect.fromResult(read(response, request.asked(run, topic, budget)))
-      ))
-    return yield* request.within(Effect.tapError(answered, forgetIfContradicted(run)), budget)
+        connection.exchange(request.send(run, located.topic, budget, [])),
+        (response) => Effect.fromResult(read(response, request.asked(run, located.topic, budget)))
+      ).pipe(Effect.tapError(forgetIfContradicted(located))))
+    return yield* request.within(answered, budget)
   })
 
   const ask = Effect.fnUntraced(function*<A>(
     question: SkillClient.CallOptions & {
       readonly skill: string
-      readonly on: Effect.Effect<string, ClientError.Reason>
+      readonly on: Effect.Effect<Catalog.Located, ClientError.Reason>
       readonly path?: string | undefined
     },
-    control: (address: Connection.Address) => Protocol.Control,
+    control: (address: Connection.Address) => Control.Control,
     read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
   ) {
     const budget = yield* request.budget(question.timeout ?? timeout)
     const answered = Effect.flatMap(
       question.on,
-      (topic) =>
-        Effect.flatMap(connection.exchange(request.command(topic, control)), (response) => {
+      (located) =>
+        Effect.flatMap(connection.exchange(request.command(located.topic, control)), (response) => {
           const asked: Answer.Asked = {
             skill: question.skill,
-            topic,
+            topic: located.topic,
             script: question.path ?? "",
             digest: "",
             timeoutMs: budget.timeoutMs,
@@ -164,17 +165,20 @@ export const make = (
           return response.status === "error"
             ? Effect.fail(Answer.reasonOf(response, asked))
             : Effect.fromResult(read(response))
-        })
+        }).pipe(Effect.tapError(forgetIfContradicted(located)))
     )
-    return yield* request.within(Effect.tapError(answered, forgetIfContradicted(question)), budget)
+    return yield* request.within(answered, budget)
   })
 
   const askServer = <A>(
     skill: string,
     options: SkillClient.CallOptions & { readonly path?: string | undefined },
-    control: (address: Connection.Address) => Protocol.Control,
+    control: (address: Connection.Address) => Control.Control,
     read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
-  ) => ask({ ...options, skill, on: Effect.map(topicOf(skill, options), Topic.control) }, control, read)
+  ) => {
+    const on = Effect.map(locate(skill, options), ({ forget, topic }) => ({ topic: Topic.control(topic), forget }))
+    return ask({ ...options, skill, on }, control, read)
+  }
 
   const invoke: SkillClient.SkillClient["Service"]["invoke"] = (run) =>
     observed("invoke", run.skill, call(asRun(run), Answer.reply))
@@ -184,7 +188,8 @@ export const make = (
       Effect.gen(function*() {
         yield* request.checked(run)
         const budget = yield* request.budget(run.timeout ?? timeout)
-        const topic = yield* request.within(topicOf(run.skill, run), budget)
+        const located = yield* request.within(locate(run.skill, run), budget)
+        const { topic } = located
         const happening = yield* Streaming.make(connection, {
           asked: request.asked(run, topic, budget),
           budget,
@@ -192,8 +197,10 @@ export const make = (
           maxBuffered,
           onEnd: (reason) => note(reason?._tag ?? "Success")
         })
-        return Stream.tapError(happening, forgetIfContradicted(run))
+        return Stream.tapError(happening, forgetIfContradicted(located))
       }))
+
+  const survey = observed("catalog", undefined, catalog.survey)
 
   return {
     invoke,
@@ -210,7 +217,8 @@ export const make = (
       ),
     run: (run) => observed("run", run.skill, call(run, Answer.runResult)),
     stream,
-    catalog: observed("catalog", undefined, catalog.refresh),
+    catalog: Effect.map(survey, ({ skills }) => skills),
+    survey,
     describe: (skill, options = {}) =>
       observed(
         "describe",
@@ -232,7 +240,7 @@ export const make = (
       "topology",
       undefined,
       ask(
-        { skill: "", topic: Topic.proxy, timeout: topologyTimeout, on: Effect.succeed(Topic.proxy) },
+        { skill: "", topic: Topic.proxy, timeout: topologyTimeout, on: Effect.succeed(named(Topic.proxy)) },
         (address) => ({ kind: "topology", ...address }),
         decodeTopology
       )

@@ -4,6 +4,7 @@
  * Input that is valid UTF-8 travels once, as the intent's data; bytes that are not, and large text that is smaller so,
  * travel as `stdin`.
  */
+import * as Control from "@skillscale/core/Control"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Clock from "effect/Clock"
@@ -123,10 +124,10 @@ export const send = (
 
 export const command = (
   topic: string,
-  make: (address: Connection.Address) => Protocol.Control
+  make: (address: Connection.Address) => Control.Control
 ): Connection.Send => ({
   topic,
-  encode: (address) => Effect.succeed(Protocol.encodeControl(make(address)))
+  encode: (address) => Effect.succeed(Control.encode(make(address)))
 })
 
 /** Fails for what a program without types may pass. */

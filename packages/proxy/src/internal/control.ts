@@ -2,6 +2,7 @@
  * What the proxy itself answers to control messages: to a question how many servers got it, so that the asker knows when
  * it has heard all of them, or that there is none; and to `topology` the live topics.
  */
+import * as Control from "@skillscale/core/Control"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Result from "effect/Result"
@@ -14,12 +15,12 @@ export interface Answer {
 export interface Facts {
   /** The servers that got the message. */
   readonly fanout: number
-  readonly topology: () => Protocol.TopologyReply
+  readonly topology: () => Control.TopologyReply
 }
 
 /** Decides what to tell the sender of a control message, if anything. */
 export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, facts: Facts): Answer | undefined => {
-  const decoded = Protocol.decodeControl(frames)
+  const decoded = Control.decode(frames)
   if (Result.isFailure(decoded)) {
     return undefined
   }

@@ -3,7 +3,7 @@
  * plain callbacks and counters, since one message costs well under a microsecond here; `Proxy` gives it a scope, typed
  * errors, metrics and logs.
  */
-import type * as Protocol from "@skillscale/core/Protocol"
+import type * as Control from "@skillscale/core/Control"
 import * as Topic from "@skillscale/core/Topic"
 import * as Net from "node:net"
 import { controlAnswer } from "./control.ts"
@@ -274,7 +274,7 @@ export class Switch {
     this.#deliver(this.routes.route(key), key, message, 0, message.length)
   }
 
-  #liveTopics(): Array<Protocol.TopologyReply["topics"][number]> {
+  #liveTopics(): Array<Control.TopologyReply["topics"][number]> {
     const topics = []
     for (const [key, replicas] of this.routes.counts()) {
       const topic = Routes.textOf(key)

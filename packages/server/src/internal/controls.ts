@@ -1,4 +1,5 @@
-import * as Protocol from "@skillscale/core/Protocol"
+import * as Control from "@skillscale/core/Control"
+import type * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Clock from "effect/Clock"
@@ -19,13 +20,13 @@ export interface Options {
   readonly maxConcurrent: number
 }
 
-type Question = Exclude<Protocol.Control, { readonly kind: "cancel" }>
+type Question = Exclude<Control.Control, { readonly kind: "cancel" }>
 
-const catalogJson = SchemaParser.encodeSync(Protocol.CatalogReply)
-const skillJson = SchemaParser.encodeSync(Protocol.SkillReply)
-const resourceJson = SchemaParser.encodeSync(Protocol.ResourceReply)
+const catalogJson = SchemaParser.encodeSync(Control.CatalogReply)
+const skillJson = SchemaParser.encodeSync(Control.SkillReply)
+const resourceJson = SchemaParser.encodeSync(Control.ResourceReply)
 
-const infoOf = (skill: SkillDiscovery.Skill): Protocol.SkillInfo => ({
+const infoOf = (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
   name: skill.name,
   description: skill.description,
   category: skill.category,

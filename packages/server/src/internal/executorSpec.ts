@@ -18,6 +18,9 @@ export interface ResolvedLimits {
   readonly fileBytes: number | null
   readonly openFiles: number | null
   readonly processes: number | null
+  readonly treeBytes: number | null
+  readonly treeTasks: number | null
+  readonly diskBytes: number | null
 }
 
 export interface ResolvedSpec {
@@ -32,6 +35,8 @@ export interface ResolvedSpec {
   readonly stderrBytes: number
   readonly overflow: Executor.Overflow
   readonly limits: ResolvedLimits
+  readonly confinement: Executor.Confinement | null
+  readonly overlay: Executor.Overlay | null
 }
 
 /** Thrown inside `resolveSpec` only. */
@@ -76,6 +81,22 @@ const environment = (env: Readonly<Record<string, string>>): Readonly<Record<str
   return env
 }
 
+const confinement = (wanted: Executor.Confinement | undefined): Executor.Confinement | null => {
+  if (wanted === undefined) return null
+  wanted.writable.forEach((path, index) => absolute(`confinement.writable[${index}]`, path))
+  wanted.readable?.forEach((path, index) => absolute(`confinement.readable[${index}]`, path))
+  return wanted
+}
+
+const overlay = ({ confinement, overlay }: Executor.Spec): Executor.Overlay | null => {
+  if (overlay === undefined) return null
+  if (confinement === undefined) throw new Invalid("overlay needs confinement")
+  absolute("overlay.at", overlay.at)
+  if (overlay.skill !== undefined) absolute("overlay.skill", overlay.skill)
+  if (overlay.inputs !== undefined) absolute("overlay.inputs", overlay.inputs)
+  return overlay
+}
+
 const check = (spec: Executor.Spec): ResolvedSpec => {
   const overflow = spec.overflow ?? "truncate"
   if (overflow !== "truncate" && overflow !== "fail") throw new Invalid(`overflow must be "truncate" or "fail"`)
@@ -96,8 +117,13 @@ const check = (spec: Executor.Spec): ResolvedSpec => {
       memoryBytes: whole("limits.memoryBytes", spec.limits?.memoryBytes, 1),
       fileBytes: whole("limits.fileBytes", spec.limits?.fileBytes, 0),
       openFiles: whole("limits.openFiles", spec.limits?.openFiles, 1),
-      processes: whole("limits.processes", spec.limits?.processes, 1)
-    }
+      processes: whole("limits.processes", spec.limits?.processes, 1),
+      treeTasks: whole("limits.treeTasks", spec.limits?.treeTasks, 1),
+      treeBytes: whole("limits.treeBytes", spec.limits?.treeBytes, 1),
+      diskBytes: whole("limits.diskBytes", spec.limits?.diskBytes, 1)
+    },
+    confinement: confinement(spec.confinement),
+    overlay: overlay(spec)
   }
 }
 

@@ -31,10 +31,12 @@ const isAlive = (pid: number, start: string): boolean => {
   return actual === undefined || actual === start
 }
 
-/** Creates the base folder of this server, named after its process. */
-export const create = async (directory: string): Promise<string> => {
+/** Creates the base folder of this server, named after its process. Others may pass through, but not look, if asked for. */
+export const create = async (directory: string, isPassable: boolean): Promise<string> => {
   const owner = `${namespace()}-${process.pid}-${startOf(process.pid) ?? "0"}`
-  return Fs.realpath(await Fs.mkdtemp(Path.join(directory, `skillscale-${owner}-`)))
+  const base = await Fs.realpath(await Fs.mkdtemp(Path.join(directory, `skillscale-${owner}-`)))
+  if (isPassable) await Fs.chmod(base, 0o711)
+  return base
 }
 
 const isOwn = (path: string): boolean => {

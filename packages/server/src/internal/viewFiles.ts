@@ -51,6 +51,12 @@ const fingerprintOf = (stat: Fs.BigIntStats): string => `${stat.ino}:${stat.size
 
 const signatureOf = (stat: Fs.BigIntStats): string => `${stat.dev}:${fingerprintOf(stat)}`
 
+/** What a file is now, wherever links lead; empty when it is gone. */
+export const signature = (path: string): string => {
+  const stat = Fs.statSync(path, { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? "" : signatureOf(stat)
+}
+
 /** What a file is now; empty when it is gone. */
 export const fingerprint = (path: string): string => {
   const stat = Fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
@@ -64,7 +70,8 @@ export const folderFingerprint = (path: string): string => {
 }
 
 /** Gives a folder an old time, so that the next change of its entries shows, and tells what it is then. */
-export const settleFolder = (path: string): string => {
+export const settleFolder = (path: string, owner?: Owner): string => {
+  if (owner !== undefined) Fs.chownSync(path, owner.uid, owner.gid)
   const time = (Date.now() - settledMs) / 1000
   Fs.utimesSync(path, time, time)
   return folderFingerprint(path)
@@ -84,10 +91,17 @@ export const pause = () => {
   })
 }
 
-const write = (target: string, data: Uint8Array, mode: number, mtimeMs: number): Fs.BigIntStats => {
+/** Whom the files of a view belong to, when not to the server. */
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+const write = (target: string, data: Uint8Array, mode: number, mtimeMs: number, owner?: Owner): Fs.BigIntStats => {
   const to = Fs.openSync(target, "wx", mode)
   try {
     Fs.writeFileSync(to, data)
+    if (owner !== undefined) Fs.fchownSync(to, owner.uid, owner.gid)
     const mtime = Math.min(mtimeMs, Date.now() - settledMs) / 1000
     Fs.futimesSync(to, mtime, mtime)
     return Fs.fstatSync(to, { bigint: true })
@@ -112,13 +126,20 @@ const readSource = (source: string): { readonly stat: Fs.BigIntStats; readonly d
   }
 }
 
-const copyLarge = async (source: string, target: string, mode: number, mtimeMs: number): Promise<Fs.BigIntStats> => {
+const copyLarge = async (
+  source: string,
+  target: string,
+  mode: number,
+  mtimeMs: number,
+  owner?: Owner
+): Promise<Fs.BigIntStats> => {
   try {
     await FsPromises.copyFile(source, target, Fs.constants.COPYFILE_FICLONE)
   } catch (cause) {
     throw isErrno(cause, "ENOENT", "EACCES", "EPERM") ? new SourceError(cause) : cause
   }
   await FsPromises.chmod(target, mode)
+  if (owner !== undefined) await FsPromises.chown(target, owner.uid, owner.gid)
   const mtime = Math.min(mtimeMs, Date.now() - settledMs) / 1000
   await FsPromises.utimes(target, mtime, mtime)
   return FsPromises.lstat(target, { bigint: true })
@@ -128,7 +149,12 @@ const copyLarge = async (source: string, target: string, mode: number, mtimeMs: 
  * Copies one file of a skill. The copy has the times and the mode of the file, but its owner may write it. Throws, or
  * fails with, `SourceError` when the file is to blame, and the error of the file system when the view is.
  */
-export const copy = (source: string, target: string, knownSha256: string): Copied | Promise<Copied> => {
+export const copy = (
+  source: string,
+  target: string,
+  knownSha256: string,
+  owner?: Owner
+): Copied | Promise<Copied> => {
   const { data, stat } = readSource(source)
   const mode = Number(stat.mode & 0o777n) | 0o600
   const origin = {
@@ -137,7 +163,7 @@ export const copy = (source: string, target: string, knownSha256: string): Copie
     settled: Number(stat.ctimeMs) < Date.now() - 100
   }
   if (data === undefined) {
-    return copyLarge(source, target, mode, Number(stat.mtimeMs)).then((placed) => ({
+    return copyLarge(source, target, mode, Number(stat.mtimeMs), owner).then((placed) => ({
       ...origin,
       fingerprint: fingerprintOf(placed),
       hash: undefined,
@@ -145,16 +171,17 @@ export const copy = (source: string, target: string, knownSha256: string): Copie
     }))
   }
   const hash = sha256(data)
-  const placed = write(target, data, mode, Number(stat.mtimeMs))
+  const placed = write(target, data, mode, Number(stat.mtimeMs), owner)
   return { ...origin, fingerprint: fingerprintOf(placed), hash, sha256: () => hash }
 }
 
 /** Writes one input file. */
-export const place = (target: string, data: Uint8Array): Placed | Promise<Placed> => {
+export const place = (target: string, data: Uint8Array, owner?: Owner): Placed | Promise<Placed> => {
   const done = (stat: Fs.BigIntStats): Placed => ({ fingerprint: fingerprintOf(stat), sha256: () => sha256(data) })
-  if (data.byteLength <= inlineBytes) return done(write(target, data, 0o644, Date.now()))
+  if (data.byteLength <= inlineBytes) return done(write(target, data, 0o644, Date.now(), owner))
   return (async () => {
     await FsPromises.writeFile(target, data, { flag: "wx", mode: 0o644 })
+    if (owner !== undefined) await FsPromises.chown(target, owner.uid, owner.gid)
     const mtime = (Date.now() - settledMs) / 1000
     await FsPromises.utimes(target, mtime, mtime)
     return done(await FsPromises.lstat(target, { bigint: true }))
@@ -162,10 +189,7 @@ export const place = (target: string, data: Uint8Array): Placed | Promise<Placed
 }
 
 /** Tells whether the skill has the same file now as when it was copied. */
-export const isCurrent = (file: Copied): boolean => {
-  const stat = Fs.statSync(file.source, { bigint: true, throwIfNoEntry: false })
-  return stat !== undefined && signatureOf(stat) === file.signature
-}
+export const isCurrent = (file: Copied): boolean => signature(file.source) === file.signature
 
 /** Tells whether a path without links in it still has none, and leads to a folder. */
 export const isRealFolder = (path: string): boolean => {

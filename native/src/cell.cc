@@ -1,0 +1,388 @@
+// See cell.h.
+#include "cell.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "mounts.h"
+
+namespace skillscale {
+namespace {
+
+// The root is built where every system has a folder and nothing that a cell is given can lie below.
+constexpr char kRoot[] = "/sys";
+constexpr char kScratch[] = "/.scratch";
+// Where the folders with skills are besides their own paths, which may lie below what a run has for itself.
+constexpr char kFolders[] = "/.folders";
+constexpr uint64_t kInodesPerMegabyte = 1024;
+constexpr uint64_t kMinInodes = 16 * 1024;
+
+bool Fails(StepError* failure, uint32_t step) {
+  *failure = {errno, step};
+  return false;
+}
+
+bool WriteFile(const char* path, const char* text) {
+  Descriptor file(open(path, O_WRONLY | O_CLOEXEC));
+  if (!file) return false;
+  const size_t size = strlen(text);
+  return write(file.get(), text, size) == static_cast<ssize_t>(size);
+}
+
+bool IsBelow(const std::string& path, const std::string& folder) {
+  return path == folder || (path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 &&
+                            (folder == "/" || path[folder.size()] == '/'));
+}
+
+// Makes the folders above and of a path below the new root.
+bool MakeFolders(const std::string& path) {
+  for (size_t at = 1; at != std::string::npos; at = path.find('/', at + 1)) {
+    const size_t end = path.find('/', at + 1);
+    const std::string folder = kRoot + path.substr(0, end);
+    if (mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST) return false;
+    if (end == std::string::npos) break;
+    at = end - 1;
+  }
+  return true;
+}
+
+bool MakeParents(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == 0 || MakeFolders(path.substr(0, slash));
+}
+
+bool MakeFile(const std::string& path) {
+  const Descriptor file(open((kRoot + path).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
+  return static_cast<bool>(file);
+}
+
+// Shows a file, a folder with what is mounted below it, or a link of the host at its own path below the new root.
+bool Show(const std::string& path) {
+  struct stat about;
+  if (lstat(path.c_str(), &about) < 0) return errno == ENOENT || errno == ENOTDIR || errno == EACCES;
+  if (!MakeParents(path)) return false;
+  const std::string target = kRoot + path;
+  if (S_ISLNK(about.st_mode)) {
+    char to[PATH_MAX];
+    const ssize_t size = readlink(path.c_str(), to, sizeof to - 1);
+    if (size < 0) return false;
+    to[size] = '\0';
+    return symlink(to, target.c_str()) == 0 || errno == EEXIST;
+  }
+  if (S_ISDIR(about.st_mode) ? !MakeFolders(path) : !MakeFile(path)) return false;
+  if (mount(path.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0) return true;
+  // A folder that this user may not even look into is of no use to a run either.
+  return errno == EACCES;
+}
+
+std::string FolderOf(size_t index) { return std::string(kFolders) + "/" + std::to_string(index); }
+
+// Makes the folders above and of a path that lies in a run's own /tmp.
+bool MakeOwnFolders(const std::string& path) {
+  for (size_t at = path.find('/', 5);; at = path.find('/', at + 1)) {
+    if (mkdir(path.substr(0, at).c_str(), 0755) < 0 && errno != EEXIST) return false;
+    if (at == std::string::npos) return true;
+  }
+}
+
+bool MakeLink(const char* to, const char* path) {
+  return symlink(to, (std::string(kRoot) + path).c_str()) == 0 || errno == EEXIST;
+}
+
+// A user namespace in which `from` is `to` of this one, for a mount whose files change their owner.
+Descriptor MappingOf(uid_t from_uid, uid_t to_uid, gid_t from_gid, gid_t to_gid) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return Descriptor();
+  Descriptor reader(ends[0]);
+  Descriptor writer(ends[1]);
+  const pid_t pid = fork();
+  if (pid < 0) return Descriptor();
+  if (pid == 0) {
+    writer.Reset();
+    const bool made = unshare(CLONE_NEWUSER) == 0;
+    if (!made) _exit(1);
+    raise(SIGSTOP);
+    _exit(0);
+  }
+  reader.Reset();
+  int status = 0;
+  Descriptor space;
+  if (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status)) {
+    char path[64];
+    char text[64];
+    snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
+    snprintf(text, sizeof text, "%u %u 1", from_uid, to_uid);
+    bool mapped = WriteFile(path, text);
+    snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
+    snprintf(text, sizeof text, "%u %u 1", from_gid, to_gid);
+    mapped = mapped && WriteFile(path, text);
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    if (mapped) space.Reset(open(path, O_RDONLY | O_CLOEXEC));
+    kill(pid, SIGKILL);
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  return space;
+}
+
+bool RaiseLoopback() {
+  const Descriptor any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!any) return false;
+  ifreq request{};
+  memcpy(request.ifr_name, "lo", 3);
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  return ioctl(any.get(), SIOCSIFFLAGS, &request) == 0;
+}
+
+// Overlay options separate folders by colons.
+std::string Escaped(const std::string& path) {
+  std::string escaped;
+  for (const char letter : path) {
+    if (letter == ':' || letter == '\\') escaped += '\\';
+    escaped += letter;
+  }
+  return escaped;
+}
+
+}  // namespace
+
+bool Cell::Enter(const CellPlan& plan, StepError* failure) {
+  const bool root = geteuid() == 0;
+  if (root && !BecomeUser(plan, failure)) return false;
+  if (!Unshare(plan, failure)) return false;
+  if (!root && !BuildRoot(plan, failure)) return false;
+  if (!Fork(failure)) return false;
+  if (!Settle(plan, failure)) return false;
+  folders_ = plan.skills;
+  entered_ = true;
+  return true;
+}
+
+// Only root can map the owner of files, and bind what its new self may not reach.
+bool Cell::BecomeUser(const CellPlan& plan, StepError* failure) {
+  if (unshare(CLONE_NEWNS) < 0) return Fails(failure, protocol::kUnshare);
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return Fails(failure, protocol::kMount);
+  if (!MapSkills(plan, failure) || !BuildRoot(plan, failure)) return false;
+  if (setgroups(0, nullptr) < 0 || setresgid(plan.gid, plan.gid, plan.gid) < 0 ||
+      setresuid(plan.uid, plan.uid, plan.uid) < 0) {
+    return Fails(failure, protocol::kSetuid);
+  }
+  // Until it has written its own maps.
+  return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0 || Fails(failure, protocol::kPrctl);
+}
+
+bool Cell::MapSkills(const CellPlan& plan, StepError* failure) {
+  for (const std::string& folder : plan.skills) {
+    struct stat about;
+    if (stat(folder.c_str(), &about) < 0) {
+      if (errno == ENOENT || errno == ENOTDIR) continue;
+      return Fails(failure, protocol::kOpen);
+    }
+    if (about.st_uid == plan.uid && about.st_gid == plan.gid) continue;
+    const Descriptor mapping = MappingOf(about.st_uid, plan.uid, about.st_gid, plan.gid);
+    const Descriptor tree(OpenTree(folder.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+    if (!tree) return Fails(failure, protocol::kOpenTree);
+    // Some file systems cannot: their files keep their owner, and runs get copies.
+    if (!mapping || !SetMountAttributes(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_IDMAP, mapping.get())) {
+      mapped_ = false;
+      continue;
+    }
+    if (!MoveMount(tree.get(), folder.c_str())) return Fails(failure, protocol::kMoveMount);
+  }
+  return true;
+}
+
+bool Cell::Unshare(const CellPlan& plan, StepError* failure) {
+  const uid_t uid = geteuid();
+  const gid_t gid = getegid();
+  const int network = plan.network ? 0 : CLONE_NEWNET;
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | network) < 0) {
+    return Fails(failure, protocol::kUnshare);
+  }
+  char map[64];
+  if (!WriteFile("/proc/self/setgroups", "deny")) return Fails(failure, protocol::kMap);
+  snprintf(map, sizeof map, "%u %u 1", uid, uid);
+  if (!WriteFile("/proc/self/uid_map", map)) return Fails(failure, protocol::kMap);
+  snprintf(map, sizeof map, "%u %u 1", gid, gid);
+  if (!WriteFile("/proc/self/gid_map", map)) return Fails(failure, protocol::kMap);
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return Fails(failure, protocol::kMount);
+  return true;
+}
+
+bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
+  if (mount("cell", kRoot, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755") < 0) {
+    return Fails(failure, protocol::kMount);
+  }
+  for (const char* folder : {"/proc", "/dev", "/dev/shm", "/dev/pts", "/tmp", "/run", "/var", "/root", "/home", kScratch}) {
+    if (!MakeFolders(folder)) return Fails(failure, protocol::kMount);
+  }
+  std::vector<std::string> shown = {"/tmp", "/var/tmp", "/dev", "/proc"};
+  std::vector<std::string> paths = plan.readable;
+  for (size_t i = 0; i < plan.skills.size(); i++) {
+    const std::string place = FolderOf(i);
+    if (!MakeFolders(place) ||
+        mount(plan.skills[i].c_str(), (kRoot + place).c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
+      return Fails(failure, protocol::kMount);
+    }
+    paths.push_back(plan.skills[i]);
+  }
+  std::sort(paths.begin(), paths.end());
+  for (const std::string& path : paths) {
+    const auto covers = [&path](const std::string& folder) { return IsBelow(path, folder); };
+    if (path.empty() || path[0] != '/' || path == "/" || std::any_of(shown.begin(), shown.end(), covers)) continue;
+    if (!Show(path)) return Fails(failure, protocol::kMount);
+    shown.push_back(path);
+  }
+  for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
+    if (!MakeFile(device)) return Fails(failure, protocol::kMount);
+  }
+  if (!MakeLink("/proc/self/fd", "/dev/fd") || !MakeLink("/proc/self/fd/0", "/dev/stdin") ||
+      !MakeLink("/proc/self/fd/1", "/dev/stdout") || !MakeLink("/proc/self/fd/2", "/dev/stderr") ||
+      !MakeLink("pts/ptmx", "/dev/ptmx") || !MakeLink("/tmp", "/var/tmp")) {
+    return Fails(failure, protocol::kMount);
+  }
+  if (!SetMountAttributes(AT_FDCWD, kRoot, AT_RECURSIVE,
+                          MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)) {
+    return Fails(failure, protocol::kMountSetattr);
+  }
+  for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
+    const std::string target = std::string(kRoot) + device;
+    if (mount(device, target.c_str(), nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
+  }
+  return true;
+}
+
+// The caller only waits, to hand on how the cell ended.
+bool Cell::Fork(StepError* failure) {
+  const pid_t outside = getpid();
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return Fails(failure, protocol::kPipe);
+  Descriptor reader(ends[0]);
+  Descriptor writer(ends[1]);
+  const pid_t pid = fork();
+  if (pid < 0) return Fails(failure, protocol::kClone);
+  if (pid > 0) {
+    syscall(SYS_close_range, 3U, static_cast<unsigned>(writer.get()) - 1, 0U);
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+  }
+  writer.Reset();
+  (void)outside;
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return Fails(failure, protocol::kPrctl);
+  // The end of the pipe says that the other one died before that.
+  char nothing;
+  if (fcntl(reader.get(), F_SETFL, O_NONBLOCK) < 0) return Fails(failure, protocol::kFcntl);
+  if (read(reader.get(), &nothing, 1) == 0) _exit(1);
+  return true;
+}
+
+bool Cell::Settle(const CellPlan& plan, StepError* failure) {
+  const std::string root = kRoot;
+  // A mount that came from a more privileged namespace cannot become the root; one on top of it can.
+  if (mount(kRoot, kRoot, nullptr, MS_BIND | MS_REC, nullptr) < 0) return Fails(failure, protocol::kMount);
+  if (mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0) {
+    return Fails(failure, protocol::kMountProc);
+  }
+  if (mount("devpts", (root + "/dev/pts").c_str(), "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600") < 0) {
+    return Fails(failure, protocol::kMount);
+  }
+  if (chdir(kRoot) < 0) return Fails(failure, protocol::kChdir);
+  if (syscall(SYS_pivot_root, ".", ".") < 0) return Fails(failure, protocol::kPivotRoot);
+  if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) return Fails(failure, protocol::kMount);
+  if (sethostname("skill", 5) < 0) return Fails(failure, protocol::kUnshare);
+  if (!plan.network && !RaiseLoopback()) return Fails(failure, protocol::kSocket);
+  return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || Fails(failure, protocol::kPrctl);
+}
+
+bool Cell::Open(const ViewPlan& view, StepError* failure) {
+  if (open_ && !Close()) return Fails(failure, protocol::kMount);
+  char options[96] = "mode=0700";
+  if (view.disk_bytes != protocol::kUnlimited) {
+    const uint64_t inodes = std::max(kMinInodes, view.disk_bytes / (1024 * 1024) * kInodesPerMegabyte);
+    snprintf(options, sizeof options, "mode=0700,size=%llu,nr_inodes=%llu",
+             static_cast<unsigned long long>(view.disk_bytes), static_cast<unsigned long long>(inodes));
+  }
+  if (mount("scratch", kScratch, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) return Fails(failure, protocol::kMount);
+  open_ = true;
+  overlay_.clear();
+  if (mkdir("/.scratch/tmp", 01777) < 0 || mkdir("/.scratch/shm", 01777) < 0 || mkdir("/.scratch/upper", 0755) < 0 ||
+      mkdir("/.scratch/work", 0700) < 0 || chmod("/.scratch/tmp", 01777) < 0 || chmod("/.scratch/shm", 01777) < 0 ||
+      mount("/.scratch/tmp", "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
+      mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0) {
+    return Fails(failure, protocol::kMount);
+  }
+  return view.at[0] == '\0' || Overlay(view, failure);
+}
+
+// The path of a folder that the run's own /tmp cannot hide.
+std::string Cell::Hidden(const std::string& path) const {
+  for (size_t i = 0; i < folders_.size(); i++) {
+    if (IsBelow(path, folders_[i])) return FolderOf(i) + path.substr(folders_[i].size());
+  }
+  return path;
+}
+
+bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
+  if (IsBelow(view.at, "/tmp") && !MakeOwnFolders(view.at)) return Fails(failure, protocol::kMount);
+  std::string lower = Escaped(Hidden(view.skill));
+  if (view.inputs[0] != '\0') lower = Escaped(Hidden(view.inputs)) + ":" + lower;
+  const Descriptor context(OpenFileSystem("overlay"));
+  if (!context || !SetString(context.get(), "source", "skill") || !SetString(context.get(), "lowerdir", lower.c_str()) ||
+      !SetString(context.get(), "upperdir", "/.scratch/upper") || !SetString(context.get(), "workdir", "/.scratch/work") ||
+      !SetFlag(context.get(), "userxattr")) {
+    return Fails(failure, protocol::kOverlay);
+  }
+  const Descriptor made(MakeMount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+  if (!made || !MoveMount(made.get(), view.at)) return Fails(failure, protocol::kOverlay);
+  overlay_ = view.at;
+  return true;
+}
+
+int Cell::TakeChanges() const {
+  if (overlay_.empty()) return -1;
+  DIR* folder = opendir("/.scratch/upper");
+  if (folder == nullptr) return -1;
+  bool any = false;
+  while (const dirent* entry = readdir(folder)) {
+    any = any || (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0);
+  }
+  closedir(folder);
+  return any ? open("/.scratch/upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+bool Cell::full() const {
+  struct statfs about;
+  return open_ && statfs(kScratch, &about) == 0 && (about.f_bavail == 0 || about.f_ffree == 0);
+}
+
+bool Cell::Close() {
+  if (!open_) return true;
+  bool closed = true;
+  if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
+  overlay_.clear();
+  for (const char* place : {"/dev/shm", "/tmp", kScratch}) {
+    if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
+  }
+  open_ = false;
+  return closed;
+}
+
+}  // namespace skillscale

@@ -1,0 +1,86 @@
+// A cell: the namespaces in which one reaper lives, and what each of its runs finds there.
+//
+// `Enter` turns the calling process into the first process of a pid namespace of its own, with user, mount, IPC, host name
+// and (unless it shares the host's) network namespaces, below a root that holds nothing but what the plan names, read-only.
+// The process that called stays outside only to hand on the exit code; it dies with the cell and the cell with it. A
+// cell serves one run at a time, so that what a run sees of other processes is its own tree and the reaper, which it cannot touch.
+//
+// `Open` gives a run its private, empty /tmp and /dev/shm and, where a skill is named, an overlay over the skill's folder
+// at the folder's own path; all that the run writes is in one tmpfs of bounded size. `Close` takes them away.
+//
+// A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
+// files belong to that user inside.
+#ifndef SKILLSCALE_CELL_H_
+#define SKILLSCALE_CELL_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "descriptor.h"
+#include "step_error.h"
+
+namespace skillscale {
+
+struct CellPlan {
+  // Shares the network of the host; otherwise there is loopback and nobody else.
+  bool network = false;
+  // Whom a root reaper becomes. Others stay who they are.
+  uid_t uid = 0;
+  gid_t gid = 0;
+  // Absolute paths of files and folders. What is missing is left out.
+  std::vector<std::string> readable;
+  // Absolute folders below which skills are.
+  std::vector<std::string> skills;
+};
+
+struct ViewPlan {
+  // The folder of a skill, below one of the plan's folders, at whose path the overlay is; empty for none.
+  const char* at;
+  // The folder that has the skill's files: itself or a copy.
+  const char* skill;
+  // A folder whose files lie over those of the skill; empty for none.
+  const char* inputs;
+  // All that the run may write together.
+  uint64_t disk_bytes;
+};
+
+class Cell {
+ public:
+  // Returns in the first process of the cell, or in the caller when it failed.
+  bool Enter(const CellPlan& plan, StepError* failure);
+  bool entered() const { return entered_; }
+  // Whether files of skills belong to the cell's user; without it an overlay could not be written.
+  bool mapped() const { return mapped_; }
+
+  bool Open(const ViewPlan& view, StepError* failure);
+  // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
+  int TakeChanges() const;
+  // Whether the run used up what it may write.
+  bool full() const;
+  // Called when no process of the run is left.
+  bool Close();
+
+ private:
+  bool BecomeUser(const CellPlan& plan, StepError* failure);
+  bool MapSkills(const CellPlan& plan, StepError* failure);
+  bool Unshare(const CellPlan& plan, StepError* failure);
+  bool BuildRoot(const CellPlan& plan, StepError* failure);
+  bool Fork(StepError* failure);
+  bool Settle(const CellPlan& plan, StepError* failure);
+  std::string Hidden(const std::string& path) const;
+  bool Overlay(const ViewPlan& view, StepError* failure);
+
+  bool entered_ = false;
+  bool mapped_ = true;
+  std::vector<std::string> folders_;
+  std::string overlay_;
+  bool open_ = false;
+};
+
+}  // namespace skillscale
+
+#endif  // SKILLSCALE_CELL_H_

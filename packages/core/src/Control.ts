@@ -1,0 +1,189 @@
+/**
+ * Control messages, which travel on topics that begin with `@`: cancelling a call, and asking servers and the proxy what
+ * there is. A question is answered by a `Response` whose `content` is one of the replies below as JSON.
+ *
+ * Like that of calls, the codec never throws: what cannot be read becomes a `ProtocolError`.
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as MessageCodec from "./internal/messageCodec.ts"
+import * as Protocol from "./Protocol.ts"
+
+/**
+ * A control message, sent on a topic that begins with `@`. `cancel` has no answer; the others are answered by a
+ * response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Control = Schema.Union([
+  Schema.Struct({ kind: Schema.Literal("cancel"), ...MessageCodec.address }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("catalog"), ...MessageCodec.address }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("topology"), ...MessageCodec.address }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("describe"), ...MessageCodec.address, skill: Schema.String }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({
+    kind: Schema.Literal("resource"),
+    ...MessageCodec.address,
+    skill: Schema.String,
+    path: Schema.String
+  }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  )
+])
+
+/**
+ * The type of `Control`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Control = typeof Control.Type
+
+/**
+ * A file of a skill: its path from the skill's root, its size in bytes, its SHA-256 in hexadecimal.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const ResourceInfo = Schema.Struct({ path: Schema.String, size: Schema.Natural, sha256: Schema.String })
+
+/**
+ * The type of `ResourceInfo`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ResourceInfo = typeof ResourceInfo.Type
+
+/**
+ * What the catalog tells of one skill.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SkillInfo = Schema.Struct({
+  name: Schema.String,
+  description: Schema.String,
+  category: Schema.String,
+  topic: Schema.String,
+  digest: Schema.String,
+  /** The script that runs when a call names none; null when the skill has instructions only. */
+  entry: Schema.NullOr(Schema.String),
+  scripts: Schema.Array(Schema.String),
+  /** The names of the secrets that the skill declares. Never their values. */
+  env: Schema.Array(Schema.String)
+})
+
+/**
+ * The type of `SkillInfo`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SkillInfo = typeof SkillInfo.Type
+
+/**
+ * One server's answer to `catalog`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const CatalogReply = Schema.Struct({
+  server: Schema.String,
+  topic: Schema.String,
+  skills: Schema.Array(SkillInfo)
+})
+
+/**
+ * The type of `CatalogReply`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CatalogReply = typeof CatalogReply.Type
+
+/**
+ * The answer to `describe`: the skill, its instructions and the list of its files.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SkillReply = Schema.Struct({
+  skill: SkillInfo,
+  instructions: Schema.String,
+  resources: Schema.Array(ResourceInfo)
+})
+
+/**
+ * The type of `SkillReply`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SkillReply = typeof SkillReply.Type
+
+/**
+ * The answer to `resource`: one file of a skill.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const ResourceReply = Schema.Struct({ path: Schema.String, data: Protocol.Base64 })
+
+/**
+ * The type of `ResourceReply`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ResourceReply = typeof ResourceReply.Type
+
+/**
+ * The live topics as the proxy sees them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const TopologyReply = Schema.Struct({
+  topics: Schema.Array(Schema.Struct({ topic: Schema.String, replicas: Schema.Natural }))
+})
+
+/**
+ * The type of `TopologyReply`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TopologyReply = typeof TopologyReply.Type
+
+const orError = Result.mapError((fault: MessageCodec.Fault) => new Protocol.ProtocolError(fault))
+
+const read = MessageCodec.decoder(Control)
+const write = MessageCodec.encoder(Control)
+
+/**
+ * Reads a control message from the frames after the topic.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decode = (frames: ReadonlyArray<Uint8Array>): Result.Result<Control, Protocol.ProtocolError> =>
+  orError(Result.flatMap(MessageCodec.parse(frames), read))
+
+/**
+ * Writes a control message as the payload frame. Fails with `Invalid` or `TooLarge`.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encode = (control: Control): Result.Result<Uint8Array, Protocol.ProtocolError> => orError(write(control))
