@@ -3,19 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "landlock.h"
 #include "sanitizer.h"
 
 namespace skillscale {
@@ -34,111 +29,18 @@ struct Child {
     }
     _exit(127);
   }
-
-  void LeadSession() const {
-    if (setsid() < 0) Fail(protocol::kSetsid);
-  }
-
-  void DieWithReaper() const {
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) Fail(protocol::kPrctl);
-    if (getppid() != reaper) _exit(127);
-  }
-
-  // Without this a set-user-ID program could become unkillable for a reaper that is not root.
-  void GainNoPrivileges() const {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) Fail(protocol::kPrctl);
-  }
-
-  void ConnectStreams() const {
-    for (int i = 0; i < 3; i++) {
-      if (dup2(plan.streams[i], i) < 0) Fail(protocol::kDup2);
-    }
-  }
-
-  void CloseTheRestOnExec() const {
-    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) < 0) Fail(protocol::kCloseRange);
-  }
-
-  void EnterDirectory() const {
-    if (chdir(plan.directory) < 0) Fail(protocol::kChdir);
-  }
-
-  void Limit(__rlimit_resource resource, uint64_t soft, uint64_t hard) const {
-    if (soft == protocol::kUnlimited) return;
-    const rlimit limit{soft, hard};
-    if (setrlimit(resource, &limit) == 0) return;
-    // Only root may raise a hard limit; for others the lower one that is already there holds.
-    rlimit present;
-    if (errno != EPERM || getrlimit(resource, &present) < 0) Fail(protocol::kSetrlimit);
-    present.rlim_cur = soft < present.rlim_max ? soft : present.rlim_max;
-    if (setrlimit(resource, &present) < 0) Fail(protocol::kSetrlimit);
-  }
-
-  void ApplyLimits() const {
-    const protocol::Limits& limits = *plan.limits;
-    Limit(RLIMIT_CORE, 0, 0);
-    // The second between soft and hard separates SIGXCPU, which a program may catch, from SIGKILL.
-    Limit(RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1);
-    Limit(RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes);
-    Limit(RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes);
-    Limit(RLIMIT_NPROC, limits.processes, limits.processes);
-    Limit(RLIMIT_NOFILE, limits.open_files, limits.open_files);
-  }
-
-  void BecomeUser() const {
-    const Confinement& confinement = *plan.confinement;
-    if (geteuid() != 0) return;
-    if (setgroups(0, nullptr) < 0 || setresgid(confinement.gid, confinement.gid, confinement.gid) < 0 ||
-        setresuid(confinement.uid, confinement.uid, confinement.uid) < 0) {
-      Fail(protocol::kSetuid);
-    }
-  }
-
-  // Exec would take them too, but not from a program that is started without one.
-  void DropCapabilities() const {
-    const __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    const __user_cap_data_struct none[2] = {};
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) Fail(protocol::kCapset);
-    if (syscall(SYS_capset, &header, none) < 0) Fail(protocol::kCapset);
-  }
-
-  void Confine() const {
-    const Confinement& confinement = *plan.confinement;
-    if (confinement.landlock >= 0 && !Landlock::Enter(confinement.landlock)) Fail(protocol::kLandlock);
-    if (confinement.filter == nullptr) return;
-    errno = confinement.filter->Install();
-    if (errno != 0) Fail(protocol::kSeccomp);
-  }
-
-  void UnblockSignals() const {
-    sigset_t none;
-    sigemptyset(&none);
-    if (sigprocmask(SIG_SETMASK, &none, nullptr) < 0) Fail(protocol::kSigprocmask);
-  }
-
-  [[noreturn]] void Execute() const {
-    execve(plan.file, plan.argv, plan.envp);
-    Fail(protocol::kExecve);
-  }
 };
 
 int ChildMain(void* argument) {
   const Child& child = *static_cast<const Child*>(argument);
-  child.LeadSession();
-  child.DieWithReaper();
-  child.GainNoPrivileges();
-  child.ConnectStreams();
-  child.CloseTheRestOnExec();
-  child.EnterDirectory();
-  child.ApplyLimits();
-  child.UnblockSignals();
-  if (child.plan.confinement != nullptr) {
-    child.BecomeUser();
-    child.DieWithReaper();
-    child.DropCapabilities();
-    child.Confine();
-  }
-  child.Execute();
+  const SpawnPlan& plan = child.plan;
+  const EntryPlan entry{child.reaper, plan.directory, {plan.streams[0], plan.streams[1], plan.streams[2]}, plan.limits,
+                        plan.confinement};
+  const uint32_t step = Enter(entry);
+  if (step != protocol::kNoStep) child.Fail(step);
+  if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) < 0) child.Fail(protocol::kCloseRange);
+  execve(plan.file, plan.argv, plan.envp);
+  child.Fail(protocol::kExecve);
 }
 
 }  // namespace

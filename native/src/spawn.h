@@ -9,23 +9,14 @@
 
 #include <sys/types.h>
 
+#include "entry.h"
 #include "protocol.h"
-#include "system_calls.h"
 
 namespace skillscale {
 
 struct SpawnFailure {
   int error;
   uint32_t step;
-};
-
-// What a run is forbidden, besides its limits.
-struct Confinement {
-  int landlock = -1;
-  const SystemCallFilter* filter = nullptr;
-  // Whom root becomes; the same numbers as now for nobody else.
-  uid_t uid = 0;
-  gid_t gid = 0;
 };
 
 struct SpawnPlan {

@@ -330,13 +330,13 @@ class Compiler {
     return code_.LoadArgument(1);
   }
 
-  // It moves what /proc says about a process.
+  // PR_SET_MM rewrites what /proc says about a process.
   Label Prctl() {
     code_.IfOneOf({PR_SET_MM}, refuse_, allow_);
     return code_.LoadArgument(0);
   }
 
-  // To ask, the default, and what `setarch -R` sets; others change which files and system calls there are.
+  // The default, what `setarch -R` sets, and the question; others undo protections of memory.
   Label Personality() {
     code_.IfOneOf({PER_LINUX, ADDR_NO_RANDOMIZE, 0xffffffff}, allow_, refuse_);
     return code_.LoadArgument(0);

@@ -315,7 +315,8 @@ const scenarios: Record<string, (argument: string) => Promise<void>> = {
   throwing: () =>
     withTally(async (tally) => {
       let uncaught = 0
-      process.on("uncaughtException", () => {
+      process.on("uncaughtException", (error) => {
+        if (error.message !== "on purpose") throw error
         uncaught++
       })
       const { native, reaperPath } = Native.load()
