@@ -26,10 +26,16 @@
       "dependencies": ["skillscale-reaper"]
     },
     {
+      "target_name": "skillscale-zygote",
+      "sources": ["src/zygote.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "defines": ["_GNU_SOURCE"],
+      "cflags_cc": ["-fno-rtti"]
+    },
+    {
       "target_name": "skillscale-reaper",
       "type": "executable",
       "sources": [
-        "src/reaper.cc", "src/process_tree.cc", "src/spawn.cc", "src/entry.cc", "src/cell.cc", "src/landlock.cc", "src/system_calls.cc",
+        "src/reaper.cc", "src/process_tree.cc", "src/spawn.cc", "src/entry.cc", "src/packet.cc", "src/cell.cc", "src/landlock.cc", "src/system_calls.cc",
         "src/probe.cc"
       ],
       "defines": ["_GNU_SOURCE"],

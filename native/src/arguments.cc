@@ -90,26 +90,30 @@ bool ReadStrings(const Fields& fields, Napi::Env env, RunRequest* request) {
   uint64_t envc = 0;
   uint64_t writec = 0;
   uint64_t readc = 0;
+  uint64_t warmc = 0;
   if (!fields.Get("strings", &value) || !fields.Whole("argc", 1, &argc) || !fields.Whole("envc", 0, &envc) ||
-      !fields.Whole("writec", 0, &writec) || !fields.Whole("readc", 0, &readc)) {
+      !fields.Whole("writec", 0, &writec) || !fields.Whole("readc", 0, &readc) ||
+      !fields.Whole("warmc", 0, &warmc) || !fields.Whole("affinity", 0, &request->affinity)) {
     return false;
   }
   if (!value.IsString()) return Refuse(env, "strings", "a string");
   size_t size = 0;
   if (napi_get_value_string_utf8(env, value, nullptr, 0, &size) != napi_ok) return Refuse(env, "strings", "a string");
   request->oversized = size > protocol::kPayloadBytes || argc > protocol::kStrings || envc > protocol::kStrings ||
-                       writec > protocol::kStrings || readc > protocol::kStrings;
+                       writec > protocol::kStrings || readc > protocol::kStrings ||
+                       warmc > protocol::kStrings;
   if (request->oversized) return true;
   request->payload = value.As<Napi::String>().Utf8Value();
   request->argc = static_cast<uint32_t>(argc);
   request->envc = static_cast<uint32_t>(envc);
   request->writec = static_cast<uint32_t>(writec);
   request->readc = static_cast<uint32_t>(readc);
+  request->warmc = static_cast<uint32_t>(warmc);
   const auto ends = std::count(request->payload.begin(), request->payload.end(), '\0');
   const bool whole = !request->payload.empty() && request->payload.back() == '\0';
-  if (whole && static_cast<uint64_t>(ends) == 5 + writec + readc + argc + envc) return true;
+  if (whole && static_cast<uint64_t>(ends) == 5 + writec + readc + warmc + argc + envc) return true;
   return Refuse(env, "strings",
-                "a directory, a file, a view of three, writec and readc paths, argc arguments and envc entries, each ended by NUL");
+                "a directory, a file, a view of three, writec and readc paths, warmc strings, argc arguments and envc entries, each ended by NUL");
 }
 
 bool ReadKind(const Fields& fields, const char* name, Kind* kind) {

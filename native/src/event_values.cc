@@ -88,6 +88,7 @@ void AddResult(Event* event, Values* values) {
   for (Bytes& bytes : event->bytes) values->Uint8Array(&bytes);
   values->Text(kTreeLimitNames[event->detail]);
   values->Number(event->changes.get());
+  values->Boolean(event->warm);
   if (values->ok()) event->changes.Release();
 }
 

@@ -62,6 +62,13 @@ bool Landlock::Begin(bool tcp, StepError* failure) {
   return static_cast<bool>(ruleset_);
 }
 
+bool Landlock::BeginScope() {
+  if (Abi() < 6) return false;
+  const Ruleset ruleset{0, 0, kScopes};
+  ruleset_.Reset(static_cast<int>(syscall(SYS_landlock_create_ruleset, &ruleset, sizeof ruleset, 0)));
+  return static_cast<bool>(ruleset_);
+}
+
 bool Landlock::AllowRead(const char* path, StepError* failure) {
   return Allow(path, kExecute | kReadFile | kReadFolder, failure);
 }

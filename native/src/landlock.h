@@ -17,6 +17,8 @@ class Landlock {
 
   // `tcp` leaves TCP alone; without it nothing can be bound or connected to.
   bool Begin(bool tcp, StepError* failure);
+  // Restricts nothing but whom signals and abstract sockets reach. False where the kernel cannot.
+  bool BeginScope();
   // A path that is missing is left out.
   bool AllowRead(const char* path, StepError* failure);
   bool AllowWrite(const char* path, StepError* failure);

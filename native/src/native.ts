@@ -58,8 +58,8 @@ export const flags = { confined: 1, allowList: 2, connected: 4 } as const
 
 /**
  * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder
- * of inputs; empty for none), `writec` writable and `readc` readable paths, `argc` arguments (the first is the program's name) and `envc`
- * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`. `windowBytes` is 0 to collect the output; otherwise the
+ * of inputs; empty for none), `writec` writable and `readc` readable paths, `warmc` strings of a warm start (a key, then the command of a fork server), `argc` arguments (the first is the program's name) and `envc`
+ * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`; runs of the same `affinity`, where it is not 0, best share a reaper. `windowBytes` is 0 to collect the output; otherwise the
  * output arrives in pieces, each charged with its bytes and 1 KiB, and no more is read while the charge of pieces without an
  * `acknowledge` is at the window.
  *
@@ -86,6 +86,8 @@ export interface SpawnOptions {
   readonly diskBytes: number | null
   readonly writec: number
   readonly readc: number
+  readonly warmc: number
+  readonly affinity: number
   readonly kind: number
   readonly flags: number
 }
@@ -110,7 +112,7 @@ export type Outcome =
  * The arguments of `onEvent`. `ready` or `failed` comes once, `output` per piece, `done` once per run and when nothing of
  * its tree is left, `closed` last of all. `signal` is 0 after an exit. `mapped` tells whether the files of skills belong to
  * whom runs are. `changes` is a descriptor of the folder with what the run wrote over its skill, to be closed by whoever
- * gets it, or -1.
+ * gets it, or -1. `warm` tells that a fork server started the run.
  *
  * @category models
  * @since 0.1.0
@@ -136,7 +138,8 @@ export type Event =
     stdout: Uint8Array,
     stderr: Uint8Array,
     treeLimit: "" | "memory" | "processes" | "disk",
-    changes: number
+    changes: number,
+    warm: boolean
   ]
   | readonly [type: "closed"]
 
@@ -223,6 +226,17 @@ export class NativeLoadError extends Error {
 export const directory = (): string =>
   process.env["SKILLSCALE_NATIVE_DIR"] ??
     Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "build", "Release")
+
+/**
+ * What the Python fork server is made of: its program, and the library that it loads. Runs in cells have to see both.
+ *
+ * @category loading
+ * @since 0.1.0
+ */
+export const zygote = (): { readonly server: string; readonly library: string } => ({
+  server: Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "zygote", "zygote.py"),
+  library: Path.join(directory(), "skillscale-zygote.node")
+})
 
 /**
  * Loads the addon and finds its helper executable. Throws `NativeLoadError`.

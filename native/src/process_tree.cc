@@ -169,13 +169,13 @@ void ListDescendants(pid_t parent, int depth, PidList* out) {
   for (size_t i = first; i < end; i++) ListDescendants(out->items[i], depth + 1, out);
 }
 
-bool ListNamespace(PidList* out) {
+bool ListNamespace(pid_t except, PidList* out) {
   DIR* processes = opendir("/proc");
   if (processes == nullptr) return false;
   const pid_t self = getpid();
   while (const dirent* entry = readdir(processes)) {
     const pid_t pid = atoi(entry->d_name);
-    if (pid > 0 && pid != self) out->Add(pid);
+    if (pid > 0 && pid != self && pid != except) out->Add(pid);
   }
   closedir(processes);
   return true;
@@ -183,14 +183,20 @@ bool ListNamespace(PidList* out) {
 
 }  // namespace
 
-bool MeasureTree(bool whole_namespace, uint64_t enough, TreeUse* use) {
+void SignalNamespace(int signal, pid_t except) {
+  PidList pids;
+  ListNamespace(except, &pids);
+  for (size_t i = 0; i < pids.size; i++) kill(pids.items[i], signal);
+}
+
+bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* use) {
   PidList pids;
   if (whole_namespace) {
-    if (!ListNamespace(&pids)) return false;
+    if (!ListNamespace(except, &pids)) return false;
   } else {
     ListDescendants(getpid(), 0, &pids);
   }
-  *use = {};
+  *use = {0, 0, pids.size};
   for (size_t i = 0; i < pids.size; i++) {
     use->bytes += ResidentBytes(pids.items[i]);
     use->tasks += Threads(pids.items[i]);

@@ -9,6 +9,7 @@
 #define SKILLSCALE_PROCESS_TREE_H_
 
 #include <stdint.h>
+#include <sys/types.h>
 
 namespace skillscale {
 
@@ -16,16 +17,20 @@ namespace skillscale {
 struct TreeUse {
   uint64_t bytes = 0;
   uint64_t tasks = 0;
+  // Zombies among them.
+  uint64_t processes = 0;
 };
 
 enum class Order { kParentsFirst, kChildrenFirst };
 
 bool CanListChildren();
 void SignalDescendants(int signal, Order order);
-// Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it. Pages that a
+// Signals everybody else in the pid namespace of which this is the first process, but `except`.
+void SignalNamespace(int signal, pid_t except);
+// Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it but `except`. Pages that a
 // fork shares are counted once: what each process has at most is added up first, and looked at closely only when that is
 // more than `enough`.
-bool MeasureTree(bool whole_namespace, uint64_t enough, TreeUse* use);
+bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* use);
 
 }  // namespace skillscale
 

@@ -6,8 +6,8 @@
 //
 //   Configure   argc readable paths, envc folders with skills
 //   Spawn       working directory, file, then of the view the path, the skill and the inputs (empty for none), writec
-//               writable and readc readable paths, argc arguments, envc environment entries; three descriptors: standard
-//               input, output, error
+//               writable and readc readable paths, warmc strings of a warm start (a key, then the command of the fork
+//               server), argc arguments, envc environment entries; three descriptors: standard input, output, error
 //
 //   supervisor → reaper   Configure once, then Spawn, Terminate, Kill   (end of file: kill everything and exit)
 //   reaper → supervisor   Hello, then per Spawn: SpawnFailed | Exited … Clean, and per Kill: Killing
@@ -31,7 +31,7 @@ inline constexpr uint32_t kStrings = 1 << 20;
 inline constexpr uint64_t kUnlimited = UINT64_MAX;
 
 enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3, kConfigure = 4 };
-enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5 };
+enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5, kStarted = 6 };
 
 // Of Configure: in namespaces of its own, and with the host's network there.
 inline constexpr uint32_t kIsolated = 1;
@@ -118,7 +118,8 @@ struct Command {
   // Whom root becomes; others stay who they are.
   uint32_t uid;
   uint32_t gid;
-  uint32_t reserved;
+  // Strings of the warm start: a key and the command of a fork server; 0 for a cold start.
+  uint32_t warmc;
   uint64_t payload_bytes;
   Limits limits;
 };
@@ -128,6 +129,7 @@ struct Reply {
   uint32_t type;
   int32_t pid;
   int32_t status;
+  // Of Exited: 1 after a warm start.
   int32_t error;
   uint32_t step;
   uint32_t clean;

@@ -38,6 +38,7 @@
 #include "clock.h"
 #include "descriptor.h"
 #include "landlock.h"
+#include "packet.h"
 #include "probe.h"
 #include "process_tree.h"
 #include "protocol.h"
@@ -50,88 +51,41 @@ namespace {
 
 constexpr int kFirstRoundMilliseconds = 2;
 constexpr int kLastRoundMilliseconds = 100;
-constexpr size_t kMaxDescriptors = 4;
-constexpr uint64_t kOthers = 3;
+constexpr uint64_t kOthers = 4;
+// A fork server is replaced after so many runs.
+constexpr uint32_t kMaxServed = 1000;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
 
-uint64_t Microseconds(const timeval& time) {
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000U + static_cast<uint64_t>(time.tv_usec);
-}
-
-// The strings of a packet, split in place. `argv` and `envp` end with a null pointer.
-class Strings {
- public:
-  Strings() = default;
-  Strings(const Strings&) = delete;
-  Strings& operator=(const Strings&) = delete;
-  ~Strings() { free(pointers_); }
-
-  // There are `head` strings, then argc, then envc.
-  bool Split(char* bytes, size_t size, size_t head, uint32_t argc, uint32_t envc) {
-    const size_t count = head + argc + envc;
-    if (count == 0 ? size != 0 : size == 0 || bytes[size - 1] != '\0') return false;
-    pointers_ = static_cast<char**>(calloc(count + 2, sizeof(char*)));
-    if (pointers_ == nullptr) return false;
-    size_t index = 0;
-    for (size_t at = 0; at < size; at += strlen(bytes + at) + 1) {
-      if (index == count) return false;
-      pointers_[index < head + argc ? index : index + 1] = bytes + at;
-      index++;
-    }
-    head_ = head;
-    argc_ = argc;
-    return index == count;
-  }
-
-  explicit operator bool() const { return pointers_ != nullptr; }
-  const char* head(size_t index) const { return pointers_[index]; }
-  char* const* argv() const { return pointers_ + head_; }
-  char* const* envp() const { return pointers_ + head_ + argc_ + 1; }
-
- private:
-  char** pointers_ = nullptr;
-  size_t head_ = 0;
-  size_t argc_ = 0;
+// What the reaper knows of its fork server.
+struct Zygote {
+  pid_t pid = 0;
+  Descriptor socket;
+  std::string key;
+  bool ready = false;
+  uint32_t served = 0;
 };
-
-// Where the head of a Spawn has what.
-enum Head : size_t { kDirectory, kFile, kAt, kSkill, kInputs, kPaths };
-
-struct Packet {
-  protocol::Command command{};
-  Descriptor descriptors[kMaxDescriptors];
-  size_t descriptor_count = 0;
-  size_t inlined_size = 0;
-  char inlined[protocol::kInlineBytes];
-
-  void Clear() {
-    for (Descriptor& descriptor : descriptors) descriptor.Reset();
-    descriptor_count = 0;
-    inlined_size = 0;
-  }
-};
-
-enum class Received { kPacket, kNothing, kEnd, kInvalid };
 
 class Reaper {
  public:
   int Run();
 
  private:
-  Received Receive(Packet* packet);
   bool Configure();
   bool Settle(const Packet& packet, const Strings& strings, StepError* failure);
   bool Handle(Packet* packet);
   bool StartRun(Packet* packet);
-  bool Unpack(Packet* packet, size_t streams, size_t head, char** copy, Strings* strings);
-  bool Begin(const protocol::Command& command, const Packet& packet, const Strings& strings, SpawnFailure* failure);
+  bool Begin(Packet* packet, const Strings& strings, SpawnFailure* failure);
   bool Confine(const protocol::Command& command, const Strings& strings, Confinement* confinement, StepError* failure);
   const SystemCallFilter* FilterFor(uint32_t flags, StepError* failure);
-  bool ReadPayload(int memfd, char* into, size_t size);
   void FailRun(const SpawnFailure& failure);
   void Measure();
   void Leave();
+  bool BeginWarm(const Packet& packet, const Confinement& confinement);
+  bool StartZygote();
+  void EndZygote();
+  void HandleZygote();
+  bool OthersLeft() const;
   bool Reap();
   void ReportExit(int status, const rusage& usage, bool clean);
   void SignalTree(int signal, Order order);
@@ -155,6 +109,19 @@ class Reaper {
   bool built_[8] = {};
   protocol::Limits limits_;
   protocol::TreeLimit exceeded_ = protocol::kNoLimit;
+
+  Zygote zygote_;
+  // The fork server that the last run would have liked, its key and command, and under which filter.
+  std::vector<std::string> wanted_;
+  uint32_t wanted_flags_ = 0;
+  // The fork server has a run that it did not start yet.
+  bool forking_ = false;
+  // The present run came from it.
+  bool warm_ = false;
+  // The main process ended, as the fork server tells.
+  bool ended_ = false;
+  int ended_status_ = 0;
+  rusage ended_usage_{};
   uint64_t measure_at_ = kNever;
   uint64_t pause_ = 0;
 };
@@ -188,43 +155,6 @@ void Reaper::Say(protocol::ReplyType type) {
   Reply(reply);
 }
 
-Received Reaper::Receive(Packet* packet) {
-  iovec parts[2] = {{&packet->command, sizeof packet->command}, {packet->inlined, sizeof packet->inlined}};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxDescriptors)];
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = 2;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t size;
-  do {
-    size = recvmsg(protocol::kControlDescriptor, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
-  if (size < 0) return errno == EAGAIN ? Received::kNothing : Received::kEnd;
-  bool strange = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-      strange = true;
-      continue;
-    }
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      if (packet->descriptor_count < kMaxDescriptors) {
-        packet->descriptors[packet->descriptor_count++].Reset(fd);
-      } else {
-        close(fd);
-        strange = true;
-      }
-    }
-  }
-  if (size == 0) return Received::kEnd;
-  if (strange || static_cast<size_t>(size) < sizeof packet->command) return Received::kInvalid;
-  packet->inlined_size = static_cast<size_t>(size) - sizeof packet->command;
-  return packet->command.magic == protocol::kMagic ? Received::kPacket : Received::kInvalid;
-}
-
 bool Reaper::Handle(Packet* packet) {
   const protocol::Command& command = packet->command;
   if (command.type == protocol::kSpawn) return StartRun(packet);
@@ -246,49 +176,19 @@ bool Reaper::Handle(Packet* packet) {
   }
 }
 
-bool Reaper::ReadPayload(int memfd, char* into, size_t size) {
-  size_t done = 0;
-  while (done < size) {
-    const ssize_t count = pread(memfd, into + done, size - done, static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    done += static_cast<size_t>(count);
-  }
-  return true;
-}
-
-// Reads the strings of a packet that has `streams` descriptors besides. False when it is not valid; nothing split and a null
-// `copy` when there is no memory for it.
-bool Reaper::Unpack(Packet* packet, size_t streams, size_t head, char** copy, Strings* strings) {
-  const protocol::Command& command = packet->command;
-  if (command.argc > protocol::kStrings || command.envc > protocol::kStrings || head > protocol::kStrings) return false;
-  if (command.payload_bytes > protocol::kPayloadBytes) return false;
-  const size_t size = static_cast<size_t>(command.payload_bytes);
-  const bool inlined = packet->descriptor_count == streams;
-  if (inlined ? packet->inlined_size != size : packet->descriptor_count != streams + 1 || packet->inlined_size != 0) {
-    return false;
-  }
-  char* bytes = packet->inlined;
-  if (!inlined) {
-    *copy = bytes = static_cast<char*>(malloc(size + 1));
-    if (bytes == nullptr) return true;
-    if (!ReadPayload(packet->descriptors[streams].get(), bytes, size)) return false;
-  }
-  return strings->Split(bytes, size, head, command.argc, command.envc);
-}
-
 bool Reaper::StartRun(Packet* packet) {
   const protocol::Command& command = packet->command;
-  if (occupied_ || command.argc == 0 || command.writec > protocol::kStrings || command.readc > protocol::kStrings) {
+  if (occupied_ || command.argc == 0 || command.writec > protocol::kStrings || command.readc > protocol::kStrings ||
+      command.warmc > protocol::kStrings) {
     return false;
   }
   char* copy = nullptr;
   bool valid;
   {
     Strings strings;
-    valid = Unpack(packet, 3, kPaths + command.writec + command.readc, &copy, &strings);
+    valid = packet->Unpack(3, HeadSize(command), &copy, &strings);
     SpawnFailure failure{ENOMEM, protocol::kRead};
-    if (valid && (!strings || !Begin(command, *packet, strings, &failure))) {
+    if (valid && (!strings || !Begin(packet, strings, &failure))) {
       cell_.Close();
       FailRun(failure);
     }
@@ -297,7 +197,8 @@ bool Reaper::StartRun(Packet* packet) {
   return valid;
 }
 
-bool Reaper::Begin(const protocol::Command& command, const Packet& packet, const Strings& strings, SpawnFailure* failure) {
+bool Reaper::Begin(Packet* packet, const Strings& strings, SpawnFailure* failure) {
+  const protocol::Command& command = packet->command;
   StepError error;
   Confinement confinement;
   const bool confined = (command.flags & protocol::kConfined) != 0;
@@ -307,30 +208,135 @@ bool Reaper::Begin(const protocol::Command& command, const Packet& packet, const
     return false;
   }
   limits_ = command.limits;
-  protocol::Limits limits = command.limits;
-  // Those that share its user in a cell are the reaper, who waits outside, and the one too many by which it shows.
+  // Those that share its user in a cell are the reaper, who waits outside, the fork server, and the one too many by which
+  // it shows.
+  protocol::Limits& limits = packet->command.limits;
   if (cell_.entered() && limits_.tree_tasks < protocol::kUnlimited - kOthers) {
     limits.processes = std::min(limits.processes, limits_.tree_tasks + kOthers);
   }
-  const SpawnPlan plan{strings.head(kDirectory),
-                       strings.head(kFile),
-                       strings.argv(),
-                       strings.envp(),
-                       {packet.descriptors[0].get(), packet.descriptors[1].get(), packet.descriptors[2].get()},
-                       &limits,
-                       confined ? &confinement : nullptr};
-  started_ = Now();
-  const pid_t pid = Spawn(plan, failure);
-  if (pid < 0) return false;
-  main_ = pid;
-  occupied_ = true;
-  terminating_ = killing_ = false;
+  wanted_.clear();
+  for (size_t i = 0; i < command.warmc; i++) {
+    wanted_.emplace_back(strings.head(kPaths + command.writec + command.readc + i));
+  }
+  wanted_flags_ = command.flags;
+  terminating_ = killing_ = ended_ = false;
   exceeded_ = protocol::kNoLimit;
+  started_ = Now();
+  warm_ = BeginWarm(*packet, confinement);
+  if (!warm_) {
+    const SpawnPlan plan{strings.head(kDirectory),
+                         strings.head(kFile),
+                         strings.argv(),
+                         strings.envp(),
+                         {packet->descriptors[0].get(), packet->descriptors[1].get(), packet->descriptors[2].get()},
+                         &limits,
+                         confined ? &confinement : nullptr};
+    const pid_t pid = Spawn(plan, failure);
+    if (pid < 0) return false;
+    main_ = pid;
+  }
+  occupied_ = true;
   pause_ = kFirstMeasureNs;
   const bool bounded = limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
                        (cell_.entered() && limits_.disk_bytes != protocol::kUnlimited);
   measure_at_ = bounded ? After(started_, pause_) : kNever;
   return true;
+}
+
+// Gives the run to the fork server, if there is one for it.
+bool Reaper::BeginWarm(const Packet& packet, const Confinement& confinement) {
+  const bool fits = zygote_.ready && !wanted_.empty() && zygote_.key == wanted_[0] && confinement.landlock >= 0;
+  if (!fits || !packet.Forward(zygote_.socket.get(), 3, confinement.landlock)) return false;
+  zygote_.served++;
+  main_ = 0;
+  forking_ = true;
+  return true;
+}
+
+// Starts the fork server that the last run would have liked, for the next one. Not having one costs time, nothing else.
+bool Reaper::StartZygote() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return false;
+  Descriptor near(ends[0]);
+  const Descriptor far(ends[1]);
+  StepError error;
+  Confinement confinement;
+  Landlock scope;
+  confinement.landlock = scope.BeginScope() ? scope.get() : -1;
+  confinement.filter = FilterFor(wanted_flags_, &error);
+  if (confinement.filter == nullptr) return false;
+  std::vector<char*> argv;
+  for (size_t i = 1; i < wanted_.size(); i++) argv.push_back(wanted_[i].data());
+  argv.push_back(nullptr);
+  static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
+  static char home[] = "HOME=/tmp";
+  static char temporary[] = "TMPDIR=/tmp";
+  static char language[] = "LANG=C.UTF-8";
+  static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
+  char* const envp[] = {path, home, temporary, language, bytecode, nullptr};
+  const protocol::Limits unlimited;
+  const SpawnPlan plan{"/", argv[0], argv.data(), envp, {far.get(), 1, 2}, &unlimited, &confinement};
+  SpawnFailure failure{};
+  const pid_t pid = Spawn(plan, &failure);
+  if (pid < 0) return false;
+  zygote_.pid = pid;
+  zygote_.socket = std::move(near);
+  zygote_.key = wanted_[0];
+  zygote_.ready = false;
+  zygote_.served = 0;
+  return true;
+}
+
+void Reaper::EndZygote() {
+  zygote_.socket.Reset();
+  zygote_.ready = false;
+  zygote_.key.clear();
+  if (zygote_.pid == 0) return;
+  kill(zygote_.pid, SIGKILL);
+  while (waitpid(zygote_.pid, nullptr, __WALL) < 0 && errno == EINTR) {
+  }
+  zygote_.pid = 0;
+}
+
+void Reaper::HandleZygote() {
+  protocol::Reply reply;
+  ssize_t size;
+  do {
+    size = recv(zygote_.socket.get(), &reply, sizeof reply, MSG_DONTWAIT);
+  } while (size < 0 && errno == EINTR);
+  if (size < 0 && errno == EAGAIN) return;
+  const bool valid = size == sizeof reply && reply.magic == protocol::kMagic && reply.step < protocol::kStepCount;
+  if (valid && reply.type == protocol::kHello) {
+    zygote_.ready = true;
+  } else if (valid && reply.type == protocol::kStarted && forking_ && reply.pid > 1) {
+    forking_ = false;
+    main_ = reply.pid;
+  } else if (valid && reply.type == protocol::kExited && main_ > 0 && reply.pid == main_) {
+    ended_ = true;
+    ended_status_ = reply.status;
+    ended_usage_ = {};
+    ended_usage_.ru_utime = {static_cast<time_t>(reply.user_us / 1'000'000), static_cast<suseconds_t>(reply.user_us % 1'000'000)};
+    ended_usage_.ru_stime = {static_cast<time_t>(reply.system_us / 1'000'000),
+                             static_cast<suseconds_t>(reply.system_us % 1'000'000)};
+    ended_usage_.ru_maxrss = static_cast<long>(reply.max_rss_kib);
+  } else {
+    // A run that could not begin, one that was not forked, nonsense, or the end of the fork server: what it has forked dies
+    // with it, and the next run starts cold.
+    const bool refused = valid && reply.type == protocol::kSpawnFailed && occupied_ && (forking_ || main_ > 0);
+    const bool lost = forking_;
+    EndZygote();
+    if (!refused && !lost) return;
+    forking_ = false;
+    main_ = 0;
+    FailRun(refused ? SpawnFailure{reply.error, reply.step} : SpawnFailure{EAGAIN, protocol::kClone});
+    Leave();
+  }
+}
+
+// Whether there is anybody in the cell but the reaper and its fork server.
+bool Reaper::OthersLeft() const {
+  TreeUse use;
+  return !MeasureTree(true, protocol::kUnlimited, zygote_.pid, &use) || use.processes > 0;
 }
 
 bool Reaper::Confine(const protocol::Command& command, const Strings& strings, Confinement* confinement, StepError* failure) {
@@ -380,7 +386,7 @@ void Reaper::Measure() {
   pause_ = pause_ * 2 < kLastMeasureNs ? pause_ * 2 : kLastMeasureNs;
   measure_at_ = After(Now(), pause_);
   TreeUse use;
-  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, &use)) return;
+  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, zygote_.pid, &use)) return;
   if (use.bytes > limits_.tree_bytes) {
     exceeded_ = protocol::kMemoryLimit;
   } else if (use.tasks > limits_.tree_tasks) {
@@ -397,7 +403,11 @@ void Reaper::Measure() {
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
 void Reaper::SignalTree(int signal, Order order) {
   if (main_ > 0) kill(-main_, signal);
-  SignalDescendants(signal, order);
+  if (zygote_.pid > 0) {
+    SignalNamespace(signal, zygote_.pid);
+  } else {
+    SignalDescendants(signal, order);
+  }
 }
 
 void Reaper::ReportExit(int status, const rusage& usage, bool clean) {
@@ -408,6 +418,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool clean) {
   reply.clean = clean ? 1 : 0;
   if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.full()) exceeded_ = protocol::kDiskLimit;
   reply.detail = exceeded_;
+  reply.error = warm_ ? 1 : 0;
   reply.wall_ns = Now() - started_;
   reply.user_us = Microseconds(usage.ru_utime);
   reply.system_us = Microseconds(usage.ru_stime);
@@ -422,13 +433,16 @@ void Reaper::Leave() {
   occupied_ = false;
   measure_at_ = kNever;
   if (!cell_.Close()) leaving_ = true;
+  if (leaving_ || !cell_.entered() || wanted_.size() < 2) return;
+  if (zygote_.key != wanted_[0] || zygote_.served >= kMaxServed) EndZygote();
+  if (zygote_.pid == 0) StartZygote();
 }
 
-// Reaps every zombie child. Returns true while children are left.
+// Reaps every zombie child. Returns true while anybody of the run is left.
 bool Reaper::Reap() {
-  bool exited = false;
-  int main_status = 0;
-  rusage main_usage{};
+  bool exited = ended_;
+  int main_status = ended_status_;
+  rusage main_usage = ended_usage_;
   bool left = true;
   for (;;) {
     siginfo_t info{};
@@ -441,18 +455,24 @@ bool Reaper::Reap() {
     int status = 0;
     rusage usage{};
     if (wait4(info.si_pid, &status, WNOHANG | __WALL, &usage) != info.si_pid) continue;
-    if (info.si_pid == main_) {
+    if (info.si_pid == zygote_.pid) {
+      zygote_.pid = 0;
+    } else if (info.si_pid == main_) {
       exited = true;
       main_status = status;
       main_usage = usage;
     }
   }
+  ended_ = false;
+  if (!occupied_) return left && zygote_.pid == 0;
+  if (forking_ || (main_ > 0 && !exited)) return true;
+  if (left && zygote_.pid > 0) left = OthersLeft();
   if (exited) {
     ReportExit(main_status, main_usage, !left);
     main_ = 0;
     if (left && !terminating_) killing_ = true;
     if (!left) Leave();
-  } else if (!left && occupied_ && main_ == 0) {
+  } else if (!left) {
     protocol::Reply reply{};
     reply.type = protocol::kClean;
     reply.clean = 1;
@@ -470,7 +490,7 @@ bool Reaper::Configure() {
   pollfd ready{protocol::kControlDescriptor, POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }
-  if (Receive(&packet) != Received::kPacket || packet.command.type != protocol::kConfigure) {
+  if (packet.Receive(protocol::kControlDescriptor) != Received::kPacket || packet.command.type != protocol::kConfigure) {
     exit_code_ = 2;
     return false;
   }
@@ -478,7 +498,7 @@ bool Reaper::Configure() {
   StepError failure{ENOMEM, protocol::kRead};
   {
     Strings strings;
-    if (!Unpack(&packet, 0, 0, &copy, &strings)) {
+    if (!packet.Unpack(0, 0, &copy, &strings)) {
       free(copy);
       exit_code_ = 2;
       return false;
@@ -537,8 +557,10 @@ int Reaper::Run() {
   static Packet packet;
   int round = kFirstRoundMilliseconds;
   for (;;) {
-    const bool left = (occupied_ || leaving_) && Reap();
+    const bool left = (occupied_ || leaving_ || zygote_.pid > 0) && Reap();
     if (leaving_) {
+      EndZygote();
+      forking_ = false;
       if (!left) return exit_code_;
       killing_ = true;
     }
@@ -547,20 +569,23 @@ int Reaper::Run() {
     if (rounds) SignalTree(SIGKILL, Order::kParentsFirst);
     round = rounds ? (round * 2 < kLastRoundMilliseconds ? round * 2 : kLastRoundMilliseconds) : kFirstRoundMilliseconds;
 
-    pollfd ready[2] = {{signals_.get(), POLLIN, 0}, {leaving_ ? -1 : protocol::kControlDescriptor, POLLIN, 0}};
+    pollfd ready[3] = {{signals_.get(), POLLIN, 0},
+                       {leaving_ ? -1 : protocol::kControlDescriptor, POLLIN, 0},
+                       {zygote_.socket.get(), POLLIN, 0}};
     int wait = rounds ? round : -1;
     if (!rounds && occupied_ && measure_at_ != kNever) {
       const uint64_t now = Now();
       wait = measure_at_ <= now ? 0 : static_cast<int>((measure_at_ - now) / 1'000'000 + 1);
     }
-    if (poll(ready, 2, wait) < 0) continue;
+    if (poll(ready, 3, wait) < 0) continue;
     if (ready[0].revents != 0) {
       signalfd_siginfo discarded[8];
       while (read(signals_.get(), discarded, sizeof discarded) > 0) {
       }
     }
+    if (ready[2].revents != 0 && zygote_.socket) HandleZygote();
     if (ready[1].revents == 0) continue;
-    switch (Receive(&packet)) {
+    switch (packet.Receive(protocol::kControlDescriptor)) {
       case Received::kPacket:
         if (Handle(&packet)) break;
         [[fallthrough]];

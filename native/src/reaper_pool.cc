@@ -94,15 +94,20 @@ Reaper* ReaperPool::Find(uint64_t id) {
   return found == reapers_.end() ? nullptr : &found->second;
 }
 
-uint64_t ReaperPool::TakeIdle(Kind kind) {
+uint64_t ReaperPool::TakeIdle(Kind kind, uint64_t affinity) {
+  size_t best = idle_.size();
   for (size_t i = idle_.size(); i-- > 0;) {
-    const uint64_t id = idle_[i];
-    if (reapers_.at(id).kind != kind) continue;
-    idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
-    ExpectAction();
-    return id;
+    const Reaper& reaper = reapers_.at(idle_[i]);
+    if (reaper.kind != kind) continue;
+    const bool unused = best == idle_.size() || reapers_.at(idle_[best]).affinity != 0;
+    if (reaper.affinity == affinity || unused) best = i;
+    if (reaper.affinity == affinity) break;
   }
-  return 0;
+  if (best == idle_.size()) return 0;
+  const uint64_t id = idle_[best];
+  idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(best));
+  ExpectAction();
+  return id;
 }
 
 void ReaperPool::MakeRoom() {

@@ -41,6 +41,8 @@ struct SupervisorOptions {
 struct Reaper {
   ReaperProcess process;
   Kind kind = Kind::kPlain;
+  // Of its last run.
+  uint64_t affinity = 0;
   uint64_t run = 0;
   bool greeted = false;
   bool retired = false;
@@ -69,8 +71,9 @@ class ReaperPool {
   bool AnyAtWork() const;
 
   Reaper* Find(uint64_t id);
-  // Returns 0 when nobody of that kind is idle.
-  uint64_t TakeIdle(Kind kind);
+  // Returns 0 when nobody of that kind is idle. Takes one whose last run had the same affinity, else one that was warm for
+  // nobody, else the one that was idle longest.
+  uint64_t TakeIdle(Kind kind, uint64_t affinity);
   const SupervisorOptions& options() const { return options_; }
   void PutBack(uint64_t id) { idle_.push_back(id); }
   // Its run is over. `wanted` keeps it whatever the number of idle ones.

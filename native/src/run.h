@@ -44,6 +44,9 @@ struct RunRequest {
   uint32_t flags = 0;
   uint32_t writec = 0;
   uint32_t readc = 0;
+  uint32_t warmc = 0;
+  // Runs of the same number are best served by the same reaper, which may be warm for them; 0 for any.
+  uint64_t affinity = 0;
 };
 
 enum class EventType : uint32_t { kReady, kFailed, kOutput, kDone, kClosed };
@@ -65,6 +68,8 @@ struct Event {
   uint64_t max_rss_kib = 0;
   // Of kReady: whether files of skills belong to the cells' user. Of kDone: a TreeLimit.
   uint32_t detail = 0;
+  // Of kDone: a fork server started it.
+  bool warm = false;
   // Of kDone: the folder with the run's changes to its skill; absent when there are none.
   Descriptor changes;
 };

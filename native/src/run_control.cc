@@ -180,6 +180,7 @@ bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
       run.result.system_us = reply.system_us;
       run.result.max_rss_kib = reply.max_rss_kib;
       run.result.detail = reply.detail;
+      run.result.warm = reply.error != 0;
       if (run.deadline == Deadline::kTimeout) SetDeadline(run, Deadline::kNone, 0);
       return true;
     case protocol::kClean:
@@ -244,7 +245,7 @@ void RunControl::Schedule() {
   while (!waiting_.empty()) {
     const uint64_t run_id = waiting_.begin()->second;
     Run& run = *runs_.at(run_id);
-    uint64_t reaper_id = pool_.TakeIdle(run.request.kind);
+    uint64_t reaper_id = pool_.TakeIdle(run.request.kind, run.request.affinity);
     if (reaper_id == 0) {
       if (pool_.full()) return pool_.MakeRoom();
       StepError failure;
@@ -280,6 +281,7 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   spawn.envc = request.envc;
   spawn.writec = request.writec;
   spawn.readc = request.readc;
+  spawn.warmc = request.warmc;
   spawn.flags = request.flags;
   spawn.uid = pool_.options().uid;
   spawn.gid = pool_.options().gid;
@@ -301,6 +303,7 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   run.phase = Phase::kSent;
   run.reaper = reaper_id;
   reaper.run = request.id;
+  reaper.affinity = request.affinity;
   if (request.timeout_ns != protocol::kUnlimited) SetDeadline(run, Deadline::kTimeout, After(Now(), request.timeout_ns));
   Feed(run);
   return true;

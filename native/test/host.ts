@@ -35,6 +35,8 @@ export const options = (
   diskBytes: null,
   writec: 0,
   readc: 0,
+  warmc: 0,
+  affinity: 0,
   kind: 0,
   flags: 0,
   ...more

@@ -6,8 +6,8 @@ UNLIMITED = 2**64 - 1
 reaper = sys.argv[1]
 
 
-def command(kind=1, argc=1, envc=0, size=0, magic=MAGIC, writec=0, readc=0):
-    return struct.pack("<10IQ8Q", magic, kind, argc, envc, writec, readc, 0, 0, 0, 0, size, *[UNLIMITED] * 8)
+def command(kind=1, argc=1, envc=0, size=0, magic=MAGIC, writec=0, readc=0, warmc=0):
+    return struct.pack("<10IQ8Q", magic, kind, argc, envc, writec, readc, 0, 0, 0, warmc, size, *[UNLIMITED] * 8)
 
 
 configure = command(kind=4, argc=0)
@@ -80,6 +80,7 @@ bad = {
     "argc-high": [(command(argc=2, size=len(true)) + true, three)],
     "argc-huge": [(command(argc=2**32 - 1, envc=2**32 - 1, size=len(true)) + true, three)],
     "paths-low": [(command(writec=1, size=len(true)) + true, three)],
+    "warm-low": [(command(warmc=1, size=len(true)) + true, three)],
     "paths-huge": [(command(writec=2**32 - 1, readc=2**32 - 1, size=len(true)) + true, three)],
     "configured-twice": [(configure, [])],
     "no-terminator": [(command(size=len(true) - 1) + true[:-1], three)],

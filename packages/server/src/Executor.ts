@@ -55,6 +55,22 @@ export interface Confinement {
 }
 
 /**
+ * How a run may start in about a millisecond: as a child of a fork server that is already up. It is a wish; a run for which
+ * there is no fork server yet starts cold, with the same result.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Warm {
+  /** Whatever changes this makes the fork server another one, such as the digest of the skill. */
+  readonly key: string
+  /** Only `python`: `file` is a Python interpreter, and the first of `args` a script. */
+  readonly kind: "python"
+  /** Modules that the script is sure to import. */
+  readonly modules: ReadonlyArray<string>
+}
+
+/**
  * A skill's folder as a run in a cell finds it: at its own path, writable, the skill unchanged.
  *
  * @category models
@@ -112,6 +128,8 @@ export interface Spec {
   readonly confinement?: Confinement | undefined
   /** Only for a confined run, where `canOverlay` says that the folder can have one. */
   readonly overlay?: Overlay | undefined
+  /** Default: a cold start. */
+  readonly warm?: Warm | undefined
 }
 
 /**
@@ -146,6 +164,8 @@ export interface Ended {
   readonly usage: Usage
   readonly stdoutTruncated: boolean
   readonly stderrTruncated: boolean
+  /** Whether a fork server started it. */
+  readonly warm: boolean
 }
 
 /**

@@ -129,7 +129,7 @@ const lookAtChanges = (event: Done, { overlay }: ResolvedSpec): Effect.Effect<vo
 
 const closingDone = (id: number): Done => {
   const nothing = new Uint8Array()
-  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing, "", -1]
+  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing, "", -1, false]
 }
 
 const unavailable = (detail: string, cause: unknown) => new ExecutorUnavailable({ detail, cause })
@@ -151,6 +151,21 @@ const flagsOf = ({ confinement }: ResolvedSpec): number =>
     : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
       (confinement.network ? Native.flags.connected : 0)
 
+/** The key of the fork server, then its command. */
+const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> => {
+  const [script] = args
+  if (warm === null || script === undefined) return []
+  const { library, server } = Native.zygote()
+  return [`${file} ${script} ${warm.key}`, file, server, library, script, warm.modules.join(",")]
+}
+
+/** Any number above 0 that the same key always has. */
+const affinityOf = (key: string): number => {
+  let hash = 0
+  for (let index = 0; index < key.length; index++) hash = (Math.imul(hash, 31) + key.charCodeAt(index)) | 0
+  return (hash >>> 0) + 1
+}
+
 const cellWritable = ["/tmp", "/dev/shm", "/dev/pts"]
 
 const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): Native.SpawnOptions => {
@@ -165,7 +180,8 @@ const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): 
   let strings = `${spec.cwd}\0${spec.file}\0`
   strings += overlay === null ? "\0\0\0" : `${overlay.at}\0${overlay.skill ?? overlay.at}\0${overlay.inputs ?? ""}\0`
   const readable = confinement?.readable ?? []
-  for (const path of [...writable, ...readable]) strings += `${path}\0`
+  const warm = kind === 0 ? [] : warmStrings(spec)
+  for (const path of [...writable, ...readable, ...warm]) strings += `${path}\0`
   strings += `${spec.file}\0`
   for (const value of spec.args) strings += `${value}\0`
   for (const name of names) strings += `${name}=${spec.env[name]}\0`
@@ -173,6 +189,8 @@ const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): 
     strings,
     writec: writable.length,
     readc: readable.length,
+    warmc: warm.length,
+    affinity: warm[0] === undefined ? 0 : affinityOf(warm[0]),
     argc: spec.args.length + 1,
     envc: names.length,
     timeoutMs: spec.timeoutMs,
@@ -358,7 +376,8 @@ const endedOf = (event: Done): Executor.Ended => ({
   signal: event[4] === 0 ? "" : signalName(event[4]),
   usage: usageOf(event),
   stdoutTruncated: event[11],
-  stderrTruncated: event[12]
+  stderrTruncated: event[12],
+  warm: event[17]
 })
 
 const resultOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Exit.Exit<Done, Executor.ExecutorError> => {
@@ -483,7 +502,7 @@ export const make = Effect.fnUntraced(
     const sizes = yield* resolveOptions(options)
     const sandbox = {
       ...options.sandbox,
-      readable: options.sandbox?.readable ?? (yield* Sandbox.readable()),
+      readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.zygote())],
       folders: options.sandbox?.folders ?? []
     }
     const plain = makeSupervisor(sizes, sandbox, false)

@@ -228,7 +228,8 @@ const supervise = Effect.fnUntraced(
       signal,
       usage,
       stdoutTruncated: states.stdout.truncated,
-      stderrTruncated: states.stderr.truncated
+      stderrTruncated: states.stderr.truncated,
+      warm: false
     }
   }
 )

@@ -37,6 +37,7 @@ export interface ResolvedSpec {
   readonly limits: ResolvedLimits
   readonly confinement: Executor.Confinement | null
   readonly overlay: Executor.Overlay | null
+  readonly warm: Executor.Warm | null
 }
 
 /** Thrown inside `resolveSpec` only. */
@@ -97,6 +98,14 @@ const overlay = ({ confinement, overlay }: Executor.Spec): Executor.Overlay | nu
   return overlay
 }
 
+const warm = ({ args = [], warm }: Executor.Spec): Executor.Warm | null => {
+  if (warm === undefined) return null
+  absolute("args[0] of a warm start", args[0])
+  text("warm.key", warm.key)
+  warm.modules.forEach((name, index) => text(`warm.modules[${index}]`, name))
+  return warm
+}
+
 const check = (spec: Executor.Spec): ResolvedSpec => {
   const overflow = spec.overflow ?? "truncate"
   if (overflow !== "truncate" && overflow !== "fail") throw new Invalid(`overflow must be "truncate" or "fail"`)
@@ -123,7 +132,8 @@ const check = (spec: Executor.Spec): ResolvedSpec => {
       diskBytes: whole("limits.diskBytes", spec.limits?.diskBytes, 1)
     },
     confinement: confinement(spec.confinement),
-    overlay: overlay(spec)
+    overlay: overlay(spec),
+    warm: warm(spec)
   }
 }
 
