@@ -93,7 +93,8 @@ bool ReadStrings(const Fields& fields, Napi::Env env, RunRequest* request) {
   uint64_t warmc = 0;
   if (!fields.Get("strings", &value) || !fields.Whole("argc", 1, &argc) || !fields.Whole("envc", 0, &envc) ||
       !fields.Whole("writec", 0, &writec) || !fields.Whole("readc", 0, &readc) ||
-      !fields.Whole("warmc", 0, &warmc) || !fields.Whole("affinity", 0, &request->affinity)) {
+      !fields.Whole("warmc", 0, &warmc) || !fields.Whole("affinity", 0, &request->affinity) ||
+      !fields.Whole("epoch", 0, &request->epoch)) {
     return false;
   }
   if (!value.IsString()) return Refuse(env, "strings", "a string");
@@ -200,6 +201,7 @@ bool ReadSupervisorOptions(const Napi::Value& value, SupervisorOptions* options)
   }
   return ReadKind(fields, "kind", &options->kind) && ReadPaths(fields, value.Env(), options) &&
          ReadId(fields, "uid", &options->uid) && ReadId(fields, "gid", &options->gid) &&
+         fields.Whole("epoch", 0, &options->epoch) &&
          ReadPoolSize(fields, "minReapers", 1, &options->min_reapers) &&
          ReadPoolSize(fields, "idleReapers", 0, &options->idle_reapers) &&
          ReadPoolSize(fields, "maxReapers", options->min_reapers, &options->max_reapers);

@@ -91,6 +91,12 @@ bool Show(const std::string& path) {
   return errno == EACCES;
 }
 
+// Readable paths that a run's own /tmp would hide, in whose place they are shown.
+std::string PlaceOf(size_t index) { return std::string(kFolders) + "/readable-" + std::to_string(index); }
+
+// Where a path of the host is in a cell, in which /var/tmp leads to /tmp.
+std::string InCell(const std::string& path) { return IsBelow(path, "/var/tmp") ? path.substr(4) : path; }
+
 std::string FolderOf(size_t index) { return std::string(kFolders) + "/" + std::to_string(index); }
 
 // Makes the folders above and of a path that lies in a run's own /tmp.
@@ -99,6 +105,12 @@ bool MakeOwnFolders(const std::string& path) {
     if (mkdir(path.substr(0, at).c_str(), 0755) < 0 && errno != EEXIST) return false;
     if (at == std::string::npos) return true;
   }
+}
+
+// Makes an empty file or folder in a run's own /tmp.
+bool MakeOwn(const std::string& path, bool folder) {
+  if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST;
+  return static_cast<bool>(Descriptor(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)));
 }
 
 bool MakeLink(const char* to, const char* path) {
@@ -188,7 +200,8 @@ bool Cell::BecomeUser(const CellPlan& plan, StepError* failure) {
 }
 
 bool Cell::MapSkills(const CellPlan& plan, StepError* failure) {
-  for (const std::string& folder : plan.skills) {
+  for (size_t i = 0; i < plan.skills.size(); i++) {
+    const std::string& folder = plan.skills[i];
     struct stat about;
     if (stat(folder.c_str(), &about) < 0) {
       if (errno == ENOENT || errno == ENOTDIR) continue;
@@ -200,7 +213,7 @@ bool Cell::MapSkills(const CellPlan& plan, StepError* failure) {
     if (!tree) return Fails(failure, protocol::kOpenTree);
     // Some file systems cannot: their files keep their owner, and runs get copies.
     if (!mapping || !SetMountAttributes(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_IDMAP, mapping.get())) {
-      mapped_ = false;
+      if (i < 32) mapped_ &= ~(uint32_t{1} << i);
       continue;
     }
     if (!MoveMount(tree.get(), folder.c_str())) return Fails(failure, protocol::kMoveMount);
@@ -248,6 +261,22 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
     if (path.empty() || path[0] != '/' || path == "/" || std::any_of(shown.begin(), shown.end(), covers)) continue;
     if (!Show(path)) return Fails(failure, protocol::kMount);
     shown.push_back(path);
+  }
+  for (const std::string& path : plan.readable) {
+    struct stat about;
+    if (!IsBelow(InCell(path), "/tmp") || InCell(path) == "/tmp" || stat(path.c_str(), &about) < 0) continue;
+    const std::string place = PlaceOf(readable_.size());
+    if (!(S_ISDIR(about.st_mode) ? MakeFolders(place) : MakeParents(place) && MakeFile(place)) ||
+        mount(path.c_str(), (kRoot + place).c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
+      return Fails(failure, protocol::kMount);
+    }
+    readable_.push_back({InCell(path), S_ISDIR(about.st_mode)});
+  }
+  // Only the reaper passes here, whose capabilities do not ask for modes: a fork server is under no Landlock rule for files.
+  const std::string folders = std::string(kRoot) + kFolders;
+  if (!MakeFolders(kFolders) || chmod(folders.c_str(), 0) < 0 ||
+      (geteuid() == 0 && chown(folders.c_str(), plan.uid, plan.gid) < 0)) {
+    return Fails(failure, protocol::kMount);
   }
   for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
     if (!MakeFile(device)) return Fails(failure, protocol::kMount);
@@ -329,6 +358,14 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
       mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0) {
     return Fails(failure, protocol::kMount);
   }
+  for (size_t i = 0; i < readable_.size(); i++) {
+    const Shown& shown = readable_[i];
+    const size_t slash = shown.path.rfind('/');
+    if ((slash > 4 && !MakeOwnFolders(shown.path.substr(0, slash))) || !MakeOwn(shown.path, shown.folder) ||
+        mount(PlaceOf(i).c_str(), shown.path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
+      return Fails(failure, protocol::kMount);
+    }
+  }
   return view.at[0] == '\0' || Overlay(view, failure);
 }
 
@@ -378,6 +415,7 @@ bool Cell::Close() {
   bool closed = true;
   if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
   overlay_.clear();
+  for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);
   for (const char* place : {"/dev/shm", "/tmp", kScratch}) {
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
   }

@@ -53,8 +53,9 @@ class Cell {
   // Returns in the first process of the cell, or in the caller when it failed.
   bool Enter(const CellPlan& plan, StepError* failure);
   bool entered() const { return entered_; }
-  // Whether files of skills belong to the cell's user; without it an overlay could not be written.
-  bool mapped() const { return mapped_; }
+  // Of which of the plan's folders the files belong to the cell's user, one bit for each of the first 32; an overlay of
+  // others could not be written.
+  uint32_t mapped() const { return mapped_; }
 
   bool Open(const ViewPlan& view, StepError* failure);
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
@@ -75,7 +76,12 @@ class Cell {
   bool Overlay(const ViewPlan& view, StepError* failure);
 
   bool entered_ = false;
-  bool mapped_ = true;
+  uint32_t mapped_ = UINT32_MAX;
+  struct Shown {
+    std::string path;
+    bool folder;
+  };
+  std::vector<Shown> readable_;
   std::vector<std::string> folders_;
   std::string overlay_;
   bool open_ = false;

@@ -99,7 +99,7 @@ bool ToValues(napi_env env, Event* event, std::vector<napi_value>* out) {
   switch (event->type) {
     case EventType::kReady:
       values.Text("ready");
-      values.Boolean(event->detail != 0);
+      values.Number(event->detail);
       break;
     case EventType::kFailed:
       values.Text("failed");

@@ -42,6 +42,8 @@ export interface SupervisorOptions {
   /** Whom confined runs of root become. */
   readonly uid: number
   readonly gid: number
+  /** As in `SpawnOptions`. */
+  readonly epoch: number
   readonly minReapers: number
   readonly idleReapers: number
   readonly maxReapers: number
@@ -59,7 +61,8 @@ export const flags = { confined: 1, allowList: 2, connected: 4 } as const
 /**
  * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder
  * of inputs; empty for none), `writec` writable and `readc` readable paths, `warmc` strings of a warm start (a key, then the command of a fork server), `argc` arguments (the first is the program's name) and `envc`
- * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`; runs of the same `affinity`, where it is not 0, best share a reaper. `windowBytes` is 0 to collect the output; otherwise the
+ * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`; runs of the same `affinity`, where it is not 0, best share a reaper;
+ * another `epoch` than before replaces the cells. `windowBytes` is 0 to collect the output; otherwise the
  * output arrives in pieces, each charged with its bytes and 1 KiB, and no more is read while the charge of pieces without an
  * `acknowledge` is at the window.
  *
@@ -88,6 +91,7 @@ export interface SpawnOptions {
   readonly readc: number
   readonly warmc: number
   readonly affinity: number
+  readonly epoch: number
   readonly kind: number
   readonly flags: number
 }
@@ -110,15 +114,15 @@ export type Outcome =
 
 /**
  * The arguments of `onEvent`. `ready` or `failed` comes once, `output` per piece, `done` once per run and when nothing of
- * its tree is left, `closed` last of all. `signal` is 0 after an exit. `mapped` tells whether the files of skills belong to
- * whom runs are. `changes` is a descriptor of the folder with what the run wrote over its skill, to be closed by whoever
+ * its tree is left, `closed` last of all. `signal` is 0 after an exit. `mapped` tells of which folders the files belong to whom
+ * runs are, one bit for each of the first 32. `changes` is a descriptor of the folder with what the run wrote over its skill, to be closed by whoever
  * gets it, or -1. `warm` tells that a fork server started the run.
  *
  * @category models
  * @since 0.1.0
  */
 export type Event =
-  | readonly [type: "ready", mapped: boolean]
+  | readonly [type: "ready", mapped: number]
   | readonly [type: "failed", errno: number, syscall: string]
   | readonly [type: "output", id: number, stream: 1 | 2, data: Uint8Array]
   | readonly [

@@ -89,7 +89,7 @@ int Probe(uid_t uid, gid_t gid) {
   if (geteuid() == 0) {
     Print("mapped-mounts", Ask([&plan](Answer* answer) {
             Cell cell;
-            if (cell.Enter(plan, &answer->failure) && !cell.mapped()) answer->failure = {EOPNOTSUPP, protocol::kMountSetattr};
+            if (cell.Enter(plan, &answer->failure) && (cell.mapped() & 1) == 0) answer->failure = {EOPNOTSUPP, protocol::kMountSetattr};
           }));
   }
   Answer landlock;

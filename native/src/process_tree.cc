@@ -121,7 +121,7 @@ void SignalChildrenOf(pid_t parent, int parent_pidfd, int signal, Order order, i
   }
 }
 
-// Memory that is not that of a file, in the second field behind the size: resident less shared, in pages.
+// All that is resident, shared memory and files included: an upper bound that costs one read. In the second field, in pages.
 uint64_t ResidentBytes(pid_t pid) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/statm", pid);
@@ -133,12 +133,19 @@ uint64_t ResidentBytes(pid_t pid) {
   buffer[count] = '\0';
   unsigned long long size;
   unsigned long long resident;
-  unsigned long long shared;
-  if (sscanf(buffer, "%llu %llu %llu", &size, &resident, &shared) != 3 || shared > resident) return 0;
-  return (resident - shared) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (sscanf(buffer, "%llu %llu", &size, &resident) != 2) return 0;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-// The process's share of its memory that is not that of a file; falls back on all of it.
+bool ReadKib(const char* rollup, const char* name, uint64_t* kib) {
+  const char* line = strstr(rollup, name);
+  unsigned long long value;
+  if (line == nullptr || sscanf(line + strlen(name), " %llu", &value) != 1) return false;
+  *kib += value;
+  return true;
+}
+
+// The process's share of its memory that is not that of a file; falls back on all that is resident.
 uint64_t ProportionalBytes(pid_t pid) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
@@ -147,9 +154,8 @@ uint64_t ProportionalBytes(pid_t pid) {
   const ssize_t count = file ? ReadSome(file.get(), buffer, sizeof buffer - 1) : -1;
   if (count <= 0) return ResidentBytes(pid);
   buffer[count] = '\0';
-  const char* line = strstr(buffer, "\nPss_Anon:");
-  unsigned long long kib;
-  if (line == nullptr || sscanf(line, "\nPss_Anon: %llu", &kib) != 1) return ResidentBytes(pid);
+  uint64_t kib = 0;
+  if (!ReadKib(buffer, "\nPss_Anon:", &kib) || !ReadKib(buffer, "\nPss_Shmem:", &kib)) return ResidentBytes(pid);
   return kib * 1024;
 }
 
@@ -201,7 +207,7 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* u
     use->bytes += ResidentBytes(pids.items[i]);
     use->tasks += Threads(pids.items[i]);
   }
-  if (use->bytes <= enough || pids.size == 1) return true;
+  if (use->bytes <= enough) return true;
   use->bytes = 0;
   for (size_t i = 0; i < pids.size; i++) use->bytes += ProportionalBytes(pids.items[i]);
   return true;

@@ -133,7 +133,7 @@ struct Reply {
   int32_t error;
   uint32_t step;
   uint32_t clean;
-  // A TreeLimit; of Hello: whether the files of skills belong to the cell's user.
+  // A TreeLimit; of Hello: of which folders the files belong to the cell's user, as bits.
   uint32_t detail;
   uint64_t wall_ns;
   uint64_t user_us;

@@ -57,6 +57,11 @@ constexpr uint32_t kMaxServed = 1000;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
 
+bool CanFilter() {
+  static const bool supported = SystemCallFilterSupport() == 0;
+  return supported;
+}
+
 // What the reaper knows of its fork server.
 struct Zygote {
   pid_t pid = 0;
@@ -263,8 +268,8 @@ bool Reaper::StartZygote() {
   Confinement confinement;
   Landlock scope;
   confinement.landlock = scope.BeginScope() ? scope.get() : -1;
-  confinement.filter = FilterFor(wanted_flags_, &error);
-  if (confinement.filter == nullptr) return false;
+  confinement.filter = CanFilter() ? FilterFor(wanted_flags_, &error) : nullptr;
+  if (CanFilter() && confinement.filter == nullptr) return false;
   std::vector<char*> argv;
   for (size_t i = 1; i < wanted_.size(); i++) argv.push_back(wanted_[i].data());
   argv.push_back(nullptr);
@@ -273,7 +278,8 @@ bool Reaper::StartZygote() {
   static char temporary[] = "TMPDIR=/tmp";
   static char language[] = "LANG=C.UTF-8";
   static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
-  char* const envp[] = {path, home, temporary, language, bytecode, nullptr};
+  static char cached[] = "PYTHONPYCACHEPREFIX=/tmp/.pycache";
+  char* const envp[] = {path, home, temporary, language, bytecode, cached, nullptr};
   const protocol::Limits unlimited;
   const SpawnPlan plan{"/", argv[0], argv.data(), envp, {far.get(), 1, 2}, &unlimited, &confinement};
   SpawnFailure failure{};
@@ -356,6 +362,7 @@ bool Reaper::Confine(const protocol::Command& command, const Strings& strings, C
     }
     confinement->landlock = landlock_.get();
   }
+  if (!CanFilter()) return true;
   confinement->filter = FilterFor(command.flags, failure);
   return confinement->filter != nullptr;
 }
@@ -512,7 +519,7 @@ bool Reaper::Configure() {
   hello.pid = getpid();
   hello.error = failure.error;
   hello.step = failure.step;
-  hello.detail = cell_.mapped() ? 1 : 0;
+  hello.detail = cell_.mapped();
   Reply(hello);
   return failure.error == 0;
 }

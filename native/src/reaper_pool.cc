@@ -35,7 +35,7 @@ bool AwaitEnd(ReaperProcess& process, uint64_t until) {
 }  // namespace
 
 ReaperPool::ReaperPool(SupervisorOptions options, Poller* poller)
-    : options_(std::move(options)), poller_(*poller), tend_at_(kNever) {}
+    : options_(std::move(options)), poller_(*poller), epoch_(options_.epoch), tend_at_(kNever) {}
 
 bool ReaperPool::Open(StepError* failure) {
   null_.Reset(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -46,6 +46,7 @@ bool ReaperPool::Open(StepError* failure) {
 bool ReaperPool::Start(Kind kind, StepError* failure) {
   Reaper reaper;
   reaper.kind = kind;
+  reaper.epoch = epoch_;
   if (!reaper.process.Start(options_.reaper_path.c_str(), null_.get(), failure)) return false;
   protocol::Command configure{};
   configure.type = protocol::kConfigure;
@@ -110,6 +111,15 @@ uint64_t ReaperPool::TakeIdle(Kind kind, uint64_t affinity) {
   return id;
 }
 
+void ReaperPool::Renew(uint64_t epoch) {
+  if (epoch == epoch_) return;
+  epoch_ = epoch;
+  const std::vector<uint64_t> idle = idle_;
+  for (const uint64_t id : idle) {
+    if (reapers_.at(id).kind != Kind::kPlain) Retire(id);
+  }
+}
+
 void ReaperPool::MakeRoom() {
   if (!idle_.empty()) Retire(idle_.front());
 }
@@ -119,7 +129,7 @@ void ReaperPool::Release(uint64_t id, bool wanted) {
   reaper.run = 0;
   reaper.killing = false;
   reaper.unanswered = 0;
-  if (wanted || idle_.size() < options_.idle_reapers) {
+  if (reaper.epoch == epoch_ && (wanted || idle_.size() < options_.idle_reapers)) {
     idle_.push_back(id);
   } else {
     Retire(id);

@@ -33,6 +33,7 @@ struct SupervisorOptions {
   uint32_t skills = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;
+  uint64_t epoch = 0;
   uint32_t min_reapers = 1;
   uint32_t idle_reapers = 1;
   uint32_t max_reapers = 1;
@@ -43,6 +44,7 @@ struct Reaper {
   Kind kind = Kind::kPlain;
   // Of its last run.
   uint64_t affinity = 0;
+  uint64_t epoch = 0;
   uint64_t run = 0;
   bool greeted = false;
   bool retired = false;
@@ -63,6 +65,8 @@ class ReaperPool {
 
   // Starts one and makes it idle.
   bool Start(Kind kind, StepError* failure);
+  // From now on the folders are others than before: reapers that were started earlier serve no further run.
+  void Renew(uint64_t epoch);
   // When the pool is full of idle ones of other kinds, retires one of them, so that there is room soon.
   void MakeRoom();
   // Starts reapers up to the minimum; false when there is none at all.
@@ -99,6 +103,7 @@ class ReaperPool {
   std::unordered_map<uint64_t, Reaper> reapers_;
   std::vector<uint64_t> idle_;
   uint64_t next_id_ = 1;
+  uint64_t epoch_ = 0;
   uint64_t tend_at_;
 };
 

@@ -200,7 +200,7 @@ int ReaperProcess::Receive(protocol::Reply* reply, Descriptor* attached) {
   }
   if (size != sizeof *reply || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -1;
   return reply->magic == protocol::kMagic && reply->step < protocol::kStepCount &&
-                 reply->detail <= protocol::kDiskLimit
+                 (reply->type == protocol::kHello || reply->detail <= protocol::kDiskLimit)
              ? 1
              : -1;
 }

@@ -47,6 +47,8 @@ struct RunRequest {
   uint32_t warmc = 0;
   // Runs of the same number are best served by the same reaper, which may be warm for them; 0 for any.
   uint64_t affinity = 0;
+  // Changes with the folders that cells show.
+  uint64_t epoch = 0;
 };
 
 enum class EventType : uint32_t { kReady, kFailed, kOutput, kDone, kClosed };
@@ -66,7 +68,7 @@ struct Event {
   uint64_t user_us = 0;
   uint64_t system_us = 0;
   uint64_t max_rss_kib = 0;
-  // Of kReady: whether files of skills belong to the cells' user. Of kDone: a TreeLimit.
+  // Of kReady: of which folders the files belong to the cells' user, as bits. Of kDone: a TreeLimit.
   uint32_t detail = 0;
   // Of kDone: a fork server started it.
   bool warm = false;

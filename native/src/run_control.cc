@@ -39,6 +39,7 @@ void RunControl::Spawn(std::unique_ptr<Run> wanted) {
     EndRun(run, Outcome::kClosing);
     return Settle(id);
   }
+  if (run.request.kind != Kind::kPlain) pool_.Renew(run.request.epoch);
   run.turn = next_turn_++;
   waiting_.emplace(run.turn, id);
   Schedule();

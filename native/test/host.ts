@@ -37,6 +37,7 @@ export const options = (
   readc: 0,
   warmc: 0,
   affinity: 0,
+  epoch: 0,
   kind: 0,
   flags: 0,
   ...more
@@ -51,6 +52,7 @@ export const pool = (reaperPath: string, more?: Partial<Native.SupervisorOptions
   skills: 0,
   uid: 65_534,
   gid: 65_534,
+  epoch: 0,
   minReapers: 1,
   idleReapers: 1,
   maxReapers: 1,

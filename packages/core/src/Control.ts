@@ -66,6 +66,26 @@ export const ResourceInfo = Schema.Struct({ path: Schema.String, size: Schema.Na
 export type ResourceInfo = typeof ResourceInfo.Type
 
 /**
+ * Whether a skill is ready to run: what it depends on is there, is being installed, or cannot be. `detail` says what is
+ * being done, or why it failed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SkillState = Schema.Struct({
+  status: Schema.Literals(["ready", "preparing", "failed"]),
+  detail: Schema.optionalKey(Schema.String)
+})
+
+/**
+ * The type of `SkillState`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SkillState = typeof SkillState.Type
+
+/**
  * What the catalog tells of one skill.
  *
  * @category models
@@ -81,7 +101,9 @@ export const SkillInfo = Schema.Struct({
   entry: Schema.NullOr(Schema.String),
   scripts: Schema.Array(Schema.String),
   /** The names of the secrets that the skill declares. Never their values. */
-  env: Schema.Array(Schema.String)
+  env: Schema.Array(Schema.String),
+  /** Absent when the server does not prepare skills. */
+  state: Schema.optionalKey(SkillState)
 })
 
 /**

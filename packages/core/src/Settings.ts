@@ -13,6 +13,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import * as Topic from "./Topic.ts"
 
 /**
@@ -275,6 +277,66 @@ export const maxProcesses: Config.Config<number> = setting("SKILLSCALE_MAX_PROCE
 export const readable: Config.Config<ReadonlyArray<string>> = Config.map(
   setting("SKILLSCALE_READABLE", Schema.String, ""),
   (text) => text.split(":").filter((path) => path !== "")
+)
+
+/**
+ * Whether servers prepare what skills depend on: `SKILLSCALE_DEPENDENCIES`, `on` or `off`, by default `on`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const dependencies: Config.Config<"on" | "off"> = setting(
+  "SKILLSCALE_DEPENDENCIES",
+  Schema.Literals(["on", "off"]),
+  "on"
+)
+
+/**
+ * Where prepared dependencies are kept: `SKILLSCALE_CACHE_DIR`, by default `skillscale` in `XDG_CACHE_HOME` when that is an
+ * absolute path, else in `~/.cache`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const cacheDir: Config.Config<string> = Config.map(
+  Config.all([setting("SKILLSCALE_CACHE_DIR", Schema.String, ""), setting("XDG_CACHE_HOME", Schema.String, "")]),
+  ([own, shared]) =>
+    own === ""
+      ? Path.join(Path.isAbsolute(shared) ? shared : Path.join(Os.homedir(), ".cache"), "skillscale")
+      : Path.resolve(own)
+)
+
+/**
+ * The most that prepared dependencies take on disk, all together: `SKILLSCALE_MAX_CACHE`, by default 10 GiB.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const maxCache: Config.Config<number> = setting("SKILLSCALE_MAX_CACHE", Bytes, 10 * 1024 ** 3)
+
+/**
+ * Whether installing dependencies may run code of packages: `SKILLSCALE_INSTALL_SCRIPTS`, `on` or `off`, by default `off`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const installScripts: Config.Config<"on" | "off"> = setting(
+  "SKILLSCALE_INSTALL_SCRIPTS",
+  Schema.Literals(["on", "off"]),
+  "off"
+)
+
+/**
+ * The longest that installing the dependencies of a skill may take: `SKILLSCALE_PREPARE_TIMEOUT`, in seconds unless it has a
+ * unit, by default 10 minutes.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prepareTimeout: Config.Config<Duration.Duration> = setting(
+  "SKILLSCALE_PREPARE_TIMEOUT",
+  duration("seconds"),
+  Duration.minutes(10)
 )
 
 /**

@@ -33,6 +33,14 @@ export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstall
 export class Unknown extends Schema.TaggedError<Unknown>()("Unknown", {}) {}
 
 /**
+ * What the script depends on could not be prepared on this machine.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotPrepared extends Schema.TaggedError<NotPrepared>()("NotPrepared", { detail: Schema.String }) {}
+
+/**
  * The only error of this module; `reason` says why a script has no interpreter.
  *
  * @category errors
@@ -40,13 +48,18 @@ export class Unknown extends Schema.TaggedError<Unknown>()("Unknown", {}) {}
  */
 export class InterpreterError extends Schema.TaggedError<InterpreterError>()("InterpreterError", {
   script: Schema.String,
-  reason: Schema.Union([NotInstalled, Unknown])
+  reason: Schema.Union([NotInstalled, NotPrepared, Unknown])
 }) {
   override readonly cause = this.reason
   override get message() {
-    return this.reason._tag === "NotInstalled"
-      ? `${this.script} needs ${this.reason.program}, which is not installed on this server`
-      : `${this.script} has no known extension and no shebang; name it .py, .sh, .mjs, .js or .ts, or begin it with #!`
+    switch (this.reason._tag) {
+      case "NotInstalled":
+        return `${this.script} needs ${this.reason.program}, which is not installed on this server`
+      case "NotPrepared":
+        return this.reason.detail
+      case "Unknown":
+        return `${this.script} has no known extension and no shebang; name it .py, .sh, .mjs, .js or .ts, or begin it with #!`
+    }
   }
 }
 
@@ -71,12 +84,14 @@ export interface Command {
 export class Interpreter extends Context.Service<Interpreter, {
   /**
    * Tells how to run a script. `root` is the skill's folder, where a Python environment in `.venv` takes precedence;
-   * `file` is the absolute path of the script.
+   * `file` is the absolute path of the script; `python` that of an environment that was prepared for it, which comes before
+   * the `python3` of the machine.
    */
-  readonly resolve: (script: { readonly root: string; readonly file: string }) => Effect.Effect<
-    Command,
-    InterpreterError
-  >
+  readonly resolve: (script: {
+    readonly root: string
+    readonly file: string
+    readonly python?: string | undefined
+  }) => Effect.Effect<Command, InterpreterError>
   /** `PATH` for scripts: the folders of the real interpreters, then the server's own path. */
   readonly searchPath: Effect.Effect<string>
 }>()("@skillscale/server/Interpreter") {}
@@ -215,20 +230,24 @@ export const make = Effect.fnUntraced(function*(
       : { file, args }
   })
 
-  const resolve: Interpreter["Service"]["resolve"] = Effect.fnUntraced(function*({ root, file }) {
+  const resolve: Interpreter["Service"]["resolve"] = Effect.fnUntraced(function*({ root, file, python }) {
     const script = Path.basename(file)
+    const orPrepared = (program: string, args: ReadonlyArray<string>) =>
+      python !== undefined && /^python3?$/.test(Path.basename(program))
+        ? Effect.succeed({ file: python, args })
+        : named(script, program, args)
     const program = programs[Path.extname(file).toLowerCase()]
     if (program === "python3") {
       const own = Path.join(root, ".venv", "bin", "python")
       if (isExecutable(own)) return { file: own, args: [] }
     }
-    if (program !== undefined) return yield* named(script, program, [])
+    if (program !== undefined) return yield* orPrepared(program, [])
     const [first, ...rest] = readShebang(file) ?? []
     if (first === undefined) return yield* new InterpreterError({ script, reason: new Unknown() })
-    if (Path.basename(first) !== "env") return yield* named(script, first, rest)
+    if (Path.basename(first) !== "env") return yield* orPrepared(first, rest)
     const [target, ...args] = rest[0] === "-S" ? rest.slice(1) : rest
     if (target === undefined) return yield* new InterpreterError({ script, reason: new Unknown() })
-    return /^-|=/.test(target) ? yield* named(script, "env", rest) : yield* named(script, target, args)
+    return /^-|=/.test(target) ? yield* named(script, "env", rest) : yield* orPrepared(target, args)
   })
 
   const searchPath = Effect.map(

@@ -105,8 +105,8 @@ interface Listener {
 
 interface Supervisor {
   readonly cells: boolean
-  /** Whether overlays can be written. */
-  readonly mapped: boolean
+  /** Of which folders overlays can be written, as bits. */
+  readonly mapped: number
   readonly start: (spec: ResolvedSpec, windowBytes: number, listener: Listener) => number
   readonly terminate: (id: number) => void
   readonly acknowledge: (id: number, bytes: number) => void
@@ -160,15 +160,47 @@ const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> 
 }
 
 /** Any number above 0 that the same key always has. */
-const affinityOf = (key: string): number => {
+const numberOf = (key: string): number => {
   let hash = 0
   for (let index = 0; index < key.length; index++) hash = (Math.imul(hash, 31) + key.charCodeAt(index)) | 0
   return (hash >>> 0) + 1
 }
 
+let probed: Promise<ReadonlyArray<Native.Mechanism>> | undefined
+
+/** Names what a cell with an overlay would lack here. The kernel is asked once. */
+const missingForCells = async ({ gid = nobody, uid = nobody }: SandboxOptions): Promise<string | undefined> => {
+  try {
+    probed ??= Native.probe(Native.load().reaperPath, { uid, gid })
+    const lacking = (await probed).find(({ errno, name }) => errno !== 0 && (name === "cell" || name === "overlay"))
+    return lacking === undefined
+      ? undefined
+      : `${lacking.name}: ${lacking.syscall} failed with ${errnoCode(lacking.errno)}`
+  } catch {
+    probed = undefined
+    // Whoever starts the addon next tells why.
+    return undefined
+  }
+}
+
+const ownerOf = (path: string): string => {
+  const about = Fs.statSync(path, { throwIfNoEntry: false })
+  return about === undefined ? "" : `${about.uid}:${about.gid}`
+}
+
+const identityOf = (folder: string): string => {
+  const about = Fs.statSync(folder, { throwIfNoEntry: false })
+  return about === undefined ? "" : `${about.dev}:${about.ino}`
+}
+
 const cellWritable = ["/tmp", "/dev/shm", "/dev/pts"]
 
-const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): Native.SpawnOptions => {
+const spawnOptions = (
+  spec: ResolvedSpec,
+  windowBytes: number,
+  cells: boolean,
+  epoch: () => number
+): Native.SpawnOptions => {
   const names = Object.keys(spec.env)
   const kind = kindOf(spec, cells)
   const { confinement, limits, overlay } = spec
@@ -190,7 +222,8 @@ const spawnOptions = (spec: ResolvedSpec, windowBytes: number, cells: boolean): 
     writec: writable.length,
     readc: readable.length,
     warmc: warm.length,
-    affinity: warm[0] === undefined ? 0 : affinityOf(warm[0]),
+    affinity: warm[0] === undefined ? 0 : numberOf(warm[0]),
+    epoch: kind === 0 ? 0 : epoch(),
     argc: spec.args.length + 1,
     envc: names.length,
     timeoutMs: spec.timeoutMs,
@@ -253,9 +286,11 @@ const makeSupervisor = Effect.fnUntraced(
   ): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
     const { native, reaperPath } = yield* loadAddon
     const listeners = new Map<number, Listener>()
+    // A folder that was replaced is another one, though it has the same path; cells show the one that they were made with.
+    const epoch = () => numberOf(sandbox.folders.map(identityOf).join())
     let nextId = 1
     let supervisor: Native.Supervisor | null = null
-    let onReady: (exit: Exit.Exit<boolean, ExecutorUnavailable>) => void = () => {}
+    let onReady: (exit: Exit.Exit<number, ExecutorUnavailable>) => void = () => {}
     let onClosed = () => {}
 
     const onEvent = (...event: Native.Event): void => {
@@ -286,7 +321,7 @@ const makeSupervisor = Effect.fnUntraced(
     })
 
     const mapped = yield* Effect.acquireRelease(
-      Effect.callback<boolean, ExecutorUnavailable>((resume) => {
+      Effect.callback<number, ExecutorUnavailable>((resume) => {
         onReady = resume
         try {
           supervisor = native.createSupervisor({
@@ -297,6 +332,7 @@ const makeSupervisor = Effect.fnUntraced(
             skills: sandbox.folders.length,
             uid: sandbox.uid ?? nobody,
             gid: sandbox.gid ?? nobody,
+            epoch: epoch(),
             minReapers: sizes.warm,
             idleReapers: sizes.idle,
             maxReapers: sizes.concurrency
@@ -318,7 +354,7 @@ const makeSupervisor = Effect.fnUntraced(
           return id
         }
         listeners.set(id, listener)
-        native.spawn(supervisor, id, spawnOptions(spec, windowBytes, cells), spec.stdin)
+        native.spawn(supervisor, id, spawnOptions(spec, windowBytes, cells, epoch), spec.stdin)
         return id
       },
       terminate: (id) => {
@@ -506,15 +542,23 @@ export const make = Effect.fnUntraced(
       folders: options.sandbox?.folders ?? []
     }
     const plain = makeSupervisor(sizes, sandbox, false)
-    const supervisor = sandbox.cells === false
+    const missing = sandbox.cells === false ? undefined : yield* Effect.promise(() => missingForCells(sandbox))
+    if (missing !== undefined) yield* Effect.logWarning("runs are not in namespaces of their own", missing)
+    const supervisor = sandbox.cells === false || missing !== undefined
       ? yield* plain
       : yield* Effect.catch(
         makeSupervisor(sizes, sandbox, true),
         (error) => Effect.tap(plain, () => Effect.logWarning("runs are not in namespaces of their own", error.detail))
       )
+    // Elsewhere the files would be somebody else's, whom a cell does not know.
+    const isOwn = (skill: string, folder: string) =>
+      ownerOf(skill) === (process.getuid?.() === 0 ? ownerOf(folder) : `${process.getuid?.()}:${process.getgid?.()}`)
     const canOverlay = (skill: string) =>
-      supervisor.cells && supervisor.mapped &&
-      sandbox.folders.some((folder) => skill === folder || skill.startsWith(`${folder}/`))
+      supervisor.cells &&
+      sandbox.folders.some((folder, index) =>
+        (supervisor.mapped >>> index & 1) === 1 && (skill === folder || skill.startsWith(`${folder}/`)) &&
+        isOwn(skill, folder)
+      )
     return Executor.Executor.of({
       capabilities,
       canOverlay,

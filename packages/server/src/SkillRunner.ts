@@ -2,7 +2,8 @@
  * Runs one call of a skill by the run contract: any script of the skill, arguments, standard input, input files and
  * environment in; exit code, output and artifacts out.
  *
- * It joins the working view, the interpreter, the secrets and the executor. Secrets of at least four characters that a
+ * It joins the working view, the interpreter, the secrets and the executor, and where `Dependencies` is provided, what it
+ * prepared. Secrets of at least four characters that a
  * script prints to standard error are replaced by `[redacted]`, in results, events and errors. Whom to answer, and how many
  * calls run at a time, is left to `SkillServer`.
  *
@@ -20,10 +21,14 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
+import * as OverlayFit from "./internal/overlayFit.ts"
 import * as Redaction from "./internal/redaction.ts"
 import * as RunEnv from "./internal/runEnv.ts"
+import * as WarmStart from "./internal/warmStart.ts"
 import * as Interpreter from "./Interpreter.ts"
 import * as Sandbox from "./Sandbox.ts"
 import * as Secrets from "./Secrets.ts"
@@ -154,6 +159,8 @@ export interface Options {
   readonly stderrBytes?: number | undefined
   /** Between SIGTERM and SIGKILL. Default: 2 seconds. */
   readonly grace?: Duration.Input | undefined
+  /** Whether runs may start as children of a fork server where that changes nothing but their time. Default: true. */
+  readonly warm?: boolean | undefined
   /** What skills may have when they ask for it, or `off` to run them with all that the server can do. Default: nothing. */
   readonly sandbox?: Sandbox.Grants | "off" | undefined
 }
@@ -186,6 +193,16 @@ export class SkillRunner extends Context.Service<SkillRunner, {
   ) => Effect.Effect<RunResult, SkillRunError>
 }>()("@skillscale/server/SkillRunner") {}
 
+const maxTold = 1024
+
+const realPath = (path: string): string => {
+  try {
+    return Fs.realpathSync.native(path)
+  } catch {
+    return path
+  }
+}
+
 const timedOut = (file: string, timeoutMs: number) =>
   new Executor.ExecutorError({ file, reason: new Executor.TimedOut({ timeoutMs }), stderr: new Uint8Array() })
 
@@ -204,11 +221,26 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const interpreter = yield* Interpreter.Interpreter
   const secrets = yield* Secrets.Secrets
   const views = yield* WorkingView.WorkingView
+  const dependencies = Option.getOrUndefined(yield* Effect.serviceOption(Dependencies.Dependencies))
   const limits = options?.limits ?? defaultLimits
 
   const sandbox = options?.sandbox ?? {}
-  const policyOf = (skill: SkillDiscovery.Skill) =>
-    sandbox === "off" || !executor.capabilities.confines ? undefined : Sandbox.resolve(skill.manifest, sandbox).policy
+  const fitsOverlay = OverlayFit.make()
+  const warmStarts = WarmStart.make(options?.warm ?? true)
+  const told = new Set<string>()
+  /** Says once what a skill asks for and does not get. */
+  const policyOf = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill) {
+    if (sandbox === "off" || !executor.capabilities.confines) return undefined
+    const { policy, refused } = Sandbox.resolve(skill.manifest, sandbox)
+    if (refused.length > 0 && !told.has(skill.digest)) {
+      if (told.size >= maxTold) told.clear()
+      told.add(skill.digest)
+      yield* Effect.logWarning("a skill asks for more than it gets").pipe(
+        Effect.annotateLogs({ skill: skill.name, refused: refused.join(" ") })
+      )
+    }
+    return policy
+  })
 
   const collect = (spec: Executor.Spec, redactor: Redaction.Redactor) =>
     executor.run(spec).pipe(
@@ -266,18 +298,29 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     return declared
   }
 
+  /** Waits, within the call's own time, when the skill is still being prepared. */
+  const preparedFor = (skill: SkillDiscovery.Skill, script: string) =>
+    dependencies === undefined ? Effect.succeed(Dependencies.nothing) : Effect.mapError(
+      dependencies.prepare(skill),
+      ({ message }) =>
+        new Interpreter.InterpreterError({ script, reason: new Interpreter.NotPrepared({ detail: message }) })
+    )
+
   const environment = Effect.fnUntraced(function*(
     call: Call,
     view: WorkingView.View,
-    declared: Readonly<Record<string, string>>
+    declared: Readonly<Record<string, string>>,
+    folders: ReadonlyArray<string>
   ) {
     const traceparent = yield* Telemetry.traceparent
     return {
-      PATH: yield* interpreter.searchPath,
+      PATH: [...folders, yield* interpreter.searchPath].join(Path.delimiter),
       HOME: view.temp,
       TMPDIR: view.temp,
       LANG: "C.UTF-8",
       PYTHONDONTWRITEBYTECODE: "1",
+      // What a skill has in its own is not in its digest.
+      PYTHONPYCACHEPREFIX: Path.join(view.temp, ".pycache"),
       ...Option.match(traceparent, { onNone: () => ({}), onSome: (value) => ({ TRACEPARENT: value }) }),
       ...call.env,
       ...declared,
@@ -292,20 +335,30 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     const declared = secretsOf(skill)
     const refused = RunEnv.refuse(call.env ?? {}, declared) ?? RunEnv.refuseArgs(call.args ?? [])
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
-    const policy = policyOf(skill)
-    const kind = policy !== undefined && executor.canOverlay(skill.root) ? "overlay" : "copy"
-    const view = yield* views.open(skill, call.files ?? {}, kind)
+    const prepared = yield* preparedFor(skill, script)
+    const policy = yield* policyOf(skill)
+    // The executor knows the folder by the path that has no links in it.
+    const root = realPath(skill.root)
+    const kind = policy === undefined
+      ? "copy"
+      : executor.canOverlay(root) && fitsOverlay(skill, root)
+      ? "overlay"
+      : executor.canOverlay(views.base)
+      ? "overlaid copy"
+      : "copy"
+    const source = kind === "overlay" ? { ...skill, root } : skill
+    const view = yield* views.open(source, call.files ?? {}, kind, prepared.nodeModules)
     if (call.digest !== undefined) {
       const actual = yield* view.digest
       if (actual !== call.digest) return yield* new SkillChanged({ expected: call.digest, actual })
     }
     const file = Path.join(view.root, script)
-    const command = yield* interpreter.resolve({ root: skill.root, file })
+    const command = yield* interpreter.resolve({ root: skill.root, file, python: prepared.python(script) })
     const spec: Executor.Spec = {
       file: command.file,
       args: [...command.args, file, ...call.args ?? []],
       cwd: view.root,
-      env: yield* environment(call, view, declared),
+      env: yield* environment(call, view, declared, prepared.path(script)),
       stdin: call.stdin,
       grace: options?.grace,
       stdoutBytes: options?.stdoutBytes,
@@ -313,6 +366,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       ...policy === undefined ? { limits } : {
         limits: {
           ...limits,
+          ...options?.limits === undefined ? { memoryBytes: policy.memoryBytes, fileBytes: policy.diskBytes } : {},
           treeBytes: policy.memoryBytes,
           treeTasks: policy.processes,
           diskBytes: policy.diskBytes,
@@ -322,9 +376,10 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           network: policy.network,
           systemCalls: policy.systemCalls,
           writable: view.writable,
-          readable: [skill.root]
+          readable: [skill.root, ...prepared.readable]
         },
-        overlay: view.overlay
+        overlay: view.overlay,
+        warm: view.overlay === undefined ? undefined : warmStarts.of(skill, call, command, file)
       }
     }
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }

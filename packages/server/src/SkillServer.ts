@@ -4,7 +4,8 @@
  *
  * Every request that tells where to answer gets exactly one final response, unless its caller cancelled it. A request that
  * is sent again while it is in hand is answered once. On close the server drains: new requests are refused with
- * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`.
+ * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
+ * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time.
  *
  * @since 0.1.0
  */
@@ -31,10 +32,12 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as Admission from "./Admission.ts"
+import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
+import * as DependenciesWait from "./internal/dependenciesWait.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
@@ -89,6 +92,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const discovery = yield* SkillDiscovery.SkillDiscovery
   const runner = yield* SkillRunner.SkillRunner
   const executor = yield* Executor.Executor
+  const dependencies = Option.getOrUndefined(yield* Effect.serviceOption(Dependencies.Dependencies))
   const { topic } = options
   const id = options.id ?? randomBytes(4).toString("hex")
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
@@ -99,6 +103,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
   const work = Calls.make({ admission, discovery, id, limitMs: limit, metrics, replies, runner, skills, topic })
+  const awaitDependencies = dependencies === undefined
+    ? () => Effect.void
+    : DependenciesWait.make({ dependencies, skills, limitMs: limit, maxWaiting: options.queue ?? 64 })
   let draining = false
 
   const inHand = yield* FiberMap.make<string, void, never>()
@@ -121,7 +128,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         yield* Effect.logError("a call failed inside the server", exit.cause)
         return yield* refuse(request, skill, Answer.internal(Cause.squash(exit.cause)))
       })
-      return restore(work(request, arrived, (name) => skill = name)).pipe(
+      const call = Effect.andThen(awaitDependencies(request, arrived), work(request, arrived, (name) => skill = name))
+      return restore(call).pipe(
         Effect.exit,
         Effect.flatMap(finish),
         Effect.ensuring(Effect.sync(() => cancelled.delete(keyOf(request))))
@@ -166,6 +174,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     topic,
     skills,
     discovery,
+    dependencies,
     reply: replies.send,
     maxConcurrent: maxControls
   })
@@ -193,6 +202,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     discovery.changes,
     () => Effect.flatMap(skills, (served) => Metric.update(metrics.skills, served.length))
   ).pipe(Effect.forkScoped)
+
+  if (dependencies !== undefined) {
+    const served = Stream.map(discovery.changes, (catalog) => catalog.skills.filter(serves))
+    yield* Effect.forkScoped(dependencies.follow(served))
+    yield* Stream.runForEach(dependencies.changes, () =>
+      Effect.flatMap(skills, (served) => {
+        const counts = { ready: 0, preparing: 0, failed: 0 }
+        for (const skill of served) counts[dependencies.state(skill).status] += 1
+        return metrics.dependencies(counts)
+      })).pipe(Effect.forkScoped)
+  }
 
   const subscribed = yield* Scope.fork(yield* Effect.scope)
   const subscribe = bus.subscription([topic, Topic.control(topic), Topic.everyServer])

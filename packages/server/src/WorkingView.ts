@@ -166,6 +166,15 @@ export interface Options {
 }
 
 /**
+ * An overlay, which the executor puts over the skill in its own place; a copy; or an overlay over a copy, for a skill over
+ * which the executor cannot put one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Kind = "overlay" | "copy" | "overlaid copy"
+
+/**
  * Opens views.
  *
  * @category services
@@ -175,13 +184,14 @@ export class WorkingView extends Context.Service<WorkingView, {
   /** Absolute; the folder in which views are. The executor has to know it before it makes overlays. */
   readonly base: string
   /**
-   * Opens a view of a skill and places the input files in it, by their relative path: an overlay, which the executor puts in
-   * the skill's own place, or a copy.
+   * Opens a view of a skill and places the input files in it, by their relative path. Default: a copy. `links` are laid over the skill's files as symbolic links: what they lead to, absolute,
+   * by their relative path.
    */
   readonly open: (
     skill: Source,
     files: Readonly<Record<string, Uint8Array>>,
-    kind?: "overlay" | "copy"
+    kind?: Kind,
+    links?: Readonly<Record<string, string>>
   ) => Effect.Effect<View, WorkingViewError, Scope.Scope>
 }>()("@skillscale/server/WorkingView") {}
 
@@ -234,6 +244,23 @@ const fill = Effect.fnUntraced(function*<A extends { readonly path: string }, P>
   return placed
 })
 
+const overlaps = (left: string) => (right: string): boolean =>
+  left === right || left.startsWith(`${right}/`) || right.startsWith(`${left}/`)
+
+const placeLinks = (
+  skill: string,
+  root: string,
+  links: Readonly<Record<string, string>>
+): Effect.Effect<void, WorkingViewError> =>
+  Effect.forEach(
+    Object.entries(links),
+    ([path, target]) =>
+      Effect.try({ try: () => Fs.symlinkSync(target, Path.join(root, path)), catch: toError(skill, path) }),
+    {
+      discard: true
+    }
+  )
+
 /**
  * Makes the service; its scope owns the base folder.
  *
@@ -249,6 +276,8 @@ export const make = Effect.fnUntraced(function*(
     maxArtifactBytes: options?.maxArtifactBytes ?? 32 * 1024 * 1024,
     maxEntries: options?.maxEntries ?? 20_000
   }
+  /** Skills whose copies stay the server's, since runs write over them. */
+  const overlaid = new Set<string>()
   const owner = process.getuid?.() === 0 ? options?.owner ?? { uid: nobody, gid: nobody } : undefined
   for (const path of yield* Effect.promise(() => ViewBase.abandoned(directory))) yield* remove(path)
   const base = yield* Effect.acquireRelease(
@@ -281,6 +310,8 @@ export const make = Effect.fnUntraced(function*(
     for (const folder of folders) Fs.mkdirSync(Path.join(home, folder))
   }
 
+  const ownerOf = ({ root }: Source) => overlaid.has(root) ? undefined : owner
+
   const fresh = Effect.fnUntraced(function*(skill: Source, home: string) {
     const name = Path.basename(skill.root)
     const root = Path.join(home, name)
@@ -293,11 +324,11 @@ export const make = Effect.fnUntraced(function*(
     const copied = yield* fill(
       skill.name,
       skill.files,
-      ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256, owner)
+      ({ path, sha256 }) => ViewFiles.copy(Path.join(skill.root, path), Path.join(root, path), sha256, ownerOf(skill))
     )
     const made = [home, temp, root, ...folders.map((folder) => Path.join(root, folder))]
     const settled = yield* Effect.try({
-      try: () => new Map(made.map((folder) => [folder, ViewFiles.settleFolder(folder, owner)])),
+      try: () => new Map(made.map((folder) => [folder, ViewFiles.settleFolder(folder, ownerOf(skill))])),
       catch: toError(skill.name, home)
     })
     return { home, root, temp, copied, folders: settled }
@@ -320,7 +351,12 @@ export const make = Effect.fnUntraced(function*(
 
   const reclaim = Effect.andThen(pool.clear, FiberSet.awaitEmpty(background))
 
-  const attempt = Effect.fnUntraced(function*(skill: Source, files: Readonly<Record<string, Uint8Array>>) {
+  const attempt = Effect.fnUntraced(function*(
+    skill: Source,
+    files: Readonly<Record<string, Uint8Array>>,
+    links: Readonly<Record<string, string>>
+  ) {
+    const mine = ownerOf(skill)
     let home = nextHome()
     let reusable: ViewPool.Prepared | undefined
     // Registered first, so that an interruption on the way leaves nothing behind.
@@ -341,16 +377,17 @@ export const make = Effect.fnUntraced(function*(
       try: () =>
         ViewInputs.foldersOf(Object.keys(files)).forEach((folder) => {
           const path = Path.join(root, folder)
-          if (Fs.mkdirSync(path, { recursive: true }) === undefined || owner === undefined) return
-          Fs.chownSync(path, owner.uid, owner.gid)
+          if (Fs.mkdirSync(path, { recursive: true }) === undefined || mine === undefined) return
+          Fs.chownSync(path, mine.uid, mine.gid)
         }),
       catch: toError(skill.name, root)
     })
     const placed = yield* fill(
       skill.name,
       inputs,
-      ({ data, path }) => ViewFiles.place(Path.join(root, path), data, owner)
+      ({ data, path }) => ViewFiles.place(Path.join(root, path), data, mine)
     )
+    yield* placeLinks(skill.name, root, links)
     const reuse = () => {
       reusable = prepared
     }
@@ -359,10 +396,14 @@ export const make = Effect.fnUntraced(function*(
 
   const openCopy = Effect.fnUntraced(function*(
     skill: Source,
-    files: Readonly<Record<string, Uint8Array>>
+    files: Readonly<Record<string, Uint8Array>>,
+    links: Readonly<Record<string, string>>,
+    isOverlaid: boolean
   ): Effect.fn.Return<View, WorkingViewError, Scope.Scope> {
+    if (isOverlaid) overlaid.add(skill.root)
+    else overlaid.delete(skill.root)
     const scope = yield* Effect.scope
-    const opened = attemptIn(scope, attempt(skill, files))
+    const opened = attemptIn(scope, attempt(skill, files, links))
     const { placed, prepared, reuse } = yield* Effect.catchIf(opened, isFull, () => Effect.andThen(reclaim, opened))
       .pipe(
         Effect.tapError((error) => isFull(error) ? reclaim : Effect.void)
@@ -394,6 +435,25 @@ export const make = Effect.fnUntraced(function*(
     const abandoned = Effect.sync(() => {
       if (untouched ?? ViewPool.isUntouched(prepared)) reuse()
     })
+    if (isOverlaid) {
+      let written: Artifacts = ViewArtifacts.none
+      return {
+        root,
+        temp: "/tmp",
+        overlay: {
+          at: root,
+          onWritten: (folder) =>
+            Effect.map(ViewArtifacts.collect(folder, ViewArtifacts.byContent(placed), limits), (artifacts) => {
+              written = artifacts
+            })
+        },
+        writable: [],
+        digest,
+        kept: Effect.succeed(true),
+        artifacts: Effect.sync(() => written),
+        abandoned
+      }
+    }
     return {
       root,
       temp,
@@ -409,9 +469,10 @@ export const make = Effect.fnUntraced(function*(
   /** Puts the inputs into a folder of their own; the executor and the skill's folder do the rest. */
   const openOverlay = Effect.fnUntraced(function*(
     skill: Source,
-    files: Readonly<Record<string, Uint8Array>>
+    files: Readonly<Record<string, Uint8Array>>,
+    links: Readonly<Record<string, string>>
   ): Effect.fn.Return<View, WorkingViewError, Scope.Scope> {
-    const paths = Object.keys(files)
+    const paths = [...Object.keys(files), ...Object.keys(links)]
     const home = paths.length === 0 ? undefined : nextHome()
     let placed: ReadonlyMap<string, ViewFiles.Placed> = new Map()
     if (home !== undefined) {
@@ -422,6 +483,7 @@ export const make = Effect.fnUntraced(function*(
       })
       const inputs = Object.entries(files).map(([path, data]) => ({ path, data }))
       placed = yield* fill(skill.name, inputs, ({ data, path }) => ViewFiles.place(Path.join(home, path), data))
+      yield* placeLinks(skill.name, home, links)
     }
     let written: Artifacts = ViewArtifacts.none
     let pinned: ReadonlyArray<string> = []
@@ -461,13 +523,16 @@ export const make = Effect.fnUntraced(function*(
     }
   })
 
-  const open: WorkingView["Service"]["open"] = (skill, files, kind = "copy") =>
+  const open: WorkingView["Service"]["open"] = (skill, files, kind = "copy", links = {}) =>
     Effect.suspend(() => {
-      const refused = ViewInputs.refuse(skill, Object.keys(files))
+      const inputs = Object.keys(files)
+      const refused = ViewInputs.refuse(skill, inputs) ?? inputs.find((path) => Object.keys(links).some(overlaps(path)))
       if (refused !== undefined) {
         return Effect.fail(new WorkingViewError({ skill: skill.name, reason: new FileRefused({ path: refused }) }))
       }
-      return kind === "overlay" ? openOverlay(skill, files) : openCopy(skill, files)
+      return kind === "overlay"
+        ? openOverlay(skill, files, links)
+        : openCopy(skill, files, links, kind === "overlaid copy")
     })
 
   return WorkingView.of({ base, open })

@@ -120,6 +120,77 @@ function suite(layer: ReturnType<typeof layerOf>, copies: boolean): void {
       })
   )
 
+  const changer = `import os
+os.makedirs("data/new", exist_ok=True)
+for path, mode in (("data/x.txt", "a"), ("data/new/y.txt", "w"), ("top.txt", "w"), ("scripts/run.py", "a")):
+    with open(path, mode) as file: file.write("more")
+os.remove("gone.txt")
+os.rename("moved.txt", "data/moved.txt")
+print(sorted(os.listdir(".")))`
+  const changed = { "scripts/run.py": changer, "data/x.txt": "x", "gone.txt": "g", "moved.txt": "m" }
+  const listed = "['SKILL.md', 'data', 'scripts', 'top.txt']\n"
+
+  live("may change all of its view, wherever the skill is, and nothing of the skill", () =>
+    Effect.gen(function*() {
+      const plain = yield* Support.skill(changed)
+      const elsewhere = yield* Support.folder
+      const linked = yield* Support.skill(changed)
+      Fs.cpSync(linked.root, Path.join(elsewhere, "sample"), { recursive: true })
+      Fs.rmSync(linked.root, { recursive: true })
+      Fs.symlinkSync(Path.join(elsewhere, "sample"), linked.root)
+      const mixed = yield* Support.skill(changed)
+      if (process.getuid?.() === 0) {
+        Fs.chownSync(Path.join(mixed.root, "data"), 1000, 1000)
+        Fs.chownSync(Path.join(mixed.root, "data/x.txt"), 1000, 1000)
+      }
+      const versioned = yield* Support.skill(changed)
+      Fs.mkdirSync(Path.join(versioned.root, ".git"))
+      Fs.writeFileSync(Path.join(versioned.root, ".git/config"), "not to be seen")
+      for (const skill of [plain, linked, mixed, versioned]) {
+        const before = Support.snapshot(skill.root)
+        const result = yield* run(skill)
+        assert.deepStrictEqual([Support.text(result.stdout), Support.text(result.stderr)], [listed, ""])
+        assert.sameMembers(
+          result.artifacts.map(({ path }) => path),
+          ["data/moved.txt", "data/new/y.txt", "data/x.txt", "scripts/run.py", "top.txt"]
+        )
+        assert.deepStrictEqual(Support.snapshot(skill.root), before)
+      }
+    }))
+
+  live("runs the skill that is there now when its folder was replaced", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.sh": "echo old" })
+      assert.strictEqual(Support.text((yield* run(skill)).stdout), "old\n")
+      const directory = Path.dirname(Path.dirname(skill.root))
+      Fs.renameSync(directory, `${directory}.old`)
+      yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(`${directory}.old`, { recursive: true })))
+      Support.writeSkill(directory, "testing/sample", { "scripts/run.sh": "echo new" })
+      const changed = yield* Support.load(directory, "sample")
+      const result = yield* run(changed, { digest: changed.digest })
+      assert.strictEqual(Support.text(result.stdout), "new\n")
+    }))
+
+  live("runs no code that the digest does not cover", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": "import lib\nprint(lib.V)",
+        "scripts/lib.py": "V = 'seen'"
+      })
+      const other = yield* Support.folder
+      Fs.writeFileSync(Path.join(other, "lib.py"), "V = 'unseen'")
+      execFileSync("python3", [
+        "-c",
+        `import os, py_compile, sys
+os.makedirs(sys.argv[2], exist_ok=True)
+tag = sys.implementation.cache_tag
+py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)`,
+        Path.join(other, "lib.py"),
+        Path.join(skill.root, "scripts/__pycache__")
+      ])
+      assert.strictEqual(Support.text((yield* run(skill, { digest: skill.digest })).stdout), "seen\n")
+    }))
+
   live("gives the environment of the contract, and nothing of the server's", () =>
     Effect.gen(function*() {
       process.env["SERVER_CANARY"] = "canary"
@@ -134,6 +205,7 @@ function suite(layer: ReturnType<typeof layerOf>, copies: boolean): void {
           "TMPDIR",
           "LANG",
           "PYTHONDONTWRITEBYTECODE",
+          "PYTHONPYCACHEPREFIX",
           "MODE",
           "SKILL_DIR",
           "CLAUDE_SKILL_DIR",

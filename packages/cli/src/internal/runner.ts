@@ -1,5 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Dependencies from "@skillscale/server/Dependencies"
 import * as Interpreter from "@skillscale/server/Interpreter"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
 import * as SandboxSupport from "@skillscale/server/SandboxSupport"
@@ -13,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import { realpathSync } from "node:fs"
 import * as Path from "node:path"
+import * as Cache from "./cache.ts"
 import * as Exit from "./exit.ts"
 
 export interface Options {
@@ -62,10 +64,11 @@ const checkSandbox = Effect.fnUntraced(function*(options: Options) {
 })
 
 /** The executor is told where the skills and the inputs of runs are, since it shows them to runs in its own way. */
-const executor = (options: Options) =>
+const executor = (options: Options, cache: string | undefined) =>
   Layer.unwrap(Effect.gen(function*() {
     const { base } = yield* WorkingView.WorkingView
-    const readable = yield* Sandbox.readable({ extra: options.readable })
+    const prepared = cache === undefined ? [] : Dependencies.readable(cache)
+    const readable = yield* Sandbox.readable({ extra: [...options.readable, ...prepared] })
     const sandbox = { readable, folders: [realPath(options.skills), base] }
     yield* checkSandbox(options)
     return options.requireNative || options.requireSandbox
@@ -75,17 +78,25 @@ const executor = (options: Options) =>
 
 /** All that running skills takes, short of the bus. */
 export const layer = (options: Options) =>
-  SkillRunner.layer({
-    sandbox: options.sandbox === "off" ? "off" : {
-      network: options.allowNetwork,
-      memoryBytes: options.maxMemory,
-      diskBytes: options.maxDisk,
-      processes: options.maxProcesses
-    }
-  }).pipe(
-    Layer.provide(Interpreter.layer),
-    Layer.provideMerge(executor(options)),
-    Layer.provide(Layer.mergeAll(Exit.layerOrUsage(Secrets.layerConfig), Exit.layerOrUnavailable(WorkingView.layer()))),
-    Layer.provideMerge(Exit.layerOrUsage(SkillDiscovery.layer({ directory: options.skills }))),
-    Layer.provide(NodeServices.layer)
-  )
+  Layer.unwrap(Effect.map(Cache.directoryOfServer(options.sandbox), (cache) => {
+    const runner = SkillRunner.layer({
+      sandbox: options.sandbox === "off" ? "off" : {
+        network: options.allowNetwork,
+        memoryBytes: options.maxMemory,
+        diskBytes: options.maxDisk,
+        processes: options.maxProcesses
+      }
+    })
+    const prepares = cache === undefined
+      ? runner
+      : Layer.provideMerge(runner, Exit.layerOrUsage(Dependencies.layerConfig(cache)))
+    return prepares.pipe(
+      Layer.provide(Interpreter.layer),
+      Layer.provideMerge(executor(options, cache)),
+      Layer.provide(
+        Layer.mergeAll(Exit.layerOrUsage(Secrets.layerConfig), Exit.layerOrUnavailable(WorkingView.layer()))
+      ),
+      Layer.provideMerge(Exit.layerOrUsage(SkillDiscovery.layer({ directory: options.skills }))),
+      Layer.provide(NodeServices.layer)
+    )
+  }))

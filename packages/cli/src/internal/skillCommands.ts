@@ -48,7 +48,20 @@ const create = Command.make("new", {
   Command.withDescription("Scaffold a skill that runs, and print its folder")
 )
 
+const prepare = Command.make("prepare", {
+  names: Argument.String("NAME").pipe(
+    Argument.withDescription("Skills to prepare; all of the folder when none is named"),
+    Argument.variadic()
+  ),
+  directory
+}, (input) => Effect.flatMap(load, (module) => module.prepare(input))).pipe(
+  Command.withDescription(
+    "Install what skills depend on ahead of their first call: packages of Python and of Node. Exit with 1 when that fails for one"
+  ),
+  Command.withShortDescription("Install what skills depend on ahead of time")
+)
+
 export const skills = Command.make("skills").pipe(
-  Command.withDescription("Look at, check and scaffold skills"),
-  Command.withSubcommands([list, show, validate, create])
+  Command.withDescription("Look at, check, prepare and scaffold skills"),
+  Command.withSubcommands([list, show, validate, prepare, create])
 )

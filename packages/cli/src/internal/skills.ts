@@ -9,6 +9,8 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
+import * as Prepare from "./prepare.ts"
+import * as SkillState from "./skillState.ts"
 
 const position = (diagnostic: SkillManifest.Diagnostic) => `${diagnostic.file}:${diagnostic.line}`
 
@@ -38,18 +40,23 @@ export interface ListInput {
 export const list = Effect.fnUntraced(function*(input: ListInput) {
   const catalog = yield* scan(input.directory)
   yield* Effect.forEach(catalog.diagnostics, print)
-  if (input.json) return yield* Io.line(JSON.stringify(catalog.skills.map(summary), null, 2))
+  const states = yield* Prepare.inspect(catalog.skills)
+  if (input.json) {
+    const all = catalog.skills.map((skill, index) => ({ ...summary(skill), dependencies: states[index] ?? null }))
+    return yield* Io.line(JSON.stringify(all, null, 2))
+  }
   const width = Math.max(0, ...catalog.skills.map((skill) => skill.name.length))
-  for (const skill of catalog.skills) {
-    yield* Io.line(`${skill.name.padEnd(width)}  ${skill.topic}  ${Exit.oneLine(skill.description)}`)
+  for (const [index, skill] of catalog.skills.entries()) {
+    const remark = SkillState.remark(states[index])
+    const text = `${skill.description}${remark === "" ? "" : ` (${remark})`}`
+    yield* Io.line(`${skill.name.padEnd(width)}  ${skill.topic}  ${Exit.oneLine(text)}`)
   }
   if (catalog.skills.length === 0) {
     yield* Io.note(`no skills in ${input.directory}; make one with: skillscale skills new NAME`)
   }
 })
 
-const find = Effect.fnUntraced(function*(folder: string, name: string) {
-  const catalog = yield* scan(folder)
+const pick = Effect.fnUntraced(function*(catalog: SkillDiscovery.Catalog, folder: string, name: string) {
   const skill = catalog.skills.find((candidate) => candidate.name === name)
   if (skill !== undefined) return skill
   const names = catalog.skills.map((candidate) => candidate.name)
@@ -60,6 +67,8 @@ const find = Effect.fnUntraced(function*(folder: string, name: string) {
   )
 })
 
+const find = (folder: string, name: string) => Effect.flatMap(scan(folder), (catalog) => pick(catalog, folder, name))
+
 export interface ShowInput extends ListInput {
   readonly name: string
 }
@@ -68,7 +77,24 @@ export const show = Effect.fnUntraced(function*(input: ShowInput) {
   const skill = yield* find(input.directory, input.name)
   const text = yield* Effect.mapError(manifestText(skill.file), Exit.usage)
   if (!input.json) return yield* Io.write(text)
-  yield* Io.line(JSON.stringify({ ...summary(skill), files: skill.files }, null, 2))
+  const [dependencies = null] = yield* Prepare.inspect([skill])
+  yield* Io.line(JSON.stringify({ ...summary(skill), dependencies, files: skill.files }, null, 2))
+})
+
+export interface PrepareInput {
+  readonly names: ReadonlyArray<string>
+  readonly directory: string
+}
+
+export const prepare = Effect.fnUntraced(function*(input: PrepareInput) {
+  const catalog = yield* scan(input.directory)
+  yield* Effect.forEach(catalog.diagnostics, print)
+  const named = yield* Effect.forEach(new Set(input.names), (name) => pick(catalog, input.directory, name))
+  const skills = named.length === 0 ? catalog.skills : named
+  if (skills.length === 0) {
+    return yield* Io.note(`no skills in ${input.directory}; make one with: skillscale skills new NAME`)
+  }
+  yield* Prepare.prepare(skills)
 })
 
 /** Reads a SKILL.md; a pipe or a device in its place must not hold the command up. Fails with what is wrong. */

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Connection from "./connection.ts"
 import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
+import * as SkillState from "./skillState.ts"
 
 interface Row {
   readonly topic: string
@@ -39,7 +40,9 @@ const print = Effect.fnUntraced(function*(rows: ReadonlyArray<Row>) {
   for (const row of rows) {
     yield* Io.line(`${Exit.oneLine(row.topic)}  ${row.replicas} ${row.replicas === 1 ? "replica" : "replicas"}`)
     for (const skill of row.skills) {
-      yield* Io.line(`  ${Exit.oneLine(`${skill.name}  ${skill.digest.slice(0, 19)}  ${skill.description}`)}`)
+      const remark = SkillState.remark(skill.state)
+      const text = `${skill.description}${remark === "" ? "" : ` (${remark})`}`
+      yield* Io.line(`  ${Exit.oneLine(`${skill.name}  ${skill.digest.slice(0, 19)}  ${text}`)}`)
     }
   }
 })

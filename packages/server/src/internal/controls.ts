@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as SchemaParser from "effect/SchemaParser"
+import type * as Dependencies from "../Dependencies.ts"
 import * as Answer from "./answer.ts"
 
 /** What the answers to control messages are made from. */
@@ -15,6 +16,7 @@ export interface Options {
   readonly topic: string
   readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
   readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
+  readonly dependencies: Dependencies.Dependencies["Service"] | undefined
   readonly reply: (to: string, response: Protocol.Response) => Effect.Effect<void>
   /** Questions that are answered at a time; further ones are refused. */
   readonly maxConcurrent: number
@@ -26,7 +28,12 @@ const catalogJson = SchemaParser.encodeSync(Control.CatalogReply)
 const skillJson = SchemaParser.encodeSync(Control.SkillReply)
 const resourceJson = SchemaParser.encodeSync(Control.ResourceReply)
 
-const infoOf = (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
+const stateOf = ({ detail, status }: Dependencies.State): Control.SkillState => ({
+  status,
+  ...detail === undefined ? {} : { detail }
+})
+
+const infoOf = (dependencies: Options["dependencies"]) => (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
   name: skill.name,
   description: skill.description,
   category: skill.category,
@@ -34,24 +41,26 @@ const infoOf = (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
   digest: skill.digest,
   entry: Option.getOrNull(skill.entry),
   scripts: skill.scripts,
-  env: SkillManifest.env(skill.manifest)
+  env: SkillManifest.env(skill.manifest),
+  ...dependencies === undefined ? {} : { state: stateOf(dependencies.state(skill)) }
 })
 
 /** Answers questions about the catalog, one fiber each, so that a slow disk does not hold up calls. */
 export const make = Effect.fnUntraced(function*(options: Options) {
-  const { discovery, id, reply, skills, topic } = options
+  const { dependencies, discovery, id, reply, skills, topic } = options
+  const info = infoOf(dependencies)
   const fibers = yield* FiberSet.make()
 
   const content = Effect.fnUntraced(function*(question: Question) {
     const served = (yield* skills).map((skill) => ({ ...skill, topic }))
     if (question.kind === "topology") return yield* Effect.fail(Answer.topologyElsewhere)
-    if (question.kind === "catalog") return catalogJson({ server: id, topic, skills: served.map(infoOf) })
+    if (question.kind === "catalog") return catalogJson({ server: id, topic, skills: served.map(info) })
     const skill = served.find((candidate) => candidate.name === question.skill)
     if (skill === undefined) return yield* Effect.fail(Answer.skillNotFound(question.skill, topic, served))
     if (question.kind === "describe") {
       const instructions = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
       const resources = discovery.resources(skill).map(({ path, sha256, size }) => ({ path, size, sha256 }))
-      return skillJson({ skill: infoOf(skill), instructions, resources })
+      return skillJson({ skill: info(skill), instructions, resources })
     }
     const data = yield* Effect.mapError(discovery.resource(skill, question.path), (error) => {
       const refusal = Answer.unreadable(error)

@@ -105,6 +105,16 @@ const prefixes = (program: string, question: string, path: string): Promise<Read
 
 const pythonPrefixes = "import sys\nfor p in (sys.prefix, sys.base_prefix, sys.exec_prefix): print(p)"
 
+/** Where version managers keep interpreters; environments of skills point to them. */
+const managed = () =>
+  [
+    process.env["PYENV_ROOT"] ?? Path.join(Os.homedir(), ".pyenv"),
+    process.env["NVM_DIR"] ?? Path.join(Os.homedir(), ".nvm")
+  ]
+    .map((folder) => Path.join(folder, "versions")).concat(
+      process.env["UV_PYTHON_INSTALL_DIR"] ?? Path.join(Os.homedir(), ".local", "share", "uv", "python")
+    )
+
 const isWhole = (path: string): boolean => path === "/" || path === Os.homedir() || path === "/root" || path === "/home"
 
 /** Lists what is there, each path once. */
@@ -112,7 +122,9 @@ export const readable = async (path: string, extra: ReadonlyArray<string>): Prom
   const commands = path.split(Path.delimiter).filter((folder) => Path.isAbsolute(folder))
   const python = await prefixes("python3", pythonPrefixes, path)
   const node = Path.dirname(Path.dirname(Fs.realpathSync(process.execPath)))
-  const found = [...commands, ...python, node].flatMap((folder) => [Path.normalize(folder), ...resolved(folder)])
+  const found = [...commands, ...python, node, ...managed()].flatMap((
+    folder
+  ) => [Path.normalize(folder), ...resolved(folder)])
   const all = [
     ...system,
     ...settings,

@@ -38,6 +38,10 @@ const sent = Metric.counter("skillscale_sent_bytes_total", { description: "Paylo
 
 const skills = Metric.gauge("skillscale_skills", { description: "Skills served" })
 
+const dependencies = Metric.gauge("skillscale_skill_dependencies", {
+  description: "Skills served, by whether what they depend on is ready, preparing or failed"
+})
+
 const info = Metric.gauge("skillscale_server_info", {
   description: "Always 1; the labels tell the server and its executor"
 })
@@ -74,6 +78,11 @@ export const make = (topic: string) => {
     histograms.set(skill, histogram)
     return histogram
   }
+  const states = {
+    ready: Metric.withAttributes(dependencies, { topic, state: "ready" }),
+    preparing: Metric.withAttributes(dependencies, { topic, state: "preparing" }),
+    failed: Metric.withAttributes(dependencies, { topic, state: "failed" })
+  }
   const own = {
     queueDepth: Metric.withAttributes(queueDepth, { topic }),
     running: Metric.withAttributes(running, { topic }),
@@ -90,6 +99,13 @@ export const make = (topic: string) => {
         return Effect.void
       }),
     request: (skill: string, outcome: string) => Metric.update(requestCounter(label(skill), outcome), 1),
+    /** Tells how many skills are in which state. */
+    dependencies: (counts: Readonly<Record<keyof typeof states, number>>) =>
+      Effect.all([
+        Metric.update(states.ready, counts.ready),
+        Metric.update(states.preparing, counts.preparing),
+        Metric.update(states.failed, counts.failed)
+      ], { discard: true }),
     dropped: (reason: string) => Metric.update(Metric.withAttributes(dropped, { topic, reason }), 1),
     executed: (skill: string, seconds: number) => Metric.update(executionHistogram(label(skill)), seconds),
     queueSeconds: Metric.withAttributes(queueSeconds, { topic }),
@@ -101,7 +117,10 @@ export const make = (topic: string) => {
       return Effect.acquireRelease(
         Metric.update(gauge, 1),
         () =>
-          Effect.andThen(Metric.remove(gauge), Effect.forEach(Object.values(own), (metric) => Metric.update(metric, 0)))
+          Effect.andThen(
+            Effect.forEach([gauge, ...Object.values(states)], Metric.remove),
+            Effect.forEach(Object.values(own), (metric) => Metric.update(metric, 0))
+          )
       )
     }
   }

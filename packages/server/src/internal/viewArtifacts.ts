@@ -38,6 +38,10 @@ const readArtifact = (path: string, size: number): Effect.Effect<Uint8Array | un
 export const placedBySkill = (files: SkillDiscovery.Skill["files"]): ReadonlyMap<string, ViewFiles.Placed> =>
   new Map(files.map(({ path, sha256 }) => [path, { fingerprint: "", sha256: () => sha256 }]))
 
+/** What was placed below an overlay; whether a file was touched shows in its content only. */
+export const byContent = (placed: ReadonlyMap<string, ViewFiles.Placed>): ReadonlyMap<string, ViewFiles.Placed> =>
+  new Map(Array.from(placed, ([path, { sha256 }]) => [path, { fingerprint: "", sha256 }]))
+
 /** Reads the regular files below `root` whose content differs from what was placed there. */
 export const collect = Effect.fnUntraced(function*(
   root: string,

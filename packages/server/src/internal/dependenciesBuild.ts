@@ -1,0 +1,263 @@
+/**
+ * Builds environments: Python's with uv where it is installed, else with venv and pip; folders `node_modules` with npm.
+ *
+ * The programs run as the server's user, unconfined, with the operator's settings for proxies and indexes and nothing else of the
+ * environment. Unless the operator lets it, nothing that is installed runs code while it is installed.
+ */
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { createHash } from "node:crypto"
+import * as Fs from "node:fs"
+import * as FsPromises from "node:fs/promises"
+import * as Path from "node:path"
+import type * as Executor from "../Executor.ts"
+import type { NodePackages } from "./dependenciesPackageJson.ts"
+import type { Requirements } from "./dependenciesRequirements.ts"
+
+/** A program that builds did not do it; `output` is the end of what it printed. */
+export class Failed extends Data.TaggedError("Failed")<
+  { readonly tool: string; readonly how: string; readonly output: string }
+> {}
+
+/** A program that is needed is not on this machine. */
+export class Missing extends Data.TaggedError("Missing")<{ readonly detail: string }> {}
+
+export interface Options {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly scripts: boolean
+  readonly timeout: Duration.Input
+}
+
+/** The end of a build's output that is kept, in bytes. */
+const maxOutput = 64 * 1024
+
+const operator = new RegExp(
+  "^(?:" + [
+    "PATH|HOME|USER|LOGNAME|LANG|LC_ALL|TMPDIR|NETRC|XDG_CACHE_HOME|XDG_CONFIG_HOME|XDG_CONFIG_DIRS|XDG_DATA_HOME",
+    "(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy",
+    "SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS",
+    "PIP_(?:INDEX_URL|EXTRA_INDEX_URL|NO_INDEX|FIND_LINKS|CERT|CLIENT_CERT|TRUSTED_HOST|PROXY|CONFIG_FILE|CACHE_DIR|NO_CACHE_DIR" +
+    "|DEFAULT_TIMEOUT|TIMEOUT|RETRIES|KEYRING_PROVIDER|USE_FEATURE|UPLOADED_PRIOR_TO)",
+    "UV_(?:DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_[A-Z0-9_]+_(?:USERNAME|PASSWORD)|INDEX_STRATEGY|NO_INDEX|FIND_LINKS" +
+    "|KEYRING_PROVIDER|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|CACHE_DIR|NO_CACHE|OFFLINE|HTTP_TIMEOUT|HTTP_RETRIES|CONFIG_FILE" +
+    "|EXCLUDE_NEWER|CONCURRENT_[A-Z]+|CREDENTIALS_DIR)",
+    "NPM_TOKEN|NODE_AUTH_TOKEN",
+    "npm_config_(?:registry|@[^:]+:registry|//.+|userconfig|globalconfig|cafile|ca|cert|key|proxy|https[-_]proxy|noproxy|strict[-_]ssl" +
+    "|cache|offline|prefer[-_]offline|before|fetch[-_][a-z-_]+|maxsockets)"
+  ].join("|") + ")$"
+)
+
+/** The operator's settings for programs that fetch packages. */
+export const environment = (
+  env: Readonly<Record<string, string | undefined>>,
+  path: string
+): Readonly<Record<string, string>> => ({
+  ...Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value !== undefined && operator.test(/^npm_config_/i.test(name) ? name.toLowerCase() : name)
+        ? [[name, value]]
+        : []
+    )
+  ),
+  PATH: path,
+  PYTHONNOUSERSITE: "1",
+  PIP_DISABLE_PIP_VERSION_CHECK: "1",
+  PIP_NO_INPUT: "1",
+  NO_COLOR: "1",
+  CI: "1"
+})
+
+/** Without the credentials of addresses, and without what would control a terminal. */
+const printable = (output: Uint8Array): string =>
+  Buffer.from(output).toString("utf8")
+    .replaceAll(/(\w:\/\/)[^\s/@]+@/g, "$1***@")
+    .replaceAll(/\u001b\[[0-9;?]*[A-Za-z]|[^\n\t\u0020-\u007e\u00a0-\uffff]/g, "")
+    .trim()
+
+const isExecutable = (file: string): boolean => {
+  try {
+    Fs.accessSync(file, Fs.constants.X_OK)
+    return Fs.statSync(file).isFile()
+  } catch {
+    return false
+  }
+}
+
+const search = (program: string, path: string): string | undefined =>
+  path.split(Path.delimiter).filter((folder) => Path.isAbsolute(folder)).map((folder) => Path.join(folder, program))
+    .find(isExecutable)
+
+/** A Python that environments can be made from. */
+export interface Python {
+  readonly file: string
+  readonly version: string
+  /** Sorts out other builds and platforms. */
+  readonly identity: string
+}
+
+const identify = `import json, platform, sys, sysconfig
+print(json.dumps([sys.executable, platform.python_version(), platform.python_implementation(),
+  sysconfig.get_platform(), sysconfig.get_config_var("SOABI"), sys.base_prefix]))`
+
+const pythons = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9"]
+
+/** Packages with native parts come apart for musl. */
+const libc = (): string => {
+  try {
+    return Fs.readdirSync("/lib").some((name) => name.startsWith("ld-musl-")) ? "musl" : "glibc"
+  } catch {
+    return "glibc"
+  }
+}
+
+const place = (folder: string, name: string, text: string): Effect.Effect<void, Failed> =>
+  Effect.try({
+    try: () => Fs.writeFileSync(Path.join(folder, name), text, { mode: 0o644 }),
+    catch: (cause) => new Failed({ tool: name, how: `cannot be written: ${String(cause)}`, output: "" })
+  })
+
+const digest = (parts: ReadonlyArray<unknown>): string =>
+  createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32)
+
+export const make = (executor: Executor.Executor["Service"], options: Options) => {
+  const found = options.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
+  const path = `${Path.dirname(process.execPath)}${Path.delimiter}${found}`
+  const env = environment(options.env, path)
+
+  /** New files are readable for runs, which may be another user, and never writable for others. */
+  const run = Effect.fnUntraced(function*(tool: string, cwd: string, file: string, args: ReadonlyArray<string>) {
+    let kept: Buffer = Buffer.alloc(0)
+    let exit: Executor.Ended | undefined
+    const keep = (event: Executor.ExecutorEvent) =>
+      Effect.sync(() => {
+        if (event._tag === "Exit") exit = event.ended
+        else kept = Buffer.concat([kept, event.data]).subarray(-maxOutput)
+      })
+    const failed = (how: string) => new Failed({ tool, how, output: printable(kept) })
+    yield* Stream.runForEach(
+      executor.stream({
+        file: "/bin/sh",
+        args: ["-c", "umask 022; exec \"$@\"", "sh", file, ...args],
+        cwd,
+        env,
+        timeout: options.timeout,
+        stdoutBytes: Number.MAX_SAFE_INTEGER,
+        stderrBytes: Number.MAX_SAFE_INTEGER
+      }),
+      keep
+    ).pipe(
+      Effect.mapError((error) =>
+        failed(
+          error.reason._tag === "TimedOut" ? `did not end within ${error.reason.timeoutMs / 1000} s` : error.message
+        )
+      )
+    )
+    if (exit?.exitCode === 0) return
+    return yield* failed(
+      exit === undefined || exit.signal === "" ? `exited with ${exit?.exitCode}` : `died of ${exit.signal}`
+    )
+  })
+
+  const ask = Effect.fnUntraced(function*(program: string) {
+    const found = search(program, path)
+    if (found === undefined) return undefined
+    const answer = yield* executor.run({
+      file: found,
+      args: ["-I", "-c", identify],
+      cwd: "/",
+      env,
+      timeout: "10 seconds"
+    }).pipe(
+      Effect.map(({ stdout }) => Buffer.from(stdout).toString("utf8")),
+      Effect.orElseSucceed(() => "")
+    )
+    const [, file, version] = /^\["([^"\\]+)", "([^"\\]+)", .*\]\s*$/.exec(answer) ?? []
+    return file === undefined || version === undefined || !isExecutable(file)
+      ? undefined
+      : { file, version, identity: answer.trim() } satisfies Python
+  }, Effect.withTracerEnabled(false))
+
+  const known = new Map<string, Python>()
+
+  const python = Effect.fnUntraced(function*(program: string) {
+    const before = known.get(program)
+    if (before !== undefined && isExecutable(before.file)) return before
+    const now = yield* ask(program)
+    if (now === undefined) known.delete(program)
+    else known.set(program, now)
+    return now
+  })
+
+  /** The first Python of the path that the requirement lets, the usual one before others. */
+  const pythonFor = Effect.fnUntraced(function*(specifier: string, admits: (version: string) => boolean) {
+    const seen = new Set<string>()
+    for (const program of pythons) {
+      const candidate = yield* python(program)
+      if (candidate === undefined) continue
+      if (admits(candidate.version)) return candidate
+      seen.add(candidate.version)
+    }
+    const has = seen.size === 0 ? "there is no python3" : `there is only ${[...seen].join(", ")}`
+    const needs = specifier === "" ? "Python 3" : `Python ${specifier}`
+    return yield* Effect.fail(new Missing({ detail: `needs ${needs}, and on this server ${has}` }))
+  })
+
+  const keyOfPython = (base: Python, needs: Requirements): string =>
+    `python-${digest(["python", 1, options.scripts, base.identity, { ...needs, python: "" }])}`
+
+  const buildPython = Effect.fnUntraced(function*(folder: string, base: Python, needs: Requirements) {
+    const own = Path.join(folder, "venv", "bin", "python")
+    yield* place(folder, "requirements.txt", `${needs.packages.join("\n")}\n`)
+    const more = ["-r", "requirements.txt"]
+    if (needs.constraints.length > 0) {
+      yield* place(folder, "constraints.txt", `${needs.constraints.join("\n")}\n`)
+      more.push("-c", "constraints.txt")
+    }
+    if (needs.hashes) more.push("--require-hashes")
+    const uv = search("uv", path)
+    if (uv !== undefined) {
+      const quiet = ["--no-progress", "--color", "never", "--no-python-downloads"]
+      yield* run("uv venv", folder, uv, ["venv", ...quiet, "--no-project", "--python", base.file, "venv"])
+      if (needs.packages.length === 0) return
+      const prerelease = needs.prereleases ? ["--prerelease", "allow"] : []
+      // Compiled now, since runs cannot; copied, so that the environment depends on nothing outside of it.
+      const how = ["--python", own, "--compile-bytecode", "--link-mode", "copy", ...prerelease]
+      const safe = options.scripts ? [] : ["--only-binary", ":all:"]
+      return yield* run("uv pip install", folder, uv, ["pip", "install", ...quiet, ...how, ...safe, ...more])
+    }
+    yield* run("python3 -m venv", folder, base.file, ["-I", "-m", "venv", "venv"])
+    if (needs.packages.length === 0) return
+    const prerelease = needs.prereleases ? ["--pre"] : []
+    const safe = options.scripts ? [] : ["--only-binary", ":all:"]
+    const install = ["-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+    yield* run("pip install", folder, own, [...install, ...prerelease, ...safe, ...more])
+  })
+
+  const keyOfNode = (wanted: NodePackages): string => {
+    const { arch, platform, versions } = process
+    const target = [platform, arch, versions.modules, platform === "linux" ? libc() : ""]
+    return `node-${digest(["node", 1, options.scripts, target, wanted.manifest, wanted.lock?.text ?? ""])}`
+  }
+
+  const buildNode = Effect.fnUntraced(function*(folder: string, wanted: NodePackages) {
+    const npm = search("npm", path)
+    if (npm === undefined) {
+      return yield* Effect.fail(new Missing({ detail: "needs npm, which is not installed on this server" }))
+    }
+    const { lock, manifest } = wanted
+    yield* place(folder, "package.json", manifest)
+    if (lock !== undefined) yield* place(folder, Path.basename(lock.name), lock.text)
+    const quiet = ["--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    const safe = options.scripts ? [] : ["--ignore-scripts"]
+    const what = lock === undefined ? "install" : "ci"
+    yield* run(`npm ${what}`, folder, npm, [what, ...quiet, ...safe])
+    // npm makes none when all that was asked for is optional and not for this platform.
+    yield* Effect.promise(() => FsPromises.mkdir(Path.join(folder, "node_modules"), { recursive: true, mode: 0o755 }))
+  })
+
+  return { pythonFor, keyOfPython, buildPython, keyOfNode, buildNode }
+}
+
+export type Build = ReturnType<typeof make>

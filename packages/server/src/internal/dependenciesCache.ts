@@ -1,0 +1,335 @@
+/**
+ * Keeps built environments by their content, for all servers of a machine.
+ *
+ * An environment is built in its final place, since Python's hold their own path, under a lock that names the process which
+ * builds; it counts only when its marker is there, which is written last. Each process says which environments it uses. To
+ * build, to begin to use and to remove one all take its lock, so that none is removed while somebody uses it.
+ */
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { randomBytes } from "node:crypto"
+import * as Fs from "node:fs"
+import * as FsPromises from "node:fs/promises"
+import * as Path from "node:path"
+import * as Owner from "./dependenciesOwner.ts"
+
+/** The folder cannot be used, or not be trusted. */
+export class Unusable extends Data.TaggedError("Unusable")<{ readonly message: string }> {
+  constructor(message: string) {
+    super({ message })
+  }
+}
+
+/** Another process held a lock for too long. */
+export class Busy extends Data.TaggedError("Busy")<{ readonly message: string }> {
+  constructor(message: string) {
+    super({ message })
+  }
+}
+
+export interface Options {
+  /** Absolute, checked by `open`. */
+  readonly directory: string
+  readonly maxBytes: number
+}
+
+const environments = "environments"
+const marker = ".complete"
+const pollMs = 100
+const stealMs = 10_000
+
+const codeOf = (error: unknown): unknown => error instanceof Error && "code" in error ? error.code : undefined
+
+/** Where environments are; what runs may read. */
+export const environmentsOf = (directory: string): string => Path.join(directory, environments)
+
+/** Like `mkdir` with `recursive`, which does not end where nothing can be made, such as in /proc. */
+const makeFolders = (path: string): void => {
+  try {
+    Fs.mkdirSync(path, { mode: 0o755 })
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return
+    const above = Path.dirname(path)
+    if (codeOf(error) !== "ENOENT" || above === path || Fs.existsSync(above)) throw error
+    makeFolders(above)
+    Fs.mkdirSync(path, { mode: 0o755 })
+  }
+}
+
+/**
+ * Makes the folders, passable and readable for others, writable only for the server's user. Throws `Unusable` when somebody
+ * else could put code there.
+ */
+export const open = (directory: string): string => {
+  try {
+    makeFolders(directory)
+    const real = Fs.realpathSync(directory)
+    for (const name of ["", environments, "locks", "servers"]) {
+      const path = Path.join(real, name)
+      makeFolders(path)
+      const stat = Fs.lstatSync(path)
+      if (!stat.isDirectory()) throw new Unusable(`${path} is not a folder`)
+      if (stat.uid !== process.getuid?.() && stat.uid !== 0) {
+        throw new Unusable(`${path} belongs to another user, who could put code into it`)
+      }
+      if ((stat.mode & 0o002) !== 0) {
+        throw new Unusable(`${path} can be written by every user, who could put code into it; chmod o-w it`)
+      }
+    }
+    Fs.accessSync(environmentsOf(real), Fs.constants.W_OK)
+    return real
+  } catch (error) {
+    if (error instanceof Unusable) throw error
+    throw new Unusable(`${directory} cannot be used: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+const ageOf = (path: string, now: number): number => {
+  const stat = Fs.statSync(path, { throwIfNoEntry: false })
+  return stat === undefined ? Number.POSITIVE_INFINITY : now - stat.mtimeMs
+}
+
+const touch = (path: string): void => {
+  try {
+    const now = new Date()
+    Fs.utimesSync(path, now, now)
+  } catch {
+    // It is gone, which others will notice.
+  }
+}
+
+const textOf = (path: string): string | undefined => {
+  try {
+    return Fs.readFileSync(path, "utf8")
+  } catch {
+    return undefined
+  }
+}
+
+/** Removes a lock whose holder is dead. Who does so holds the folder beside it, so that a lock taken anew is not removed. */
+const breakLock = (lock: string, now: number): void => {
+  const mutex = `${lock}.break`
+  try {
+    Fs.mkdirSync(mutex)
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error
+    if (ageOf(mutex, now) > stealMs) Fs.rmSync(mutex, { recursive: true, force: true })
+    return
+  }
+  try {
+    const holder = textOf(lock)
+    if (holder !== undefined && !Owner.isAlive(holder, ageOf(lock, now))) Fs.rmSync(lock, { force: true })
+  } finally {
+    Fs.rmSync(mutex, { recursive: true, force: true })
+  }
+}
+
+/** Sizes on disk, in bytes. */
+const sizeOf = async (folder: string): Promise<number> => {
+  let bytes = 0
+  const pending = [folder]
+  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+    for (const entry of await FsPromises.readdir(path, { withFileTypes: true })) {
+      const inner = Path.join(path, entry.name)
+      if (entry.isDirectory()) pending.push(inner)
+      const stat = await FsPromises.lstat(inner)
+      bytes += stat.blocks * 512
+    }
+  }
+  return bytes
+}
+
+interface Kept {
+  readonly key: string
+  readonly bytes: number
+  readonly usedAt: number
+  readonly complete: boolean
+}
+
+/** Makes the view that one server has of the cache; the scope ends its uses. */
+export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options) {
+  const owner = Owner.self()
+  const name = `${owner}-${randomBytes(4).toString("hex")}`
+  const own = Path.join(directory, "servers", name)
+  const uses = new Map<string, number>()
+  const folderOf = (key: string) => Path.join(directory, environments, key)
+  const lockOf = (key: string) => Path.join(directory, "locks", key)
+  const isComplete = (key: string) => Fs.existsSync(Path.join(folderOf(key), marker))
+
+  const saveUses = () => {
+    const next = `${own}.next`
+    Fs.writeFileSync(next, [...uses.keys()].join("\n"), { mode: 0o644 })
+    Fs.renameSync(next, own)
+  }
+
+  const use = (key: string) => {
+    uses.set(key, (uses.get(key) ?? 0) + 1)
+    saveUses()
+  }
+
+  const release = (key: string): void => {
+    const left = (uses.get(key) ?? 1) - 1
+    if (left > 0) uses.set(key, left)
+    else uses.delete(key)
+    try {
+      saveUses()
+    } catch {
+      // Others see it as used until this process ends.
+    }
+  }
+
+  yield* Effect.acquireRelease(
+    Effect.sync(() => uses.clear()),
+    () => Effect.sync(() => Fs.rmSync(own, { force: true }))
+  )
+  yield* Effect.sync(() => touch(own)).pipe(
+    Effect.repeat(Schedule.spaced(Duration.millis(Owner.beatMs))),
+    Effect.forkScoped
+  )
+
+  const usedByAnyone = (now: number): ReadonlySet<string> => {
+    const keys = new Set<string>(uses.keys())
+    const folder = Path.join(directory, "servers")
+    for (const entry of Fs.readdirSync(folder)) {
+      const path = Path.join(folder, entry)
+      const other = entry.replace(/\.next$/, "").replace(/-[0-9a-f]{8}$/, "")
+      if (!Owner.isAlive(other, ageOf(path, now))) Fs.rmSync(path, { force: true })
+      else for (const key of textOf(path)?.split("\n") ?? []) keys.add(key)
+    }
+    return keys
+  }
+
+  const tryLock = (key: string, now: number): boolean => {
+    const lock = lockOf(key)
+    const mine = `${lock}.${name}`
+    Fs.writeFileSync(mine, owner, { mode: 0o644 })
+    try {
+      Fs.linkSync(mine, lock)
+      return true
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") throw error
+      const holder = textOf(lock)
+      if (holder !== undefined && !Owner.isAlive(holder, ageOf(lock, now))) breakLock(lock, now)
+      return false
+    } finally {
+      Fs.rmSync(mine, { force: true })
+    }
+  }
+
+  const attempt = <A>(path: string, body: () => A) =>
+    Effect.try({
+      try: body,
+      catch: (cause) => new Unusable(`${path}: ${cause instanceof Error ? cause.message : String(cause)}`)
+    })
+
+  const unlock = (key: string) => Effect.sync(() => Fs.rmSync(lockOf(key), { force: true }))
+
+  const beat = (key: string) =>
+    Effect.sync(() => touch(lockOf(key))).pipe(Effect.delay(Duration.millis(Owner.beatMs)), Effect.forever)
+
+  /** Runs with the lock of a key. Waits as long as a live process has it, at most `patienceMs`. */
+  const withLock = <A, E, R>(
+    key: string,
+    patienceMs: number,
+    onWait: (pid: string) => Effect.Effect<void>,
+    body: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | Busy | Unusable, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const began = yield* Clock.currentTimeMillis
+        for (;;) {
+          // Marks on disk have the time of the system, whatever clock the program has.
+          if (yield* attempt(lockOf(key), () => tryLock(key, Date.now()))) break
+          const pid = Owner.pidOf(textOf(lockOf(key)) ?? "")
+          if ((yield* Clock.currentTimeMillis) - began > patienceMs) {
+            return yield* Effect.fail(new Busy(`process ${pid} has been preparing the same for too long`))
+          }
+          yield* restore(Effect.andThen(onWait(pid), Effect.sleep(pollMs)))
+        }
+        return yield* restore(Effect.raceFirst(body, beat(key))).pipe(Effect.ensuring(unlock(key)))
+      })
+    )
+
+  const removeFolder = (key: string) =>
+    Effect.promise(async () => {
+      await FsPromises.rm(Path.join(folderOf(key), marker), { force: true })
+      await FsPromises.rm(folderOf(key), { recursive: true, force: true })
+    }).pipe(Effect.catchCause((cause) => Effect.logWarning("cannot remove an environment", key, cause)))
+
+  /**
+   * Makes sure that an environment is there and stays until `release`. `build` fills its folder; what fails or is
+   * interrupted leaves nothing.
+   */
+  const acquire = <E>(
+    key: string,
+    patienceMs: number,
+    onWait: (pid: string) => Effect.Effect<void>,
+    build: (folder: string) => Effect.Effect<void, E>
+  ): Effect.Effect<string, E | Busy | Unusable> => {
+    const folder = folderOf(key)
+    const make = Effect.gen(function*(): Effect.fn.Return<string, E | Unusable> {
+      yield* attempt(own, () => use(key))
+      if (isComplete(key)) {
+        touch(Path.join(folder, marker))
+        return folder
+      }
+      yield* removeFolder(key)
+      yield* attempt(folder, () => Fs.mkdirSync(folder, { mode: 0o755 }))
+      yield* build(folder)
+      const bytes = yield* Effect.promise(() => sizeOf(folder))
+      yield* attempt(folder, () => {
+        const next = Path.join(folder, `${marker}.next`)
+        Fs.writeFileSync(next, JSON.stringify({ bytes }), { mode: 0o644 })
+        Fs.renameSync(next, Path.join(folder, marker))
+      })
+      return folder
+    })
+    const undo = Effect.suspend(() =>
+      Effect.andThen(isComplete(key) ? Effect.void : removeFolder(key), Effect.sync(() => release(key)))
+    )
+    return withLock(key, patienceMs, onWait, Effect.onError(make, () => undo))
+  }
+
+  const look = (key: string): Kept => {
+    const path = Path.join(folderOf(key), marker)
+    const stat = Fs.statSync(path, { throwIfNoEntry: false })
+    const bytes = Number(/"bytes":(\d+)/.exec(textOf(path) ?? "")?.[1] ?? 0)
+    return { key, bytes, usedAt: stat?.mtimeMs ?? 0, complete: stat !== undefined }
+  }
+
+  /** Removes what was not used for longest until the rest is within the bound, and what a killed process left half built. */
+  const trim = Effect.gen(function*() {
+    const all = Fs.readdirSync(environmentsOf(directory)).map(look).sort((a, b) => a.usedAt - b.usedAt)
+    let total = all.reduce((sum, { bytes }) => sum + bytes, 0)
+    for (const { bytes, complete, key } of all) {
+      if (complete && total <= maxBytes) continue
+      if (usedByAnyone(Date.now()).has(key) || !tryLock(key, Date.now())) continue
+      const removal = Effect.suspend(() => {
+        if (usedByAnyone(Date.now()).has(key) || complete !== isComplete(key)) return Effect.void
+        total -= bytes
+        return removeFolder(key)
+      })
+      yield* Effect.ensuring(Effect.uninterruptible(removal), unlock(key))
+    }
+    if (total > maxBytes) {
+      yield* Effect.logWarning("the cache of dependencies is larger than its bound, and all of it is in use").pipe(
+        Effect.annotateLogs({ directory, bytes: total, bound: maxBytes })
+      )
+    }
+  }).pipe(Effect.catchDefect((defect) => Effect.logWarning("cannot look through the cache of dependencies", defect)))
+
+  /** Tells of an environment without making it. */
+  const inspect = (key: string): "ready" | "building" | "absent" => {
+    if (isComplete(key)) return "ready"
+    const holder = textOf(lockOf(key))
+    return holder !== undefined && Owner.isAlive(holder, ageOf(lockOf(key), Date.now())) ? "building" : "absent"
+  }
+
+  return { acquire, release, trim, inspect, isComplete, folderOf }
+}) satisfies (options: Options) => Effect.Effect<unknown, never, Scope.Scope>
+
+export type Cache = Effect.Success<ReturnType<typeof make>>

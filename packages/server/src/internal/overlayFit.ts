@@ -1,0 +1,55 @@
+/**
+ * Whether a run over a skill's own folder finds exactly what discovery knows of the skill, and may change all of it. What
+ * discovery leaves out (`.git`, caches, links) a copy leaves out too, and files of other owners cannot be changed in place.
+ */
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+
+const trustMs = 2_000
+const maxKnown = 256
+
+const fits = (skill: Pick<SkillDiscovery.Skill, "files">, root: string): boolean => {
+  const owner = Fs.statSync(root)
+  const known = new Set<string>()
+  const folders = new Set([""])
+  for (const { path } of skill.files) {
+    known.add(path)
+    for (let folder = Path.posix.dirname(path); folder !== "."; folder = Path.posix.dirname(folder)) {
+      known.add(folder)
+      folders.add(folder)
+    }
+  }
+  for (const folder of folders) {
+    for (const name of Fs.readdirSync(Path.join(root, folder))) {
+      const path = folder === "" ? name : `${folder}/${name}`
+      // Python is told to look elsewhere for these.
+      if (name === "__pycache__") continue
+      const stat = Fs.lstatSync(Path.join(root, path))
+      const isEmptyFolder = stat.isDirectory() && !known.has(path)
+      if (stat.isSymbolicLink() || !known.has(path) && !isEmptyFolder) return false
+      if (isEmptyFolder && Fs.readdirSync(Path.join(root, path)).length > 0) return false
+      if (stat.uid !== owner.uid || stat.gid !== owner.gid) return false
+    }
+  }
+  return true
+}
+
+/** Looks at most every two seconds; a change shows in the skill's digest, or at the next look. */
+export const make = () => {
+  const looks = new Map<string, { readonly digest: string; readonly at: number; readonly fits: boolean }>()
+  return (skill: Pick<SkillDiscovery.Skill, "files" | "digest">, root: string): boolean => {
+    const last = looks.get(root)
+    const now = performance.now()
+    if (last !== undefined && last.digest === skill.digest && now - last.at < trustMs) return last.fits
+    if (looks.size >= maxKnown) looks.clear()
+    let isFit = false
+    try {
+      isFit = fits(skill, root)
+    } catch {
+      isFit = false
+    }
+    looks.set(root, { digest: skill.digest, at: now, fits: isFit })
+    return isFit
+  }
+}

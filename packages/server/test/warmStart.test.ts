@@ -1,0 +1,262 @@
+/**
+ * A run that a fork server started is like one that was started cold, in everything but time: each script here runs both
+ * ways, and all that can be seen of it must be the same.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Interpreter from "../src/Interpreter.ts"
+import * as Secrets from "../src/Secrets.ts"
+import * as SkillRunner from "../src/SkillRunner.ts"
+import * as WorkingView from "../src/WorkingView.ts"
+import { importsOf } from "../src/internal/pythonImports.ts"
+import * as Support from "./fixtures/support.ts"
+
+const layer = (warm: boolean) =>
+  Layer.fresh(SkillRunner.layer({ warm, grace: 300 })).pipe(
+    Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
+    Layer.provide(Layer.fresh(Support.executor))
+  )
+
+const run = (skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) =>
+  Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call))
+
+/** Calls until a fork server answers. */
+const warmed = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) {
+  for (let tries = 0; tries < 200; tries++) {
+    const result = yield* Effect.result(run(skill, call))
+    if (result._tag === "Failure" || result.success.warm) return result
+    yield* Effect.sleep(10)
+  }
+  return assert.fail("it never started warm")
+})
+
+const seen = (result: SkillRunner.RunResult, root: string) => ({
+  exitCode: result.exitCode,
+  signal: result.signal,
+  stdout: Support.text(result.stdout).replaceAll(root, "ROOT"),
+  stderr: Support.text(result.stderr).replaceAll(root, "ROOT"),
+  artifacts: result.artifacts.map(({ path, sha256 }) => [path, sha256])
+})
+
+const helper = `import re
+from dataclasses import dataclass
+PATTERN = re.compile("[a-z]+")
+LIMIT = 3 * 7
+@dataclass
+class Point:
+    x: int = 0
+def words(text): return PATTERN.findall(text)
+`
+
+/** Scripts by what they look at. */
+const scripts: Readonly<Record<string, readonly [script: string, call?: SkillRunner.Call]>> = {
+  "what it is": [
+    `import sys, os, json
+print(sys.argv, sys.path[0], __file__, __name__, __doc__, __package__, __spec__, type(__loader__).__name__, __builtins__)
+print(sorted(globals()), sys.flags, sys.executable, sys.orig_argv, sys.path, sys.stdin.encoding, sys.stdout.encoding)
+print(sys.stdout.line_buffering, sys.stderr.line_buffering, sys.getrecursionlimit(), os.getcwd(), os.umask(0o22))
+print(sorted((k, v) for k, v in os.environ.items() if k != "TRACEPARENT"), sorted(os.environb) == sorted(map(os.fsencode, os.environ)))
+print(sorted(m for m in sys.modules if "zygote" in m or "ctypes" in m or m == "ast"), sys.modules["__main__"].__dict__ is globals())`,
+    {
+      args: ["a", "", "b c", "ünï"],
+      env: { MODE: "x" }
+    }
+  ],
+  "its input": [`import sys\ndata = sys.stdin.buffer.read()\nprint(len(data), data[:20])`, {
+    stdin: Buffer.from("hello ".repeat(50_000))
+  }],
+  "modules beside it": [
+    `import helper, lazy\nprint(helper.words("ab cd"), helper.LIMIT, helper.Point(), lazy.VALUE, helper.__file__, lazy.__name__)
+import inspect\nprint(inspect.getsource(helper.words), helper.__cached__, helper.__spec__.origin, helper.__loader__.path)`
+  ],
+  "an exception": [
+    `import json\ndef inner(): raise ValueError("no")\ntry: json.loads("{")\nexcept ValueError: inner()`
+  ],
+  "a syntax error": [`print("never")\nif\n`],
+  "an exit code": [`import sys\nprint("out")\nsys.exit(7)`],
+  "an exit with words": [`import sys\nsys.exit("it went wrong")`],
+  "an exit without a number": [`import sys\nsys.exit()`],
+  "a crash": [`import os, signal\nprint("before", flush=True)\nos.kill(os.getpid(), signal.SIGSEGV)`],
+  "an abort": [`import os\nos.abort()`],
+  "files that it never closed": [
+    `f = open("open.txt", "w")\nf.write("kept")\ndef g(): return g.file\ng.file = open("other.txt", "w")\ng().write("kept too")`
+  ],
+  "what happens at its end": [`import atexit, threading, time
+atexit.register(lambda: print("atexit"))
+class Dies:
+    def __del__(self): print("deleted")
+d = Dies()
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+print("main")`],
+  "an error at its end": [`import sys, os\nprint("x")\nos.close(1)`],
+  "children": [
+    `import subprocess, os, sys, multiprocessing
+print(subprocess.run([sys.executable, "-c", "import sys; print(sys.argv)", "child"], capture_output=True, text=True).stdout)
+print(subprocess.check_output(["sh", "-c", "echo $MODE; ls"], text=True))
+pid = os.fork()
+if pid == 0: os._exit(3)
+print(os.waitpid(pid, 0)[1])
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))`,
+    { env: { MODE: "m" } }
+  ],
+  "pickles of itself": [`import pickle\nclass Mine: pass\nprint(pickle.dumps(Mine()), Mine.__module__)`],
+  "a library in C": [
+    `import ctypes, sqlite3, zlib, hashlib\nprint(ctypes.CDLL(None).getpid() > 0, sqlite3.connect(":memory:").execute("select 6*7").fetchone(), hashlib.sha256(b"x").hexdigest())
+class P(ctypes.Structure): _fields_ = [("x", ctypes.c_int)]
+print(P(3).x)`
+  ],
+  "signals": [
+    `import signal\nprint([(s, signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)], signal.pthread_sigmask(signal.SIG_BLOCK, []))`
+  ],
+  "limits": [
+    `import resource\nprint([resource.getrlimit(r) for r in (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)])`
+  ],
+  "its descriptors and session": [
+    `import os\nfds = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]\nprint(fds, os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid())`
+  ],
+  "confinement": [`def status(name): return [l for l in open("/proc/self/status") if l.startswith(name)]
+print(status("CapEff"), status("CapBnd"), status("NoNewPrivs"), status("Seccomp:"))
+for path in ("/etc/shadow", "/.folders", "/.scratch", "/root"):
+    import os
+    try: print(path, os.listdir(path) if os.path.isdir(path) else open(path).read())
+    except OSError as e: print(path, type(e).__name__)
+try: os.kill(1, 9)
+except OSError as e: print(e)`],
+  "asyncio": [
+    `import asyncio\nasync def main():\n    p = await asyncio.create_subprocess_exec("echo", "hi", stdout=asyncio.subprocess.PIPE)\n    print((await p.communicate())[0])\nasyncio.run(main())`
+  ],
+  "warnings and logs": [
+    `import warnings, logging\nwarnings.warn("careful")\nlogging.warning("logged")\nlogging.getLogger("x").error("e")`
+  ],
+  "temporary files": [`import tempfile, os\nprint(tempfile.gettempdir(), os.path.dirname(tempfile.mkdtemp()))`]
+}
+
+const files = { "scripts/helper.py": helper, "scripts/lazy.py": "import os\nVALUE = os.environ.get('MODE', 'none')\n" }
+
+const test = (title: string, body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Scope.Scope>) =>
+  it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(true)), Effect.asVoid), 60_000)
+
+describe("a warm start is like a cold one for", () => {
+  for (const [title, [script, call]] of Object.entries(scripts)) {
+    test(title, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ ...files, "scripts/run.py": script })
+        const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
+        const warm = yield* warmed(skill, call)
+        if (cold._tag === "Failure" || warm._tag === "Failure") {
+          return assert.fail(JSON.stringify([cold, warm]))
+        }
+        assert.isFalse(cold.success.warm)
+        assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
+      }))
+  }
+})
+
+describe("a fork server", () => {
+  test("keeps nothing of a run for the next one", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        ...files,
+        "scripts/run.py": `import builtins, helper, json, os, random, sys, tempfile, time, uuid
+print(hasattr(builtins, "left"), helper.LIMIT, json.__dict__.get("left"), os.environ.get("LEFT"), os.path.exists("left"))
+builtins.left = json.left = True
+helper.LIMIT = 0
+os.environ["LEFT"] = "x"
+open("left", "w").close()
+print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.urandom(4), time.time_ns())`
+      })
+      yield* warmed(skill)
+      const results = yield* Effect.forEach(Array.from({ length: 20 }), () => run(skill))
+      const lines = results.map(({ stdout }) => Support.text(stdout).split("\n"))
+      for (const { stderr } of results) assert.strictEqual(Support.text(stderr), "")
+      for (const [state] of lines) assert.strictEqual(state, "False 21 None None False")
+      assert.strictEqual(new Set(lines.map(([, values]) => values)).size, 20)
+      const parts = lines.map(([, values]) => values?.split(" ") ?? [])
+      for (let part = 0; part < 4; part++) assert.strictEqual(new Set(parts.map((one) => one[part])).size, 20)
+      assert.isTrue(results.every(({ warm }) => warm))
+    }))
+
+  test("is another one when the skill changes", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      const root = Support.writeSkill(directory, "testing/sample", { "scripts/run.py": "print('old')" })
+      yield* warmed(yield* Support.load(directory, "sample"))
+      Fs.writeFileSync(Path.join(root, "scripts/run.py"), "print('new')")
+      const changed = yield* Support.load(directory, "sample")
+      assert.strictEqual(Support.text((yield* run(changed)).stdout), "new\n")
+      const warm = yield* warmed(changed)
+      assert.strictEqual(warm._tag === "Success" ? Support.text(warm.success.stdout) : "", "new\n")
+    }))
+
+  test("that a run kills costs no other run anything", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": `import os, signal, sys
+if sys.argv[1] == "kill":
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) not in (1, os.getpid()):
+            try: os.kill(int(pid), signal.SIGKILL)
+            except OSError: pass
+    try: os.kill(-1, signal.SIGKILL)
+    except OSError: pass
+print("done")`
+      })
+      yield* warmed(skill, { args: ["no"] })
+      for (let round = 0; round < 5; round++) {
+        yield* Effect.result(run(skill, { args: ["kill"] }))
+        assert.strictEqual(Support.text((yield* run(skill, { args: ["no"] })).stdout), "done\n")
+      }
+    }))
+
+  test("is not asked for what it cannot do", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": "import sys\nprint(sys.flags.optimize, sys.stdout.encoding)"
+      })
+      yield* warmed(skill)
+      const result = yield* run(skill, { env: { LC_ALL: "C.UTF-8" } })
+      assert.isFalse(result.warm)
+      const declared = yield* Support.skill({ "scripts/run.py": "print(1)" }, { "skillscale.warm": "false" })
+      for (let tries = 0; tries < 5; tries++) assert.isFalse((yield* run(declared)).warm)
+    }))
+
+  test("ends a run that is interrupted, times out, or passes a limit, and serves the next", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": `import os, sys, time
+if sys.argv[1] == "sleep":
+    if os.fork() == 0: os.setsid()
+    time.sleep(60)
+if sys.argv[1] == "memory":
+    block = bytearray(b"x") * (3 << 30); time.sleep(60)
+print("done")`
+      })
+      yield* warmed(skill, { args: ["no"] })
+      const late = yield* Effect.flip(run(skill, { args: ["sleep"], timeout: 200 }))
+      assert.strictEqual(late.reason._tag === "ExecutorError" ? late.reason.reason._tag : "", "TimedOut")
+      const interrupted = yield* Effect.timeoutOption(run(skill, { args: ["sleep"] }), 200)
+      assert.strictEqual(interrupted._tag, "None")
+      yield* warmed(skill, { args: ["no"] })
+      const after = yield* run(skill, { args: ["no"] })
+      assert.deepStrictEqual([after.warm, Support.text(after.stdout)], [true, "done\n"])
+    }))
+})
+
+describe("the modules that are imported ahead", () => {
+  it.live("are those at the beginning of lines, without the skill's own", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py":
+          "import os, json as j\nfrom xml.etree import ElementTree\nimport helper\n  import no\nfrom . import x\ndef f():\n    import lazy",
+        "scripts/helper.py": "import re\nfrom package import y",
+        "scripts/package/__init__.py": ""
+      })
+      assert.sameMembers([...importsOf(Path.join(skill.root, "scripts/run.py"))], ["os", "json", "xml.etree", "re"])
+    }))
+})
