@@ -10,13 +10,11 @@ import * as SkillRunner from "@skillscale/server/SkillRunner"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { type Figure, median } from "./figure.ts"
+import { start, type Started, startProxy } from "./stack.ts"
 
 const warmUp = 1000
 const rounds = 21
@@ -32,32 +30,6 @@ const makeSkill = (folder: string) => {
   Fs.writeFileSync(Path.join(scripts, "run.sh"), "exec cat\n")
   return { skills: folder, script: Path.join(scripts, "run.sh") }
 }
-
-interface Started {
-  readonly line: string
-  readonly stop: () => Promise<void>
-}
-
-const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url))
-
-const start = (args: ReadonlyArray<string>, message: string): Promise<Started> =>
-  new Promise((resolve, reject) => {
-    const child = ChildProcess.spawn(process.execPath, ["--conditions=source", bin, ...args], {
-      stdio: ["ignore", "ignore", "pipe"]
-    })
-    const exited = new Promise<void>((done) => child.on("exit", () => done()))
-    const stop = () => {
-      child.kill("SIGTERM")
-      return exited
-    }
-    child.on("error", reject)
-    child.on("exit", (code) => reject(new Error(`skillscale ${args.join(" ")} ended with ${code}`)))
-    createInterface({ input: child.stderr }).on("line", (line) => {
-      if (line.includes(`message=${message}`)) resolve({ line, stop })
-    })
-  })
-
-const address = (line: string, name: string) => new RegExp(` ${name}=(\\S+)`).exec(line)?.[1] ?? ""
 
 const withExecutor = <A>(
   folder: string,
@@ -80,13 +52,9 @@ export const callBench = async (): Promise<Array<Figure>> => {
   const running: Array<Started> = []
   try {
     const { script, skills } = makeSkill(folder)
-    const proxy = await start(
-      ["proxy", "--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"],
-      "\"proxy is ready\""
-    )
+    const proxy = await startProxy()
     running.push(proxy)
-    const xsub = address(proxy.line, "xsub")
-    const xpub = address(proxy.line, "xpub")
+    const { xpub, xsub } = proxy
     const at = ["--proxy-xsub", xsub, "--proxy-xpub", xpub]
     running.push(await start(["server", "--topic", topic, "--skills-dir", skills, ...at], "serving"))
 

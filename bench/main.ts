@@ -5,6 +5,7 @@ import { enduranceBench } from "./endurance.ts"
 import { executorBench } from "./executor.ts"
 import type { Figure } from "./figure.ts"
 import { proxyBench } from "./proxy.ts"
+import { warmBench } from "./warm.ts"
 
 const machine = () => {
   const cpus = Os.cpus()
@@ -18,7 +19,8 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   executor: executorBench,
   endurance: enduranceBench,
   call: callBench,
-  proxy: proxyBench
+  proxy: proxyBench,
+  warm: warmBench
 }
 
 const names = process.argv.slice(2)
