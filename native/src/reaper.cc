@@ -278,8 +278,7 @@ bool Reaper::StartZygote() {
   static char temporary[] = "TMPDIR=/tmp";
   static char language[] = "LANG=C.UTF-8";
   static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
-  static char cached[] = "PYTHONPYCACHEPREFIX=/tmp/.pycache";
-  char* const envp[] = {path, home, temporary, language, bytecode, cached, nullptr};
+  char* const envp[] = {path, home, temporary, language, bytecode, nullptr};
   const protocol::Limits unlimited;
   const SpawnPlan plan{"/", argv[0], argv.data(), envp, {far.get(), 1, 2}, &unlimited, &confinement};
   SpawnFailure failure{};

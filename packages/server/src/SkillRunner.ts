@@ -319,8 +319,6 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       TMPDIR: view.temp,
       LANG: "C.UTF-8",
       PYTHONDONTWRITEBYTECODE: "1",
-      // What a skill has in its own is not in its digest.
-      PYTHONPYCACHEPREFIX: Path.join(view.temp, ".pycache"),
       ...Option.match(traceparent, { onNone: () => ({}), onSome: (value) => ({ TRACEPARENT: value }) }),
       ...call.env,
       ...declared,

@@ -205,7 +205,6 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
           "TMPDIR",
           "LANG",
           "PYTHONDONTWRITEBYTECODE",
-          "PYTHONPYCACHEPREFIX",
           "MODE",
           "SKILL_DIR",
           "CLAUDE_SKILL_DIR",

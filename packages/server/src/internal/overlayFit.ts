@@ -23,8 +23,6 @@ const fits = (skill: Pick<SkillDiscovery.Skill, "files">, root: string): boolean
   for (const folder of folders) {
     for (const name of Fs.readdirSync(Path.join(root, folder))) {
       const path = folder === "" ? name : `${folder}/${name}`
-      // Python is told to look elsewhere for these.
-      if (name === "__pycache__") continue
       const stat = Fs.lstatSync(Path.join(root, path))
       const isEmptyFolder = stat.isDirectory() && !known.has(path)
       if (stat.isSymbolicLink() || !known.has(path) && !isEmptyFolder) return false
