@@ -21,7 +21,6 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
@@ -195,14 +194,6 @@ export class SkillRunner extends Context.Service<SkillRunner, {
 
 const maxTold = 1024
 
-const realPath = (path: string): string => {
-  try {
-    return Fs.realpathSync.native(path)
-  } catch {
-    return path
-  }
-}
-
 const timedOut = (file: string, timeoutMs: number) =>
   new Executor.ExecutorError({ file, reason: new Executor.TimedOut({ timeoutMs }), stderr: new Uint8Array() })
 
@@ -225,7 +216,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const limits = options?.limits ?? defaultLimits
 
   const sandbox = options?.sandbox ?? {}
-  const fitsOverlay = OverlayFit.make()
+  const fitOf = OverlayFit.make(executor.canOverlay, views.base)
   const warmStarts = WarmStart.make(options?.warm ?? true)
   const told = new Set<string>()
   /** Says once what a skill asks for and does not get. */
@@ -335,15 +326,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
     const prepared = yield* preparedFor(skill, script)
     const policy = yield* policyOf(skill)
-    // The executor knows the folder by the path that has no links in it.
-    const root = realPath(skill.root)
-    const kind = policy === undefined
-      ? "copy"
-      : executor.canOverlay(root) && fitsOverlay(skill, root)
-      ? "overlay"
-      : executor.canOverlay(views.base)
-      ? "overlaid copy"
-      : "copy"
+    const { kind, root } = policy === undefined ? { kind: "copy" as const, root: skill.root } : fitOf(skill)
     const source = kind === "overlay" ? { ...skill, root } : skill
     const view = yield* views.open(source, call.files ?? {}, kind, prepared.nodeModules)
     if (call.digest !== undefined) {

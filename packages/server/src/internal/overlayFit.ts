@@ -5,6 +5,7 @@
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import type * as WorkingView from "../WorkingView.ts"
 
 const trustMs = 2_000
 const maxKnown = 256
@@ -33,21 +34,31 @@ const fits = (skill: Pick<SkillDiscovery.Skill, "files">, root: string): boolean
   return true
 }
 
-/** Looks at most every two seconds; a change shows in the skill's digest, or at the next look. */
-export const make = () => {
-  const looks = new Map<string, { readonly digest: string; readonly at: number; readonly fits: boolean }>()
-  return (skill: Pick<SkillDiscovery.Skill, "files" | "digest">, root: string): boolean => {
-    const last = looks.get(root)
-    const now = performance.now()
-    if (last !== undefined && last.digest === skill.digest && now - last.at < trustMs) return last.fits
-    if (looks.size >= maxKnown) looks.clear()
-    let isFit = false
+export interface Fit {
+  readonly kind: WorkingView.Kind
+  /** The folder of the skill by the path that has no links in it, by which the executor knows it. */
+  readonly root: string
+}
+
+/** Decides what view a skill gets. Looks at most every two seconds; a change shows in the digest, or at the next look. */
+export const make = (canOverlay: (folder: string) => boolean, base: string) => {
+  const looks = new Map<string, { readonly digest: string; readonly at: number; readonly fit: Fit }>()
+  const look = (skill: Pick<SkillDiscovery.Skill, "files" | "root">): Fit => {
     try {
-      isFit = fits(skill, root)
+      const root = Fs.realpathSync.native(skill.root)
+      if (canOverlay(root) && fits(skill, root)) return { kind: "overlay", root }
     } catch {
-      isFit = false
+      // It is gone or cannot be looked at: the copy will tell.
     }
-    looks.set(root, { digest: skill.digest, at: now, fits: isFit })
-    return isFit
+    return { kind: canOverlay(base) ? "overlaid copy" : "copy", root: skill.root }
+  }
+  return (skill: Pick<SkillDiscovery.Skill, "files" | "digest" | "root">): Fit => {
+    const last = looks.get(skill.root)
+    const now = performance.now()
+    if (last !== undefined && last.digest === skill.digest && now - last.at < trustMs) return last.fit
+    if (looks.size >= maxKnown) looks.clear()
+    const fit = look(skill)
+    looks.set(skill.root, { digest: skill.digest, at: now, fit })
+    return fit
   }
 }
