@@ -119,36 +119,30 @@ bool MakeLink(const char* to, const char* path) {
 
 // A user namespace in which `from` is `to` of this one, for a mount whose files change their owner.
 Descriptor MappingOf(uid_t from_uid, uid_t to_uid, gid_t from_gid, gid_t to_gid) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) return Descriptor();
-  Descriptor reader(ends[0]);
-  Descriptor writer(ends[1]);
+  const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return Descriptor();
   if (pid == 0) {
-    writer.Reset();
-    const bool made = unshare(CLONE_NEWUSER) == 0;
-    if (!made) _exit(1);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent || unshare(CLONE_NEWUSER) < 0) _exit(1);
     raise(SIGSTOP);
     _exit(0);
   }
-  reader.Reset();
   int status = 0;
-  Descriptor space;
-  if (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status)) {
-    char path[64];
-    char text[64];
-    snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
-    snprintf(text, sizeof text, "%u %u 1", from_uid, to_uid);
-    bool mapped = WriteFile(path, text);
-    snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
-    snprintf(text, sizeof text, "%u %u 1", from_gid, to_gid);
-    mapped = mapped && WriteFile(path, text);
-    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-    if (mapped) space.Reset(open(path, O_RDONLY | O_CLOEXEC));
-    kill(pid, SIGKILL);
-    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
+  while (waitpid(pid, &status, WUNTRACED) < 0 && errno == EINTR) {
+  }
+  if (!WIFSTOPPED(status)) return Descriptor();
+  char path[64];
+  char text[64];
+  snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
+  snprintf(text, sizeof text, "%u %u 1", from_uid, to_uid);
+  bool mapped = WriteFile(path, text);
+  snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
+  snprintf(text, sizeof text, "%u %u 1", from_gid, to_gid);
+  mapped = mapped && WriteFile(path, text);
+  snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+  Descriptor space(mapped ? open(path, O_RDONLY | O_CLOEXEC) : -1);
+  kill(pid, SIGKILL);
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
   return space;
 }
@@ -299,7 +293,6 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
 
 // The caller only waits, to hand on how the cell ended.
 bool Cell::Fork(StepError* failure) {
-  const pid_t outside = getpid();
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return Fails(failure, protocol::kPipe);
   Descriptor reader(ends[0]);
@@ -314,7 +307,6 @@ bool Cell::Fork(StepError* failure) {
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
   }
   writer.Reset();
-  (void)outside;
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return Fails(failure, protocol::kPrctl);
   // The end of the pipe says that the other one died before that.
   char nothing;

@@ -18,16 +18,10 @@ namespace {
 using protocol::kNoStep;
 
 uint32_t DieWith(pid_t parent) {
+  if (parent == 0) return kNoStep;
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return protocol::kPrctl;
   // It may have died before that.
   if (getppid() != parent) _exit(127);
-  return kNoStep;
-}
-
-uint32_t ConnectStreams(const int streams[3]) {
-  for (int i = 0; i < 3; i++) {
-    if (dup2(streams[i], i) < 0) return protocol::kDup2;
-  }
   return kNoStep;
 }
 
@@ -86,12 +80,19 @@ uint32_t Confine(const Confinement& confinement, pid_t parent) {
 
 }  // namespace
 
+uint32_t ConnectStreams(const int streams[3]) {
+  for (int i = 0; i < 3; i++) {
+    if (dup2(streams[i], i) < 0) return protocol::kDup2;
+  }
+  return kNoStep;
+}
+
 uint32_t Enter(const EntryPlan& plan) {
   if (setsid() < 0) return protocol::kSetsid;
   uint32_t step = DieWith(plan.parent);
   // Without this a set-user-ID program could become unkillable for a reaper that is not root.
   if (step == kNoStep && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) step = protocol::kPrctl;
-  if (step == kNoStep) step = ConnectStreams(plan.streams);
+  if (step == kNoStep && plan.streams[0] >= 0) step = ConnectStreams(plan.streams);
   if (step == kNoStep && chdir(plan.directory) < 0) step = protocol::kChdir;
   if (step == kNoStep) step = ApplyLimits(*plan.limits);
   if (step == kNoStep) step = UnblockSignals();

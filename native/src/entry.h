@@ -24,16 +24,18 @@ struct Confinement {
 };
 
 struct EntryPlan {
-  // Dies with its parent, which is this one.
+  // Dies with its parent, which is this one; 0 to outlive it.
   pid_t parent;
   const char* directory;
+  // Below 0 when they are connected later.
   int streams[3];
   const protocol::Limits* limits;
   // Null for none.
   const Confinement* confinement;
 };
 
-// Returns kNoStep, or the step that failed, with errno.
+// Both return kNoStep, or the step that failed, with errno.
+uint32_t ConnectStreams(const int streams[3]);
 uint32_t Enter(const EntryPlan& plan);
 
 }  // namespace skillscale

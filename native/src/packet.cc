@@ -8,6 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "rights.h"
+
 namespace skillscale {
 namespace {
 
@@ -54,7 +56,7 @@ void Packet::Clear() {
 
 Received Packet::Receive(int socket) {
   iovec parts[2] = {{&command, sizeof command}, {inlined, sizeof inlined}};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxDescriptors)];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxRights)];
   msghdr message{};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
@@ -75,7 +77,7 @@ Received Packet::Receive(int socket) {
     for (size_t i = 0; i < count; i++) {
       int fd;
       memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      if (descriptor_count < kMaxDescriptors) {
+      if (descriptor_count < kMaxRights) {
         descriptors[descriptor_count++].Reset(fd);
       } else {
         close(fd);
@@ -104,29 +106,11 @@ bool Packet::Unpack(size_t streams, size_t head, char** copy, Strings* strings) 
   return strings->Split(bytes, size, head, command.argc, command.envc);
 }
 
-bool Packet::Forward(int socket, int streams, int descriptor) const {
+bool Packet::Forward(int socket) const {
   iovec parts[2] = {{const_cast<protocol::Command*>(&command), sizeof command}, {const_cast<char*>(inlined), inlined_size}};
-  int fds[kMaxDescriptors];
-  size_t count = 0;
-  for (int i = 0; i < streams; i++) fds[count++] = descriptors[i].get();
-  fds[count++] = descriptor;
-  for (size_t i = static_cast<size_t>(streams); i < descriptor_count; i++) fds[count++] = descriptors[i].get();
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = 2;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
-  memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
-  ssize_t sent;
-  do {
-    sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (sent < 0 && errno == EINTR);
-  return sent >= 0;
+  int fds[kMaxRights];
+  for (size_t i = 0; i < descriptor_count; i++) fds[i] = descriptors[i].get();
+  return SendPacket(socket, parts, 2, fds, descriptor_count, MSG_DONTWAIT);
 }
 
 }  // namespace skillscale

@@ -8,10 +8,9 @@
 
 #include "descriptor.h"
 #include "protocol.h"
+#include "rights.h"
 
 namespace skillscale {
-
-inline constexpr size_t kMaxDescriptors = 5;
 
 inline uint64_t Microseconds(const timeval& time) {
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000U + static_cast<uint64_t>(time.tv_usec);
@@ -52,7 +51,7 @@ enum class Received { kPacket, kNothing, kEnd, kInvalid };
 
 struct Packet {
   protocol::Command command{};
-  Descriptor descriptors[kMaxDescriptors];
+  Descriptor descriptors[kMaxRights];
   size_t descriptor_count = 0;
   size_t inlined_size = 0;
   char inlined[protocol::kInlineBytes];
@@ -62,8 +61,8 @@ struct Packet {
   // Reads the strings of a packet that has `streams` descriptors besides. False when it is not valid; nothing is split and
   // `copy` is null when there is no memory for it. What `copy` points to is the caller's to free.
   bool Unpack(size_t streams, size_t head, char** copy, Strings* strings);
-  // Sends it on as it came, with one more descriptor behind its streams.
-  bool Forward(int socket, int streams, int descriptor) const;
+  // Sends it on as it came.
+  bool Forward(int socket) const;
 };
 
 }  // namespace skillscale

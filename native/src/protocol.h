@@ -9,12 +9,19 @@
 //               writable and readc readable paths, warmc strings of a warm start (a key, then the command of the fork
 //               server), argc arguments, envc environment entries; three descriptors: standard input, output, error
 //
+//   Prepare     working directory; two descriptors: a Landlock ruleset, and the socket on which the run's Spawn will come
+//
 //   supervisor → reaper   Configure once, then Spawn, Terminate, Kill   (end of file: kill everything and exit)
 //   reaper → supervisor   Hello, then per Spawn: SpawnFailed | Exited … Clean, and per Kill: Killing
 //
 // `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind. What is
-// clean carries a descriptor of the folder that has the run's changes to its skill, when there are any. `Killing` only says
-// that the reaper is alive: a script may have stopped it.
+// clean carries a descriptor of the folder that has the run's changes to its skill, when there are any. One that is clean
+// but busy takes the next run only after it said Ready. `Killing` only says that the reaper is alive: a script may have stopped it.
+//
+//   reaper → fork server  Prepare
+//   fork server → reaper  Hello, then per Prepare: Started, Exited
+//
+// The process that the fork server started becomes the run when it gets the Spawn, and closes its socket when it has read it.
 #ifndef SKILLSCALE_PROTOCOL_H_
 #define SKILLSCALE_PROTOCOL_H_
 
@@ -30,8 +37,8 @@ inline constexpr size_t kPayloadBytes = 16 * 1024 * 1024;
 inline constexpr uint32_t kStrings = 1 << 20;
 inline constexpr uint64_t kUnlimited = UINT64_MAX;
 
-enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3, kConfigure = 4 };
-enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5, kStarted = 6 };
+enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3, kConfigure = 4, kPrepare = 5 };
+enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5, kStarted = 6, kReady = 7 };
 
 // Of Configure: in namespaces of its own, and with the host's network there.
 inline constexpr uint32_t kIsolated = 1;
@@ -41,6 +48,12 @@ inline constexpr uint32_t kConfined = 1;
 inline constexpr uint32_t kAllowList = 2;
 // Of Spawn: may use the network that is there.
 inline constexpr uint32_t kConnected = 4;
+
+// Of Spawn: the reaper may be busy after it, to start a fork server.
+inline constexpr uint32_t kMayStart = 8;
+
+// Whether anybody is left of a run, and if not, whether the reaper can take the next one.
+enum Cleanness : uint32_t { kLeft = 0, kFree = 1, kBusy = 2 };
 
 // Which limit of the whole tree ended a run.
 enum TreeLimit : uint32_t { kNoLimit = 0, kMemoryLimit = 1, kProcessLimit = 2, kDiskLimit = 3 };
@@ -121,6 +134,8 @@ struct Command {
   // Strings of the warm start: a key and the command of a fork server; 0 for a cold start.
   uint32_t warmc;
   uint64_t payload_bytes;
+  // Of Prepare: its number.
+  uint64_t number;
   Limits limits;
 };
 
@@ -132,6 +147,7 @@ struct Reply {
   // Of Exited: 1 after a warm start.
   int32_t error;
   uint32_t step;
+  // A Cleanness.
   uint32_t clean;
   // A TreeLimit; of Hello: of which folders the files belong to the cell's user, as bits.
   uint32_t detail;
@@ -139,10 +155,12 @@ struct Reply {
   uint64_t user_us;
   uint64_t system_us;
   uint64_t max_rss_kib;
+  // Of what a fork server says: that of the Prepare.
+  uint64_t number;
 };
 
-static_assert(sizeof(Command) == 112);
-static_assert(sizeof(Reply) == 64);
+static_assert(sizeof(Command) == 120);
+static_assert(sizeof(Reply) == 72);
 
 }  // namespace skillscale::protocol
 

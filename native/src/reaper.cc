@@ -9,6 +9,10 @@
 // its own view. A run that uses more memory, processes or disk than its whole tree may is killed; that is looked at every
 // few milliseconds, since no kernel limit covers a tree without a cgroup.
 //
+// A cell may have a fork server (fork_server.h). Between runs such a reaper opens the view of a run like the last one and has
+// a spare made, a process that waits there, confined, to become the next run. A run that the spare is not made for starts in
+// a view of its own. The spare closes its socket when it has read its run; one that dies before it did is replaced by a cold start.
+//
 //   configured ──▶ idle ──Spawn──▶ running ──main exits──▶ emptying ──nobody left──▶ idle
 //                                     │ Terminate: SIGTERM to all, stay; emptying then waits for Kill or for the last to leave
 //                                     │ Kill (answered at once), end of file, a limit, or a main process that leaves others
@@ -32,16 +36,20 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cell.h"
 #include "clock.h"
 #include "descriptor.h"
+#include "fork_server.h"
 #include "landlock.h"
 #include "packet.h"
 #include "probe.h"
 #include "process_tree.h"
 #include "protocol.h"
+#include "rights.h"
+#include "run_plan.h"
 #include "spawn.h"
 #include "step_error.h"
 #include "system_calls.h"
@@ -52,24 +60,17 @@ namespace {
 constexpr int kFirstRoundMilliseconds = 2;
 constexpr int kLastRoundMilliseconds = 100;
 constexpr uint64_t kOthers = 4;
-// A fork server is replaced after so many runs.
-constexpr uint32_t kMaxServed = 1000;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
+constexpr uint64_t kStartNs = 10'000'000'000;
+constexpr uint64_t kSpareNs = 2'000'000'000;
+constexpr int kMaxLostSpares = 3;
+constexpr uint64_t kMinOpenFiles = 32;
 
 bool CanFilter() {
   static const bool supported = SystemCallFilterSupport() == 0;
   return supported;
 }
-
-// What the reaper knows of its fork server.
-struct Zygote {
-  pid_t pid = 0;
-  Descriptor socket;
-  std::string key;
-  bool ready = false;
-  uint32_t served = 0;
-};
 
 class Reaper {
  public:
@@ -80,20 +81,30 @@ class Reaper {
   bool Settle(const Packet& packet, const Strings& strings, StepError* failure);
   bool Handle(Packet* packet);
   bool StartRun(Packet* packet);
-  bool Begin(Packet* packet, const Strings& strings, SpawnFailure* failure);
-  bool Confine(const protocol::Command& command, const Strings& strings, Confinement* confinement, StepError* failure);
-  const SystemCallFilter* FilterFor(uint32_t flags, StepError* failure);
+  bool Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure);
+  bool Open(const RunPlan& plan, Confinement* confinement, StepError* failure);
+  bool Confine(const RunPlan& plan, Confinement* confinement, StepError* failure);
+  const SystemCallFilter* FilterFor(const RunPlan& plan, StepError* failure);
   void FailRun(const SpawnFailure& failure);
   void Measure();
+  protocol::Cleanness Freed();
   void Leave();
-  bool BeginWarm(const Packet& packet, const Confinement& confinement);
-  bool StartZygote();
-  void EndZygote();
-  void HandleZygote();
-  bool OthersLeft() const;
   bool Reap();
-  void ReportExit(int status, const rusage& usage, bool clean);
+  void ReportExit(int status, const rusage& usage, bool left);
   void SignalTree(int signal, Order order);
+
+  bool StartForkServer();
+  void FinishStart();
+  void HandleForkServer();
+  void AskForSpare();
+  bool MakeSpare(const RunPlan& plan, int landlock);
+  bool AwaitSpare();
+  bool GiveToSpare(const Packet& packet);
+  void HandleSpare();
+  void LoseSpare();
+  void DropSpare();
+  void BeginCold();
+  bool OthersLeft() const;
   void Say(protocol::ReplyType type);
   void Reply(protocol::Reply reply, int descriptor = -1);
 
@@ -115,13 +126,26 @@ class Reaper {
   protocol::Limits limits_;
   protocol::TreeLimit exceeded_ = protocol::kNoLimit;
 
-  Zygote zygote_;
-  // The fork server that the last run would have liked, its key and command, and under which filter.
-  std::vector<std::string> wanted_;
-  uint32_t wanted_flags_ = 0;
-  // The fork server has a run that it did not start yet.
-  bool forking_ = false;
-  // The present run came from it.
+  // Of the present run, the last one, or the next one.
+  RunPlan plan_;
+
+  ForkServer fork_server_;
+  // The fork server has the cell to itself until it is ready, or until this time.
+  bool starting_ = false;
+  uint64_t start_by_ = kNever;
+  // Whether the supervisor lets this reaper be busy after its run.
+  bool may_start_ = false;
+  // Where the spare waits for its run, or has it and did not read it yet; 0 until its pid is known.
+  Descriptor spare_;
+  pid_t spare_pid_ = 0;
+  // Of the spare that was asked for last, and of the last one that ended.
+  uint64_t spare_number_ = 0;
+  uint64_t ended_number_ = 0;
+  int lost_spares_ = 0;
+  // The run that the spare has not read yet.
+  bool handing_ = false;
+  Packet* kept_ = nullptr;
+  // The present run is a spare that the fork server made.
   bool warm_ = false;
   // The main process ended, as the fork server tells.
   bool ended_ = false;
@@ -134,24 +158,7 @@ class Reaper {
 void Reaper::Reply(protocol::Reply reply, int descriptor) {
   reply.magic = protocol::kMagic;
   iovec part{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  }
-  while (sendmsg(protocol::kControlDescriptor, &message, MSG_NOSIGNAL) < 0) {
-    if (errno == EINTR) continue;
-    leaving_ = true;
-    return;
-  }
+  if (!SendPacket(protocol::kControlDescriptor, &part, 1, &descriptor, descriptor >= 0 ? 1 : 0, 0)) leaving_ = true;
 }
 
 void Reaper::Say(protocol::ReplyType type) {
@@ -183,7 +190,7 @@ bool Reaper::Handle(Packet* packet) {
 
 bool Reaper::StartRun(Packet* packet) {
   const protocol::Command& command = packet->command;
-  if (occupied_ || command.argc == 0 || command.writec > protocol::kStrings || command.readc > protocol::kStrings ||
+  if (occupied_ || starting_ || command.argc == 0 || command.writec > protocol::kStrings || command.readc > protocol::kStrings ||
       command.warmc > protocol::kStrings) {
     return false;
   }
@@ -193,7 +200,7 @@ bool Reaper::StartRun(Packet* packet) {
     Strings strings;
     valid = packet->Unpack(3, HeadSize(command), &copy, &strings);
     SpawnFailure failure{ENOMEM, protocol::kRead};
-    if (valid && (!strings || !Begin(packet, strings, &failure))) {
+    if (valid && (!strings || !Begin(packet, strings, false, &failure))) {
       cell_.Close();
       FailRun(failure);
     }
@@ -202,43 +209,48 @@ bool Reaper::StartRun(Packet* packet) {
   return valid;
 }
 
-bool Reaper::Begin(Packet* packet, const Strings& strings, SpawnFailure* failure) {
-  const protocol::Command& command = packet->command;
-  StepError error;
-  Confinement confinement;
-  const bool confined = (command.flags & protocol::kConfined) != 0;
-  const ViewPlan view{strings.head(kAt), strings.head(kSkill), strings.head(kInputs), command.limits.disk_bytes};
-  if ((cell_.entered() && !cell_.Open(view, &error)) || (confined && !Confine(command, strings, &confinement, &error))) {
-    *failure = {error.error, error.step};
-    return false;
-  }
-  limits_ = command.limits;
+bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure) {
+  started_ = Now();
+  RunPlan plan(packet->command, strings);
   // Those that share its user in a cell are the reaper, who waits outside, the fork server, and the one too many by which
   // it shows.
-  protocol::Limits& limits = packet->command.limits;
-  if (cell_.entered() && limits_.tree_tasks < protocol::kUnlimited - kOthers) {
-    limits.processes = std::min(limits.processes, limits_.tree_tasks + kOthers);
+  if (cell_.entered() && plan.limits().tree_tasks < protocol::kUnlimited - kOthers) {
+    plan.set_processes(plan.limits().tree_tasks + kOthers);
   }
-  wanted_.clear();
-  for (size_t i = 0; i < command.warmc; i++) {
-    wanted_.emplace_back(strings.head(kPaths + command.writec + command.readc + i));
-  }
-  wanted_flags_ = command.flags;
-  terminating_ = killing_ = ended_ = false;
+  may_start_ = (packet->command.flags & protocol::kMayStart) != 0;
+  limits_ = plan.limits();
+  terminating_ = killing_ = ended_ = warm_ = false;
   exceeded_ = protocol::kNoLimit;
-  started_ = Now();
-  warm_ = BeginWarm(*packet, confinement);
+  main_ = 0;
+  const bool expected = !cold && spare_ && plan == plan_;
+  warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
   if (!warm_) {
-    const SpawnPlan plan{strings.head(kDirectory),
-                         strings.head(kFile),
-                         strings.argv(),
-                         strings.envp(),
-                         {packet->descriptors[0].get(), packet->descriptors[1].get(), packet->descriptors[2].get()},
-                         &limits,
-                         confined ? &confinement : nullptr};
-    const pid_t pid = Spawn(plan, failure);
-    if (pid < 0) return false;
-    main_ = pid;
+    DropSpare();
+    plan_ = std::move(plan);
+    StepError error;
+    Confinement confinement;
+    if (!cold && fork_server_.Serves(plan_) && Open(plan_, &confinement, &error)) {
+      warm_ = MakeSpare(plan_, confinement.landlock) && AwaitSpare() && GiveToSpare(*packet);
+      if (!warm_) DropSpare();
+    }
+    if (!warm_) {
+      if (!Open(plan_, &confinement, &error)) {
+        *failure = {error.error, error.step};
+        return false;
+      }
+      const SpawnPlan spawn{plan_.head(kDirectory),
+                            plan_.head(kFile),
+                            strings.argv(),
+                            strings.envp(),
+                            {packet->descriptors[0].get(), packet->descriptors[1].get(), packet->descriptors[2].get()},
+                            &limits_,
+                            plan_.has(protocol::kConfined) ? &confinement : nullptr};
+      main_ = Spawn(spawn, failure);
+      if (main_ < 0) {
+        main_ = 0;
+        return false;
+      }
+    }
   }
   occupied_ = true;
   pause_ = kFirstMeasureNs;
@@ -248,127 +260,37 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, SpawnFailure* failure
   return true;
 }
 
-// Gives the run to the fork server, if there is one for it.
-bool Reaper::BeginWarm(const Packet& packet, const Confinement& confinement) {
-  const bool fits = zygote_.ready && !wanted_.empty() && zygote_.key == wanted_[0] && confinement.landlock >= 0;
-  if (!fits || !packet.Forward(zygote_.socket.get(), 3, confinement.landlock)) return false;
-  zygote_.served++;
-  main_ = 0;
-  forking_ = true;
-  return true;
+// Makes what a run finds, and the rules that it is under.
+bool Reaper::Open(const RunPlan& plan, Confinement* confinement, StepError* failure) {
+  return (!cell_.entered() || cell_.Open(plan.view(), failure)) &&
+         (!plan.has(protocol::kConfined) || Confine(plan, confinement, failure));
 }
 
-// Starts the fork server that the last run would have liked, for the next one. Not having one costs time, nothing else.
-bool Reaper::StartZygote() {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return false;
-  Descriptor near(ends[0]);
-  const Descriptor far(ends[1]);
-  StepError error;
-  Confinement confinement;
-  Landlock scope;
-  confinement.landlock = scope.BeginScope() ? scope.get() : -1;
-  confinement.filter = CanFilter() ? FilterFor(wanted_flags_, &error) : nullptr;
-  if (CanFilter() && confinement.filter == nullptr) return false;
-  std::vector<char*> argv;
-  for (size_t i = 1; i < wanted_.size(); i++) argv.push_back(wanted_[i].data());
-  argv.push_back(nullptr);
-  static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
-  static char home[] = "HOME=/tmp";
-  static char temporary[] = "TMPDIR=/tmp";
-  static char language[] = "LANG=C.UTF-8";
-  static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
-  char* const envp[] = {path, home, temporary, language, bytecode, nullptr};
-  const protocol::Limits unlimited;
-  const SpawnPlan plan{"/", argv[0], argv.data(), envp, {far.get(), 1, 2}, &unlimited, &confinement};
-  SpawnFailure failure{};
-  const pid_t pid = Spawn(plan, &failure);
-  if (pid < 0) return false;
-  zygote_.pid = pid;
-  zygote_.socket = std::move(near);
-  zygote_.key = wanted_[0];
-  zygote_.ready = false;
-  zygote_.served = 0;
-  return true;
-}
-
-void Reaper::EndZygote() {
-  zygote_.socket.Reset();
-  zygote_.ready = false;
-  zygote_.key.clear();
-  if (zygote_.pid == 0) return;
-  kill(zygote_.pid, SIGKILL);
-  while (waitpid(zygote_.pid, nullptr, __WALL) < 0 && errno == EINTR) {
-  }
-  zygote_.pid = 0;
-}
-
-void Reaper::HandleZygote() {
-  protocol::Reply reply;
-  ssize_t size;
-  do {
-    size = recv(zygote_.socket.get(), &reply, sizeof reply, MSG_DONTWAIT);
-  } while (size < 0 && errno == EINTR);
-  if (size < 0 && errno == EAGAIN) return;
-  const bool valid = size == sizeof reply && reply.magic == protocol::kMagic && reply.step < protocol::kStepCount;
-  if (valid && reply.type == protocol::kHello) {
-    zygote_.ready = true;
-  } else if (valid && reply.type == protocol::kStarted && forking_ && reply.pid > 1) {
-    forking_ = false;
-    main_ = reply.pid;
-  } else if (valid && reply.type == protocol::kExited && main_ > 0 && reply.pid == main_) {
-    ended_ = true;
-    ended_status_ = reply.status;
-    ended_usage_ = {};
-    ended_usage_.ru_utime = {static_cast<time_t>(reply.user_us / 1'000'000), static_cast<suseconds_t>(reply.user_us % 1'000'000)};
-    ended_usage_.ru_stime = {static_cast<time_t>(reply.system_us / 1'000'000),
-                             static_cast<suseconds_t>(reply.system_us % 1'000'000)};
-    ended_usage_.ru_maxrss = static_cast<long>(reply.max_rss_kib);
-  } else {
-    // A run that could not begin, one that was not forked, nonsense, or the end of the fork server: what it has forked dies
-    // with it, and the next run starts cold.
-    const bool refused = valid && reply.type == protocol::kSpawnFailed && occupied_ && (forking_ || main_ > 0);
-    const bool lost = forking_;
-    EndZygote();
-    if (!refused && !lost) return;
-    forking_ = false;
-    main_ = 0;
-    FailRun(refused ? SpawnFailure{reply.error, reply.step} : SpawnFailure{EAGAIN, protocol::kClone});
-    Leave();
-  }
-}
-
-// Whether there is anybody in the cell but the reaper and its fork server.
-bool Reaper::OthersLeft() const {
-  TreeUse use;
-  return !MeasureTree(true, protocol::kUnlimited, zygote_.pid, &use) || use.processes > 0;
-}
-
-bool Reaper::Confine(const protocol::Command& command, const Strings& strings, Confinement* confinement, StepError* failure) {
-  confinement->uid = command.uid;
-  confinement->gid = command.gid;
+bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* failure) {
+  confinement->uid = plan.command().uid;
+  confinement->gid = plan.command().gid;
   static const bool landlocked = Landlock::Abi() > 0;
   if (landlocked) {
-    const bool tcp = cell_.entered() || (command.flags & protocol::kConnected) != 0;
+    const bool tcp = cell_.entered() || plan.has(protocol::kConnected);
     if (!landlock_.Begin(tcp, failure)) return false;
     for (const std::string& path : readable_) {
       if (!landlock_.AllowRead(path.c_str(), failure)) return false;
     }
     if (!landlock_.AllowRead("/proc", failure) || !landlock_.AllowDevices("/dev", failure)) return false;
-    for (size_t i = 0; i < command.writec + command.readc; i++) {
-      const char* path = strings.head(kPaths + i);
-      if (!(i < command.writec ? landlock_.AllowWrite(path, failure) : landlock_.AllowRead(path, failure))) return false;
+    for (size_t i = 0; i < plan.writable() + plan.readable(); i++) {
+      const bool allowed = i < plan.writable() ? landlock_.AllowWrite(plan.path(i), failure) : landlock_.AllowRead(plan.path(i), failure);
+      if (!allowed) return false;
     }
     confinement->landlock = landlock_.get();
   }
   if (!CanFilter()) return true;
-  confinement->filter = FilterFor(command.flags, failure);
+  confinement->filter = FilterFor(plan, failure);
   return confinement->filter != nullptr;
 }
 
-const SystemCallFilter* Reaper::FilterFor(uint32_t flags, StepError* failure) {
-  const bool allow_list = (flags & protocol::kAllowList) != 0;
-  const bool connected = cell_.entered() || (flags & protocol::kConnected) != 0;
+const SystemCallFilter* Reaper::FilterFor(const RunPlan& plan, StepError* failure) {
+  const bool allow_list = plan.has(protocol::kAllowList);
+  const bool connected = cell_.entered() || plan.has(protocol::kConnected);
   const size_t index = (allow_list ? 1 : 0) + (connected ? 2 : 0);
   if (!built_[index]) {
     built_[index] = filters_[index].Build({allow_list, connected ? Sockets::kLocal : Sockets::kNone});
@@ -383,7 +305,7 @@ void Reaper::FailRun(const SpawnFailure& failure) {
   reply.type = protocol::kSpawnFailed;
   reply.error = failure.error;
   reply.step = failure.step;
-  reply.clean = 1;
+  reply.clean = protocol::kFree;
   Reply(reply);
 }
 
@@ -392,7 +314,7 @@ void Reaper::Measure() {
   pause_ = pause_ * 2 < kLastMeasureNs ? pause_ * 2 : kLastMeasureNs;
   measure_at_ = After(Now(), pause_);
   TreeUse use;
-  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, zygote_.pid, &use)) return;
+  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, fork_server_.pid(), &use)) return;
   if (use.bytes > limits_.tree_bytes) {
     exceeded_ = protocol::kMemoryLimit;
   } else if (use.tasks > limits_.tree_tasks) {
@@ -409,19 +331,19 @@ void Reaper::Measure() {
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
 void Reaper::SignalTree(int signal, Order order) {
   if (main_ > 0) kill(-main_, signal);
-  if (zygote_.pid > 0) {
-    SignalNamespace(signal, zygote_.pid);
+  if (fork_server_.pid() > 0) {
+    SignalNamespace(signal, fork_server_.pid());
   } else {
     SignalDescendants(signal, order);
   }
 }
 
-void Reaper::ReportExit(int status, const rusage& usage, bool clean) {
+void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   protocol::Reply reply{};
   reply.type = protocol::kExited;
   reply.pid = main_;
   reply.status = status;
-  reply.clean = clean ? 1 : 0;
+  reply.clean = left ? protocol::kLeft : Freed();
   if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.full()) exceeded_ = protocol::kDiskLimit;
   reply.detail = exceeded_;
   reply.error = warm_ ? 1 : 0;
@@ -429,19 +351,197 @@ void Reaper::ReportExit(int status, const rusage& usage, bool clean) {
   reply.user_us = Microseconds(usage.ru_utime);
   reply.system_us = Microseconds(usage.ru_stime);
   reply.max_rss_kib = static_cast<uint64_t>(usage.ru_maxrss);
-  if (!clean) return Reply(reply);
+  if (left) return Reply(reply);
   const Descriptor changes(cell_.TakeChanges());
   Reply(reply, changes.get());
 }
 
-// Nobody is left of a run: what it had is taken away, after all that waits was told.
+// Nobody is left of a run. Tells whether the next one may come at once.
+protocol::Cleanness Reaper::Freed() {
+  starting_ = cell_.entered() && !leaving_ && fork_server_.Wanted(plan_) && may_start_;
+  return starting_ ? protocol::kBusy : protocol::kFree;
+}
+
+// What a run had is taken away, after all that waits was told.
 void Reaper::Leave() {
-  occupied_ = false;
+  occupied_ = warm_ = false;
   measure_at_ = kNever;
+  ended_number_ = spare_number_;
   if (!cell_.Close()) leaving_ = true;
-  if (leaving_ || !cell_.entered() || wanted_.size() < 2) return;
-  if (zygote_.key != wanted_[0] || zygote_.served >= kMaxServed) EndZygote();
-  if (zygote_.pid == 0) StartZygote();
+  if (leaving_ || !cell_.entered()) return;
+  if (!starting_) {
+    AskForSpare();
+  } else if (!StartForkServer()) {
+    FinishStart();
+  }
+}
+
+// It reads its modules in a fresh view, in which nothing of any run is.
+bool Reaper::StartForkServer() {
+  StepError error;
+  ViewPlan view = plan_.view();
+  view.inputs = "";
+  const SystemCallFilter* filter = CanFilter() ? FilterFor(plan_, &error) : nullptr;
+  start_by_ = After(Now(), kStartNs);
+  lost_spares_ = 0;
+  return (filter != nullptr || !CanFilter()) && cell_.Open(view, &error) && fork_server_.Start(plan_, filter);
+}
+
+void Reaper::FinishStart() {
+  starting_ = false;
+  start_by_ = kNever;
+  if (OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
+  if (!cell_.Close()) leaving_ = true;
+  Say(protocol::kReady);
+  if (!leaving_) AskForSpare();
+}
+
+void Reaper::HandleForkServer() {
+  protocol::Reply reply;
+  const FromServer received = fork_server_.Receive(&reply);
+  if (received == FromServer::kNothing) return;
+  const bool ours = received == FromServer::kReply && reply.number == spare_number_;
+  if (ours && reply.type == protocol::kStarted) {
+    if (spare_ && reply.pid > 1) {
+      spare_pid_ = reply.pid;
+    } else {
+      ended_number_ = reply.number;
+      LoseSpare();
+    }
+  } else if (ours) {
+    ended_number_ = reply.number;
+    if (!warm_) return LoseSpare();
+    ended_ = true;
+    ended_status_ = reply.status;
+    ended_usage_ = {};
+    ended_usage_.ru_utime = {static_cast<time_t>(reply.user_us / 1'000'000), static_cast<suseconds_t>(reply.user_us % 1'000'000)};
+    ended_usage_.ru_stime = {static_cast<time_t>(reply.system_us / 1'000'000),
+                             static_cast<suseconds_t>(reply.system_us % 1'000'000)};
+    ended_usage_.ru_maxrss = static_cast<long>(reply.max_rss_kib);
+  } else if (received == FromServer::kGone && spare_ && !handing_) {
+    LoseSpare();
+  } else if (received == FromServer::kGone && warm_ && main_ > 0 && kill(main_, 0) < 0) {
+    // It took the status along.
+    ended_ = true;
+    ended_status_ = SIGKILL;
+    ended_usage_ = {};
+  }
+  if (starting_ && received != FromServer::kReply) FinishStart();
+}
+
+// Makes ready for a run like the last one.
+void Reaper::AskForSpare() {
+  if (!fork_server_.Serves(plan_) || lost_spares_ >= kMaxLostSpares) return;
+  StepError error;
+  Confinement confinement;
+  if (!Open(plan_, &confinement, &error) || !MakeSpare(plan_, confinement.landlock)) cell_.Close();
+}
+
+// The view is open, and the ruleset is that of the run.
+bool Reaper::MakeSpare(const RunPlan& plan, int landlock) {
+  // Without a ruleset of its own it could reach the fork server.
+  if (!fork_server_.Serves(plan) || landlock < 0 || plan.limits().open_files < kMinOpenFiles) return false;
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return false;
+  Descriptor near(ends[0]);
+  const Descriptor far(ends[1]);
+  if (!fork_server_.Fork(plan, ++spare_number_, landlock, far.get())) return false;
+  spare_ = std::move(near);
+  spare_pid_ = 0;
+  return true;
+}
+
+// Until its pid is known.
+bool Reaper::AwaitSpare() {
+  const uint64_t until = After(Now(), kSpareNs);
+  while (spare_ && spare_pid_ == 0) {
+    const uint64_t now = Now();
+    pollfd ready{fork_server_.socket(), POLLIN, 0};
+    if (now >= until || (poll(&ready, 1, static_cast<int>((until - now) / 1'000'000 + 1)) < 0 && errno != EINTR)) {
+      fork_server_.End();
+      LoseSpare();
+    } else if (ready.revents != 0) {
+      HandleForkServer();
+    }
+  }
+  return static_cast<bool>(spare_);
+}
+
+bool Reaper::GiveToSpare(const Packet& packet) {
+  if (!packet.Forward(spare_.get())) return false;
+  main_ = spare_pid_;
+  handing_ = true;
+  return true;
+}
+
+// The end of the socket of a spare: it has read its run, or is dead.
+void Reaper::HandleSpare() {
+  char nothing;
+  ssize_t size;
+  do {
+    size = recv(spare_.get(), &nothing, sizeof nothing, MSG_DONTWAIT);
+  } while (size < 0 && errno == EINTR);
+  if (size < 0 && errno == EAGAIN) return;
+  if (!handing_) return LoseSpare();
+  if (size < 0) return BeginCold();
+  handing_ = false;
+  lost_spares_ = 0;
+  spare_.Reset();
+  spare_pid_ = 0;
+  kept_->Clear();
+}
+
+// A spare that got no run is of no use, or gone.
+void Reaper::LoseSpare() {
+  lost_spares_++;
+  DropSpare();
+}
+
+// The view is closed when nobody is left of it.
+void Reaper::DropSpare() {
+  spare_.Reset();
+  handing_ = false;
+  const uint64_t until = After(Now(), kSpareNs);
+  if (spare_pid_ > 0) kill(spare_pid_, SIGKILL);
+  spare_pid_ = 0;
+  // It ends at the end of its socket, too.
+  while (ended_number_ != spare_number_ && fork_server_.pid() > 0) {
+    protocol::Reply reply;
+    const uint64_t now = Now();
+    pollfd ready{fork_server_.socket(), POLLIN, 0};
+    if (now >= until || (poll(&ready, 1, static_cast<int>((until - now) / 1'000'000 + 1)) < 0 && errno != EINTR)) fork_server_.End();
+    if (ready.revents != 0 && fork_server_.Receive(&reply) == FromServer::kReply && reply.type == protocol::kExited) {
+      ended_number_ = reply.number;
+    }
+  }
+  ended_number_ = spare_number_;
+  if (cell_.entered() && !cell_.Close()) leaving_ = true;
+}
+
+// Starts the run that the spare died with.
+void Reaper::BeginCold() {
+  lost_spares_++;
+  main_ = 0;
+  warm_ = false;
+  DropSpare();
+  char* copy = nullptr;
+  {
+    Strings strings;
+    SpawnFailure failure{EAGAIN, protocol::kClone};
+    const bool valid = kept_->Unpack(3, HeadSize(kept_->command), &copy, &strings) && strings;
+    if (!valid || terminating_ || killing_ || !Begin(kept_, strings, true, &failure)) {
+      FailRun(failure);
+      Leave();
+    }
+  }
+  free(copy);
+  kept_->Clear();
+}
+
+// Whether there is anybody in the cell but the reaper and its fork server.
+bool Reaper::OthersLeft() const {
+  TreeUse use;
+  return !MeasureTree(true, protocol::kUnlimited, fork_server_.pid(), &use) || use.processes > 0;
 }
 
 // Reaps every zombie child. Returns true while anybody of the run is left.
@@ -461,27 +561,31 @@ bool Reaper::Reap() {
     int status = 0;
     rusage usage{};
     if (wait4(info.si_pid, &status, WNOHANG | __WALL, &usage) != info.si_pid) continue;
-    if (info.si_pid == zygote_.pid) {
-      zygote_.pid = 0;
-    } else if (info.si_pid == main_) {
+    if (info.si_pid == fork_server_.pid()) {
+      fork_server_.Reaped();
+    } else if (main_ > 0 && info.si_pid == main_) {
       exited = true;
       main_status = status;
       main_usage = usage;
     }
   }
   ended_ = false;
-  if (!occupied_) return left && zygote_.pid == 0;
-  if (forking_ || (main_ > 0 && !exited)) return true;
-  if (left && zygote_.pid > 0) left = OthersLeft();
+  if (!occupied_) return left && fork_server_.pid() == 0;
+  if (exited && handing_) {
+    HandleSpare();
+    if (!warm_) return true;
+  }
+  if (main_ > 0 && !exited) return true;
+  if (left && fork_server_.pid() > 0) left = OthersLeft();
   if (exited) {
-    ReportExit(main_status, main_usage, !left);
+    ReportExit(main_status, main_usage, left);
     main_ = 0;
     if (left && !terminating_) killing_ = true;
     if (!left) Leave();
   } else if (!left) {
     protocol::Reply reply{};
     reply.type = protocol::kClean;
-    reply.clean = 1;
+    reply.clean = Freed();
     const Descriptor changes(cell_.TakeChanges());
     Reply(reply, changes.get());
     Leave();
@@ -560,40 +664,47 @@ int Reaper::Run() {
   if (fcntl(protocol::kControlDescriptor, F_SETFD, FD_CLOEXEC) < 0) return 1;
   if (!Configure()) return exit_code_;
 
-  static Packet packet;
+  static Packet packets[2];
+  Packet* packet = &packets[0];
+  kept_ = &packets[1];
   int round = kFirstRoundMilliseconds;
   for (;;) {
-    const bool left = (occupied_ || leaving_ || zygote_.pid > 0) && Reap();
+    const bool left = (occupied_ || leaving_ || fork_server_.pid() > 0) && Reap();
     if (leaving_) {
-      EndZygote();
-      forking_ = false;
+      fork_server_.End();
       if (!left) return exit_code_;
       killing_ = true;
     }
-    if (left && !killing_ && measure_at_ <= Now()) Measure();
+    const uint64_t now = Now();
+    if (left && !killing_ && measure_at_ <= now) Measure();
+    if (start_by_ <= now) {
+      fork_server_.GiveUp();
+      FinishStart();
+    }
     const bool rounds = left && killing_;
     if (rounds) SignalTree(SIGKILL, Order::kParentsFirst);
     round = rounds ? (round * 2 < kLastRoundMilliseconds ? round * 2 : kLastRoundMilliseconds) : kFirstRoundMilliseconds;
 
-    pollfd ready[3] = {{signals_.get(), POLLIN, 0},
+    pollfd ready[4] = {{signals_.get(), POLLIN, 0},
                        {leaving_ ? -1 : protocol::kControlDescriptor, POLLIN, 0},
-                       {zygote_.socket.get(), POLLIN, 0}};
+                       {fork_server_.socket(), POLLIN, 0},
+                       {spare_.get(), POLLIN, 0}};
     int wait = rounds ? round : -1;
-    if (!rounds && occupied_ && measure_at_ != kNever) {
-      const uint64_t now = Now();
-      wait = measure_at_ <= now ? 0 : static_cast<int>((measure_at_ - now) / 1'000'000 + 1);
-    }
-    if (poll(ready, 3, wait) < 0) continue;
+    const uint64_t wake = std::min(occupied_ ? measure_at_ : kNever, start_by_);
+    if (!rounds && wake != kNever) wait = wake <= now ? 0 : static_cast<int>((wake - now) / 1'000'000 + 1);
+    if (poll(ready, 4, wait) < 0) continue;
     if (ready[0].revents != 0) {
       signalfd_siginfo discarded[8];
       while (read(signals_.get(), discarded, sizeof discarded) > 0) {
       }
     }
-    if (ready[2].revents != 0 && zygote_.socket) HandleZygote();
+    if (ready[2].revents != 0 && fork_server_.socket() >= 0) HandleForkServer();
+    if (ready[3].revents != 0 && spare_) HandleSpare();
     if (ready[1].revents == 0) continue;
-    switch (packet.Receive(protocol::kControlDescriptor)) {
+    const bool waiting = handing_;
+    switch (packet->Receive(protocol::kControlDescriptor)) {
       case Received::kPacket:
-        if (Handle(&packet)) break;
+        if (Handle(packet)) break;
         [[fallthrough]];
       case Received::kInvalid:
         exit_code_ = 2;
@@ -604,7 +715,9 @@ int Reaper::Run() {
       case Received::kNothing:
         break;
     }
-    packet.Clear();
+    // Kept to be started cold if the spare never reads it.
+    if (handing_ && !waiting) std::swap(packet, kept_);
+    packet->Clear();
   }
 }
 

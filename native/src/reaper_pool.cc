@@ -16,10 +16,12 @@ namespace {
 
 constexpr uint64_t kTendNs = kSecond;
 constexpr uint64_t kGreetNs = 5 * kSecond;
+constexpr uint64_t kStartNs = 20 * kSecond;
 constexpr uint64_t kLeaveNs = 10 * kSecond;
 constexpr uint64_t kStopNs = 5 * kSecond;
 constexpr uint64_t kEndNs = kSecond;
 constexpr int kUnansweredKills = 5;
+constexpr int kMaxStarting = 2;
 
 // Returns whether it is gone at that time.
 bool AwaitEnd(ReaperProcess& process, uint64_t until) {
@@ -87,7 +89,8 @@ bool ReaperPool::Fill(StepError* failure) {
 }
 
 bool ReaperPool::AnyAtWork() const {
-  return std::any_of(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.run != 0; });
+  return std::any_of(reapers_.begin(), reapers_.end(),
+                     [](const auto& entry) { return entry.second.run != 0 || entry.second.starting; });
 }
 
 Reaper* ReaperPool::Find(uint64_t id) {
@@ -124,10 +127,24 @@ void ReaperPool::MakeRoom() {
   if (!idle_.empty()) Retire(idle_.front());
 }
 
-void ReaperPool::Release(uint64_t id, bool wanted) {
+bool ReaperPool::MayStart() const {
+  return std::count_if(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.may_start; }) < kMaxStarting;
+}
+
+void ReaperPool::AwaitReady(uint64_t id) {
   Reaper& reaper = reapers_.at(id);
   reaper.run = 0;
   reaper.killing = false;
+  reaper.unanswered = 0;
+  reaper.starting = true;
+  reaper.since = Now();
+  ExpectAction();
+}
+
+void ReaperPool::Release(uint64_t id, bool wanted) {
+  Reaper& reaper = reapers_.at(id);
+  reaper.run = 0;
+  reaper.killing = reaper.starting = reaper.may_start = false;
   reaper.unanswered = 0;
   if (reaper.epoch == epoch_ && (wanted || idle_.size() < options_.idle_reapers)) {
     idle_.push_back(id);
@@ -140,6 +157,7 @@ void ReaperPool::Retire(uint64_t id) {
   Reaper& reaper = reapers_.at(id);
   if (reaper.retired) return;
   reaper.retired = true;
+  reaper.may_start = false;
   reaper.since = Now();
   poller_.Unwatch(reaper.process.control());
   reaper.process.Hangup();
@@ -179,12 +197,13 @@ void ReaperPool::Tend() {
   const uint64_t now = Now();
   bool expecting = false;
   for (auto& [id, reaper] : reapers_) {
-    if (reaper.run == 0 && reaper.greeted && !reaper.retired) continue;
+    if (reaper.run == 0 && reaper.greeted && !reaper.starting && !reaper.retired) continue;
     expecting = true;
     const bool mute = !reaper.greeted && now - reaper.since >= kGreetNs;
+    const bool stuck = reaper.starting && now - reaper.since >= kStartNs;
     const bool staying = reaper.retired && now - reaper.since >= kLeaveNs;
     const bool deaf = reaper.unanswered >= kUnansweredKills;
-    if (mute || staying || deaf) {
+    if (mute || stuck || staying || deaf) {
       reaper.process.Signal(SIGKILL);
     } else if (reaper.killing && !reaper.retired) {
       Kill(id);

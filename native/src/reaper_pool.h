@@ -1,6 +1,6 @@
 // The reapers of one supervisor: started ahead up to `min`, kept idle up to `idle`, never more than `max`.
 //
-// A reaper is idle, at work for one run, or retired: its socket is closed and its end awaited. It leaves the pool when its
+// A reaper is idle, at work for one run, starting a fork server after it, or retired: its socket is closed and its end awaited. It leaves the pool when its
 // pidfd says that it ended. Reapers are trusted to follow the protocol but not to be scheduled: a script of the same user can
 // stop its reaper. `Tend`, called about once a second, sends SIGCONT to all that are expected to act, and SIGKILL to one that
 // never greeted, did not leave, or left several orders to kill unanswered; its main process dies with it.
@@ -48,10 +48,13 @@ struct Reaper {
   uint64_t run = 0;
   bool greeted = false;
   bool retired = false;
+  // It may start a fork server after its present run, or does.
+  bool may_start = false;
+  bool starting = false;
   // An order to kill was given for its present run.
   bool killing = false;
   int unanswered = 0;
-  // When it was started, then when it was retired.
+  // When it was started, began to start a fork server, or was retired.
   uint64_t since = 0;
 };
 
@@ -80,7 +83,11 @@ class ReaperPool {
   uint64_t TakeIdle(Kind kind, uint64_t affinity);
   const SupervisorOptions& options() const { return options_; }
   void PutBack(uint64_t id) { idle_.push_back(id); }
-  // Its run is over. `wanted` keeps it whatever the number of idle ones.
+  // Whether one more reaper may be busy with a fork server after its run.
+  bool MayStart() const;
+  // Its run is over, but it is busy until Release.
+  void AwaitReady(uint64_t id);
+  // It can take another run. `wanted` keeps it whatever the number of idle ones.
   void Release(uint64_t id, bool wanted);
   void Retire(uint64_t id);
   // Collects one that has ended and forgets it.

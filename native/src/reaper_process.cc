@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "rights.h"
 #include "sanitizer.h"
 
 namespace skillscale {
@@ -144,24 +145,7 @@ bool ReaperProcess::Send(protocol::Command command, const std::string& payload, 
     descriptors[count++] = memfd.get();
   }
   iovec parts[2] = {{&command, sizeof command}, {const_cast<char*>(payload.data()), memfd ? 0 : payload.size()}};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)] = {};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = 2;
-  if (count > 0) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
-    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
-  }
-  ssize_t sent;
-  do {
-    sent = sendmsg(control_.get(), &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent >= 0) return true;
+  if (SendPacket(control_.get(), parts, 2, descriptors, count, 0)) return true;
   *failure = {errno, protocol::kSendmsg};
   return false;
 }
@@ -170,11 +154,8 @@ bool ReaperProcess::SendCommand(protocol::CommandType type) {
   protocol::Command command{};
   command.magic = protocol::kMagic;
   command.type = type;
-  ssize_t sent;
-  do {
-    sent = send(control_.get(), &command, sizeof command, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  return sent >= 0;
+  iovec part{&command, sizeof command};
+  return SendPacket(control_.get(), &part, 1, nullptr, 0, 0);
 }
 
 int ReaperProcess::Receive(protocol::Reply* reply, Descriptor* attached) {
@@ -200,7 +181,7 @@ int ReaperProcess::Receive(protocol::Reply* reply, Descriptor* attached) {
   }
   if (size != sizeof *reply || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -1;
   return reply->magic == protocol::kMagic && reply->step < protocol::kStepCount &&
-                 (reply->type == protocol::kHello || reply->detail <= protocol::kDiskLimit)
+                 (reply->type == protocol::kHello || reply->detail <= protocol::kDiskLimit) && reply->clean <= protocol::kBusy
              ? 1
              : -1;
 }

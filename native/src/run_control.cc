@@ -150,26 +150,36 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
     reaper.unanswered = 0;
     return true;
   }
+  if (reply.type == protocol::kReady) {
+    if (!reaper.starting) return false;
+    pool_.Release(reaper_id, !closing_ && !waiting_.empty());
+    Schedule();
+    return true;
+  }
   const auto found = runs_.find(reaper.run);
   if (found == runs_.end()) return false;
   const uint64_t run_id = found->first;
   Run& run = *found->second;
   if (!HandleRunReply(run, reply)) return false;
-  if (reply.clean != 0) {
+  if (reply.clean != protocol::kLeft) {
     run.clean = true;
     run.reaper = 0;
     run.result.changes = std::move(changes);
-    pool_.Release(reaper_id, !closing_ && !waiting_.empty());
+    if (reply.clean == protocol::kBusy) {
+      pool_.AwaitReady(reaper_id);
+    } else {
+      pool_.Release(reaper_id, !closing_ && !waiting_.empty());
+    }
   }
   Settle(run_id);
-  if (reply.clean != 0) Schedule();
+  if (reply.clean != protocol::kLeft) Schedule();
   return true;
 }
 
 bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
   switch (reply.type) {
     case protocol::kSpawnFailed:
-      if (run.phase != Phase::kSent || reply.clean == 0) return false;
+      if (run.phase != Phase::kSent || reply.clean != protocol::kFree) return false;
       FailRun(run, {reply.error, reply.step});
       return true;
     case protocol::kExited:
@@ -185,7 +195,7 @@ bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
       if (run.deadline == Deadline::kTimeout) SetDeadline(run, Deadline::kNone, 0);
       return true;
     case protocol::kClean:
-      return run.phase == Phase::kExited && reply.clean != 0;
+      return run.phase == Phase::kExited && reply.clean != protocol::kLeft;
     default:
       return false;
   }
@@ -284,6 +294,8 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   spawn.readc = request.readc;
   spawn.warmc = request.warmc;
   spawn.flags = request.flags;
+  const bool may_start = request.warmc > 0 && pool_.MayStart();
+  if (may_start) spawn.flags |= protocol::kMayStart;
   spawn.uid = pool_.options().uid;
   spawn.gid = pool_.options().gid;
   spawn.limits = request.limits;
@@ -305,6 +317,7 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   run.reaper = reaper_id;
   reaper.run = request.id;
   reaper.affinity = request.affinity;
+  reaper.may_start = may_start;
   if (request.timeout_ns != protocol::kUnlimited) SetDeadline(run, Deadline::kTimeout, After(Now(), request.timeout_ns));
   Feed(run);
   return true;

@@ -1,9 +1,9 @@
-// The library that the Python fork server (zygote.py) loads: it waits for runs, and makes the child that the interpreter
-// forked into the main process of one, by the same code as a cold start (entry.h). The interpreter does the rest.
+// The library that the Python fork server (zygote.py) loads: it waits until a run is expected, and makes the child that the
+// interpreter then forked into a process that waits for the run, confined by the same code as a cold start (entry.h). The
+// interpreter does the rest.
 //
-// The fork server talks to its reaper over one SOCK_SEQPACKET socket. It gets Spawn packets as the supervisor sent
-// them, with the run's Landlock ruleset as a fourth descriptor, and answers Hello when it is ready, Started, and Exited.
-// A child that cannot become a run says SpawnFailed itself. It has one thread, and forks one run at a time.
+// The fork server talks to its reaper over one SOCK_SEQPACKET socket (protocol.h). The child gets its run over a socket of
+// its own, and ends when that is closed. The fork server has one thread, and forks one run at a time.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,12 +27,16 @@ namespace {
 
 constexpr int kHighDescriptor = 100;
 
-Packet job;
+enum PreparedDescriptor { kRuleset, kJob };
+
+// A Prepare in the fork server, then the Spawn in its child.
+Packet packet;
 Strings strings;
 char* large = nullptr;
 int control = -1;
-pid_t own = 0;
 pid_t child = 0;
+// Of the last Prepare.
+uint64_t number = 0;
 
 bool Say(protocol::Reply reply) {
   reply.magic = protocol::kMagic;
@@ -44,7 +48,7 @@ bool Say(protocol::Reply reply) {
 }
 
 void Forget() {
-  job.Clear();
+  packet.Clear();
   strings.Clear();
   free(large);
   large = nullptr;
@@ -59,6 +63,7 @@ bool TellExit() {
   } while (ended < 0 && errno == EINTR);
   protocol::Reply reply{};
   reply.type = protocol::kExited;
+  reply.number = number;
   reply.pid = child;
   reply.status = status;
   reply.user_us = Microseconds(usage.ru_utime);
@@ -71,14 +76,14 @@ bool TellExit() {
 }  // namespace
 }  // namespace skillscale
 
-using skillscale::job;
+using skillscale::Received;
+using skillscale::packet;
 namespace protocol = skillscale::protocol;
 
 extern "C" {
 
 // The socket is standard input; nothing of the fork server is, from now on.
 __attribute__((visibility("default"))) int skillscale_zygote_open() {
-  skillscale::own = getpid();
   skillscale::control = fcntl(0, F_DUPFD_CLOEXEC, skillscale::kHighDescriptor);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (skillscale::control < 0 || null < 0 || dup2(null, 0) < 0) return -1;
@@ -90,11 +95,11 @@ __attribute__((visibility("default"))) int skillscale_zygote_open() {
 __attribute__((visibility("default"))) int skillscale_zygote_ready() {
   protocol::Reply reply{};
   reply.type = protocol::kHello;
-  reply.pid = skillscale::own;
+  reply.pid = getpid();
   return skillscale::Say(reply) ? 0 : -1;
 }
 
-// Waits for the next run. Returns 1 when there is one, 0 when there will be none.
+// Waits until a run is expected. Returns 1 then, 0 when there will be none.
 __attribute__((visibility("default"))) int skillscale_zygote_wait() {
   for (;;) {
     const int pidfd = skillscale::child > 0 ? static_cast<int>(syscall(SYS_pidfd_open, skillscale::child, 0)) : -1;
@@ -111,64 +116,67 @@ __attribute__((visibility("default"))) int skillscale_zygote_wait() {
       continue;
     }
     skillscale::Forget();
-    switch (job.Receive(skillscale::control)) {
-      case skillscale::Received::kNothing:
+    switch (packet.Receive(skillscale::control)) {
+      case Received::kNothing:
         continue;
-      case skillscale::Received::kPacket:
-        if (skillscale::child == 0 && job.command.type == protocol::kSpawn &&
-            job.Unpack(4, skillscale::HeadSize(job.command), &skillscale::large, &skillscale::strings) &&
-            skillscale::strings) {
-          return 1;
-        }
-        return 0;
+      case Received::kPacket:
+        // The one before was killed for it.
+        if (skillscale::child > 0 && !skillscale::TellExit()) return 0;
+        skillscale::number = packet.command.number;
+        return packet.command.type == protocol::kPrepare &&
+               packet.Unpack(2, 1, &skillscale::large, &skillscale::strings) && skillscale::strings;
       default:
         return 0;
     }
   }
 }
 
-// In the child: makes it the run's main process, or says why not and ends.
+// In the child: confines it as the run will be, or ends it.
 __attribute__((visibility("default"))) void skillscale_zygote_enter() {
   skillscale::Confinement confinement;
-  confinement.landlock = job.descriptors[3].get();
+  confinement.landlock = packet.descriptors[skillscale::kRuleset].get();
   confinement.uid = geteuid();
   confinement.gid = getegid();
-  const skillscale::EntryPlan plan{skillscale::own,
-                                   skillscale::strings.head(skillscale::kDirectory),
-                                   {job.descriptors[0].get(), job.descriptors[1].get(), job.descriptors[2].get()},
-                                   &job.command.limits,
-                                   &confinement};
-  uint32_t step = skillscale::Enter(plan);
-  if (step == protocol::kNoStep && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0) step = protocol::kPrctl;
-  if (step != protocol::kNoStep) {
-    protocol::Reply reply{};
-    reply.type = protocol::kSpawnFailed;
-    reply.error = errno;
-    reply.step = step;
-    skillscale::Say(reply);
-    _exit(127);
-  }
-  if (syscall(SYS_close_range, 3U, ~0U, 0) < 0) _exit(127);
+  // It goes on when the fork server is gone, and dies with the cell.
+  const skillscale::EntryPlan plan{0, skillscale::strings.head(0), {-1, -1, -1}, &packet.command.limits, &confinement};
+  if (skillscale::Enter(plan) != protocol::kNoStep || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0) _exit(127);
 }
 
-// In the fork server: `pid` is the run.
+// In the child: whether the run did not come yet.
+__attribute__((visibility("default"))) int skillscale_zygote_waiting() {
+  pollfd ready{packet.descriptors[skillscale::kJob].get(), POLLIN, 0};
+  return poll(&ready, 1, 0) == 0;
+}
+
+// In the child: waits for the run, and takes its streams. Ends it when there will be none.
+__attribute__((visibility("default"))) void skillscale_zygote_take() {
+  const int job = packet.descriptors[skillscale::kJob].Release();
+  skillscale::Forget();
+  pollfd ready{job, POLLIN, 0};
+  while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
+  }
+  if (packet.Receive(job) != Received::kPacket || packet.command.type != protocol::kSpawn ||
+      !packet.Unpack(3, skillscale::HeadSize(packet.command), &skillscale::large, &skillscale::strings) || !skillscale::strings) {
+    _exit(127);
+  }
+  const int streams[3] = {packet.descriptors[0].get(), packet.descriptors[1].get(), packet.descriptors[2].get()};
+  if (skillscale::ConnectStreams(streams) != protocol::kNoStep || syscall(SYS_close_range, 3U, ~0U, 0) < 0) _exit(127);
+  for (skillscale::Descriptor& descriptor : packet.descriptors) descriptor.Release();
+}
+
+// In the fork server: `pid` is the child, or an error below 0.
 __attribute__((visibility("default"))) int skillscale_zygote_started(int pid) {
-  skillscale::child = pid;
+  skillscale::child = pid > 0 ? pid : 0;
   skillscale::Forget();
   protocol::Reply reply{};
   reply.type = protocol::kStarted;
+  reply.number = skillscale::number;
   reply.pid = pid;
-  if (pid < 0) {
-    reply.type = protocol::kSpawnFailed;
-    reply.error = -pid;
-    reply.step = protocol::kClone;
-    skillscale::child = 0;
-  }
   return skillscale::Say(reply) ? 0 : -1;
 }
 
-__attribute__((visibility("default"))) int skillscale_zygote_argc() { return static_cast<int>(job.command.argc); }
-__attribute__((visibility("default"))) int skillscale_zygote_envc() { return static_cast<int>(job.command.envc); }
+__attribute__((visibility("default"))) int skillscale_zygote_argc() { return static_cast<int>(packet.command.argc); }
+__attribute__((visibility("default"))) int skillscale_zygote_envc() { return static_cast<int>(packet.command.envc); }
 __attribute__((visibility("default"))) const char* skillscale_zygote_arg(int index) { return skillscale::strings.argv()[index]; }
 __attribute__((visibility("default"))) const char* skillscale_zygote_env(int index) { return skillscale::strings.envp()[index]; }
 }

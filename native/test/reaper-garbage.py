@@ -7,7 +7,7 @@ reaper = sys.argv[1]
 
 
 def command(kind=1, argc=1, envc=0, size=0, magic=MAGIC, writec=0, readc=0, warmc=0):
-    return struct.pack("<10IQ8Q", magic, kind, argc, envc, writec, readc, 0, 0, 0, warmc, size, *[UNLIMITED] * 8)
+    return struct.pack("<10I2Q8Q", magic, kind, argc, envc, writec, readc, 0, 0, 0, warmc, size, 0, *[UNLIMITED] * 8)
 
 
 configure = command(kind=4, argc=0)

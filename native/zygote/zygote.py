@@ -8,7 +8,7 @@ What cannot be carried over a fork (threads, open descriptors) makes it give up,
 """
 
 
-def serve(compile_folder, keep_compiled, import_own):
+def serve(compile_folder, keep_compiled, import_own, import_later, prepare, rehearse):
     import sys
 
     before = set(sys.modules)
@@ -37,6 +37,7 @@ def serve(compile_folder, keep_compiled, import_own):
         except BaseException:
             # The script itself will tell.
             pass
+    import_later()
     type(os.environ).__getitem__ = lookup
     at_import = {key: os.environ.get(key) for key in read}
     compiled = compile_folder(os, os.path.dirname(script))
@@ -61,9 +62,12 @@ def serve(compile_folder, keep_compiled, import_own):
         except OSError as error:
             pid = -(error.errno or 11)
         if pid == 0:
+            lib.skillscale_zygote_enter()
+            names = prepare(script)
+            rehearse(os, lib)
+            lib.skillscale_zygote_take()
             argv = [os.fsdecode(lib.skillscale_zygote_arg(i)) for i in range(lib.skillscale_zygote_argc())]
             env = [lib.skillscale_zygote_env(i) for i in range(lib.skillscale_zygote_envc())]
-            lib.skillscale_zygote_enter()
             os.environb.clear()
             for entry in env:
                 name, _, value = entry.partition(b"=")
@@ -71,10 +75,67 @@ def serve(compile_folder, keep_compiled, import_own):
             if any(os.environ.get(key) != value for key, value in at_import.items()):
                 # A module saw another environment when it was imported than this run has.
                 os.execv(sys.executable, argv)
-            return code, argv, loaded
+            return code, argv, loaded, names
         if lib.skillscale_zygote_started(pid) != 0:
             return None
     return None
+
+
+def rehearse(os, lib):
+    """Does in the child what most scripts begin with, until its run comes: what is written to after a fork has to be copied."""
+    import sys
+
+    def strings():
+        environ = os.environb
+        for name, value in list(environ.items()):
+            environ[name] = value
+        [os.fsdecode(lib.skillscale_zygote_arg(i)) for i in range(lib.skillscale_zygote_argc())]
+        "{}{:.2f}{!r}".format("a", 1.5, "b").encode("utf-8", "backslashreplace").partition(b"=")
+
+    def arguments():
+        if "argparse" not in sys.modules:
+            return
+        import argparse
+
+        parser = argparse.ArgumentParser(prog="", description="")
+        parser.add_argument("file", nargs="?", default="-", help="")
+        parser.add_argument("--kind", choices=["a", "b"], default="a", help="")
+        parser.add_argument("--count", type=int, default=1, metavar="N", help="")
+        parser.add_argument("--flag", action="store_true", help="")
+        parser.parse_args([])
+
+    def formats():
+        import io
+
+        io.TextIOWrapper(io.BytesIO(b"a\n"), encoding="utf-8").read()
+        if "json" in sys.modules:
+            import json
+
+            json.loads(json.dumps({"a": [1, 2.5, None, True, "b"]}, indent=2))
+        if "csv" in sys.modules:
+            import csv
+
+            list(csv.reader(["a,b"]))
+
+    for step in (strings, arguments, formats):
+        if lib.skillscale_zygote_waiting():
+            step()
+
+
+def import_later():
+    """Does ahead what modules of the standard library put off to their first use, and every script that uses them pays for."""
+    import sys
+
+    if "argparse" in sys.modules:
+        import argparse
+        import gettext
+        import locale
+        import shutil
+
+        # Its regular expressions stay compiled.
+        argparse.ArgumentParser(prog="").add_argument("file")
+    if "io" in sys.modules or "csv" in sys.modules:
+        import encodings.utf_8_sig
 
 
 def compile_folder(os, folder, most=64):
@@ -282,15 +343,14 @@ def finish(loaded, code):
     os._exit(120 if failed and code == 0 else code)
 
 
-def run(served, prepare=prepare, finish=finish):
+def run(served, finish=finish):
     import os
     import sys
 
-    code, argv, loaded = served
+    code, argv, loaded, names = served
     sys.argv[:] = argv[1:]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = argv
-    names = prepare(argv[1])
     status = 0
     try:
         if code is None:
@@ -323,8 +383,17 @@ def run(served, prepare=prepare, finish=finish):
     finish(loaded, status & 0xFF)
 
 
-def main(serve=serve, run=run, compile_folder=compile_folder, keep_compiled=keep_compiled, import_own=import_own):
-    served = serve(compile_folder, keep_compiled, import_own)
+def main(
+    serve=serve,
+    run=run,
+    compile_folder=compile_folder,
+    keep_compiled=keep_compiled,
+    import_own=import_own,
+    import_later=import_later,
+    prepare=prepare,
+    rehearse=rehearse,
+):
+    served = serve(compile_folder, keep_compiled, import_own, import_later, prepare, rehearse)
     if served is not None:
         run(served)
 

@@ -127,9 +127,11 @@ const isThere = (file: string): boolean => {
 }
 
 const isExecutable = (file: string): boolean => {
+  // First what tells without an exception, whose stack costs more than all the rest.
+  if (!isThere(file)) return false
   try {
     Fs.accessSync(file, Fs.constants.X_OK)
-    return isThere(file)
+    return true
   } catch {
     return false
   }

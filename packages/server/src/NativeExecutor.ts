@@ -151,11 +151,14 @@ const flagsOf = ({ confinement }: ResolvedSpec): number =>
     : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
       (confinement.network ? Native.flags.connected : 0)
 
+let zygote: ReturnType<typeof Native.zygote> | undefined
+
 /** The key of the fork server, then its command. */
 const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> => {
   const [script] = args
   if (warm === null || script === undefined) return []
-  const { library, server } = Native.zygote()
+  zygote ??= Native.zygote()
+  const { library, server } = zygote
   return [`${file} ${script} ${warm.key}`, file, server, library, script, warm.modules.join(",")]
 }
 

@@ -1,0 +1,53 @@
+// What a run needs besides its arguments, environment and streams: the part of its packet that can be prepared for.
+#ifndef SKILLSCALE_RUN_PLAN_H_
+#define SKILLSCALE_RUN_PLAN_H_
+
+#include <string.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cell.h"
+#include "packet.h"
+#include "protocol.h"
+
+namespace skillscale {
+
+class RunPlan {
+ public:
+  RunPlan() = default;
+  RunPlan(const protocol::Command& command, const Strings& strings) : command_(command) {
+    command_.argc = command_.envc = 0;
+    command_.payload_bytes = 0;
+    command_.flags &= ~protocol::kMayStart;
+    for (size_t i = 0; i < HeadSize(command); i++) heads_.emplace_back(strings.head(i));
+  }
+
+  bool operator==(const RunPlan& other) const {
+    return memcmp(&command_, &other.command_, sizeof command_) == 0 && heads_ == other.heads_;
+  }
+
+  const protocol::Command& command() const { return command_; }
+  const protocol::Limits& limits() const { return command_.limits; }
+  void set_processes(uint64_t most) { command_.limits.processes = std::min(command_.limits.processes, most); }
+  bool has(uint32_t flag) const { return (command_.flags & flag) != 0; }
+
+  const char* head(size_t index) const { return heads_[index].c_str(); }
+  ViewPlan view() const { return {head(kAt), head(kSkill), head(kInputs), command_.limits.disk_bytes}; }
+  size_t writable() const { return command_.writec; }
+  size_t readable() const { return command_.readc; }
+  // The writable paths, then the readable ones.
+  const char* path(size_t index) const { return head(kPaths + index); }
+  // Of a warm start: the key, then the command; none for a cold start.
+  size_t warm() const { return command_.warmc; }
+  const char* warm(size_t index) const { return head(kPaths + writable() + readable() + index); }
+
+ private:
+  protocol::Command command_{};
+  std::vector<std::string> heads_;
+};
+
+}  // namespace skillscale
+
+#endif  // SKILLSCALE_RUN_PLAN_H_
