@@ -32,6 +32,12 @@
       "cflags_cc": ["-fno-rtti"]
     },
     {
+      "target_name": "skillscale-prestart",
+      "sources": ["src/prestart.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"]
+    },
+    {
       "target_name": "skillscale-reaper",
       "type": "executable",
       "sources": [

@@ -127,7 +127,7 @@ bool ReadKind(const Fields& fields, const char* name, Kind* kind) {
 bool ReadConfinement(const Fields& fields, RunRequest* request) {
   uint64_t flags = 0;
   if (!ReadKind(fields, "kind", &request->kind) || !fields.Whole("flags", 0, &flags)) return false;
-  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected));
+  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected | protocol::kAhead));
   return true;
 }
 
@@ -204,7 +204,8 @@ bool ReadSupervisorOptions(const Napi::Value& value, SupervisorOptions* options)
          fields.Whole("epoch", 0, &options->epoch) &&
          ReadPoolSize(fields, "minReapers", 1, &options->min_reapers) &&
          ReadPoolSize(fields, "idleReapers", 0, &options->idle_reapers) &&
-         ReadPoolSize(fields, "maxReapers", options->min_reapers, &options->max_reapers);
+         ReadPoolSize(fields, "maxReapers", options->min_reapers, &options->max_reapers) &&
+         ReadPoolSize(fields, "prestart", 0, &options->prestart);
 }
 
 bool ReadRunRequest(const Napi::Value& options, const Napi::Value& input, RunRequest* request) {

@@ -24,7 +24,7 @@ constexpr uint32_t kRest = 1000;
 }  // namespace
 
 bool ForkServer::Wanted(const RunPlan& plan) {
-  if (plan.warm() < 2) return false;
+  if (plan.warm() < 2 || plan.ahead()) return false;
   const std::string key = plan.warm(0);
   if (key == given_up_ && rest_ > 0) {
     rest_--;
@@ -54,18 +54,9 @@ bool ForkServer::Start(const RunPlan& plan, const SystemCallFilter* filter) {
   Confinement confinement;
   confinement.landlock = scope.BeginScope() ? scope.get() : -1;
   confinement.filter = filter;
-  std::vector<char*> argv;
-  for (size_t i = 1; i < plan.warm(); i++) argv.push_back(const_cast<char*>(plan.warm(i)));
-  argv.push_back(nullptr);
-  // What an interpreter reads when it starts, as every run has it that may come here.
-  static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
-  static char home[] = "HOME=/tmp";
-  static char temporary[] = "TMPDIR=/tmp";
-  static char language[] = "LANG=C.UTF-8";
-  static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
-  char* const envp[] = {path, home, temporary, language, bytecode, nullptr};
   const protocol::Limits unlimited;
-  const SpawnPlan spawn{"/", argv[0], argv.data(), envp, {far.get(), 1, 2}, &unlimited, &confinement};
+  const std::vector<char*> argv = plan.WarmCommand();
+  const SpawnPlan spawn{"/", argv[0], argv.data(), kWarmEnvironment, {far.get(), 1, 2}, &unlimited, &confinement};
   SpawnFailure failure{};
   const pid_t pid = Spawn(spawn, &failure);
   if (pid < 0) {

@@ -26,7 +26,8 @@ export interface Supervisor {
 
 /**
  * The executable that owns process trees, and how many of them to keep: `minReapers` are always there, up to
- * `idleReapers` stay warm between runs, and at most `maxReapers` run at the same time; further runs wait their turn.
+ * `idleReapers` stay warm between runs, and at most `maxReapers` run at the same time; further runs wait their turn. At most
+ * `prestart` of them have a process started ahead for their next run.
  *
  * @category models
  * @since 0.1.0
@@ -47,21 +48,23 @@ export interface SupervisorOptions {
   readonly minReapers: number
   readonly idleReapers: number
   readonly maxReapers: number
+  readonly prestart: number
 }
 
 /**
  * The bits of `flags`: under Landlock and a system call filter; that filter as a list of what is allowed; with whatever
- * network there is.
+ * network there is; its warm start is a process that was started ahead.
  *
  * @category models
  * @since 0.1.0
  */
-export const flags = { confined: 1, allowList: 2, connected: 4 } as const
+export const flags = { confined: 1, allowList: 2, connected: 4, ahead: 16 } as const
 
 /**
  * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder
- * of inputs; empty for none), `writec` writable and `readc` readable paths, `warmc` strings of a warm start (a key, then the command of a fork server), `argc` arguments (the first is the program's name) and `envc`
- * environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`; runs of the same `affinity`, where it is not 0, best share a reaper;
+ * of inputs; empty for none), `writec` writable and `readc` readable paths, `warmc` strings of a warm start (a key,
+ * then the command of a fork server or of a process that is started ahead), `argc` arguments (the first is the program's name)
+ * and `envc` environment entries, each followed by NUL. `kind` is where it runs, as in `SupervisorOptions`; runs of the same `affinity`, where it is not 0, best share a reaper;
  * another `epoch` than before replaces the cells. `windowBytes` is 0 to collect the output; otherwise the
  * output arrives in pieces, each charged with its bytes and 1 KiB, and no more is read while the charge of pieces without an
  * `acknowledge` is at the window.
@@ -232,15 +235,21 @@ export const directory = (): string =>
     Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "build", "Release")
 
 /**
- * What the Python fork server is made of: its program, and the library that it loads. Runs in cells have to see both.
+ * What warm starts are made of: the program of the Python fork server, what Node loads before the script of a run that is
+ * started ahead, and the library of each. Runs in cells have to see them.
  *
  * @category loading
  * @since 0.1.0
  */
-export const zygote = (): { readonly server: string; readonly library: string } => ({
-  server: Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "zygote", "zygote.py"),
-  library: Path.join(directory(), "skillscale-zygote.node")
-})
+export const warm = () => {
+  const folder = Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "zygote")
+  return {
+    forkServer: Path.join(folder, "zygote.py"),
+    forkServerLibrary: Path.join(directory(), "skillscale-zygote.node"),
+    prestart: Path.join(folder, "prestart.cjs"),
+    prestartLibrary: Path.join(directory(), "skillscale-prestart.node")
+  } as const
+}
 
 /**
  * Loads the addon and finds its helper executable. Throws `NativeLoadError`.

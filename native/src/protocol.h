@@ -7,7 +7,7 @@
 //   Configure   argc readable paths, envc folders with skills
 //   Spawn       working directory, file, then of the view the path, the skill and the inputs (empty for none), writec
 //               writable and readc readable paths, warmc strings of a warm start (a key, then the command of the fork
-//               server), argc arguments, envc environment entries; three descriptors: standard input, output, error
+//               server or of what is started ahead), argc arguments, envc environment entries; three descriptors: standard input, output, error
 //
 //   Prepare     working directory; two descriptors: a Landlock ruleset, and the socket on which the run's Spawn will come
 //
@@ -22,6 +22,7 @@
 //   fork server → reaper  Hello, then per Prepare: Started, Exited
 //
 // The process that the fork server started becomes the run when it gets the Spawn, and closes its socket when it has read it.
+// One that was started ahead gets it over its standard input.
 #ifndef SKILLSCALE_PROTOCOL_H_
 #define SKILLSCALE_PROTOCOL_H_
 
@@ -49,8 +50,10 @@ inline constexpr uint32_t kAllowList = 2;
 // Of Spawn: may use the network that is there.
 inline constexpr uint32_t kConnected = 4;
 
-// Of Spawn: the reaper may be busy after it, to start a fork server.
+// Of Spawn: for runs like it the reaper may start what makes them warm, and be busy after this one for that.
 inline constexpr uint32_t kMayStart = 8;
+// Of Spawn: the command of its warm start is not a fork server, but becomes a run itself.
+inline constexpr uint32_t kAhead = 16;
 
 // Whether anybody is left of a run, and if not, whether the reaper can take the next one.
 enum Cleanness : uint32_t { kLeft = 0, kFree = 1, kBusy = 2 };

@@ -9,9 +9,10 @@
 // its own view. A run that uses more memory, processes or disk than its whole tree may is killed; that is looked at every
 // few milliseconds, since no kernel limit covers a tree without a cgroup.
 //
-// A cell may have a fork server (fork_server.h). Between runs such a reaper opens the view of a run like the last one and has
-// a spare made, a process that waits there, confined, to become the next run. A run that the spare is not made for starts in
-// a view of its own. The spare closes its socket when it has read its run; one that dies before it did is replaced by a cold start.
+// Between runs the reaper of a cell opens the view of a run like the last one and has a spare made, a process that waits there,
+// confined, to become the next run: by the cell's fork server (fork_server.h), or by starting the interpreter ahead. A run that
+// the spare is not made for starts in a view of its own. The spare closes its socket when it has read its run; one that dies
+// before it did is replaced by a cold start.
 //
 //   configured ──▶ idle ──Spawn──▶ running ──main exits──▶ emptying ──nobody left──▶ idle
 //                                     │ Terminate: SIGTERM to all, stay; emptying then waits for Kill or for the last to leave
@@ -97,7 +98,7 @@ class Reaper {
   void FinishStart();
   void HandleForkServer();
   void AskForSpare();
-  bool MakeSpare(const RunPlan& plan, int landlock);
+  bool MakeSpare(const Confinement& confinement);
   bool AwaitSpare();
   bool GiveToSpare(const Packet& packet);
   void HandleSpare();
@@ -142,6 +143,9 @@ class Reaper {
   uint64_t spare_number_ = 0;
   uint64_t ended_number_ = 0;
   int lost_spares_ = 0;
+  // What made the last runs warm, or would have, and whether two in a row agree.
+  std::string last_key_;
+  bool again_ = false;
   // The run that the spare has not read yet.
   bool handing_ = false;
   Packet* kept_ = nullptr;
@@ -230,7 +234,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
     StepError error;
     Confinement confinement;
     if (!cold && fork_server_.Serves(plan_) && Open(plan_, &confinement, &error)) {
-      warm_ = MakeSpare(plan_, confinement.landlock) && AwaitSpare() && GiveToSpare(*packet);
+      warm_ = MakeSpare(confinement) && AwaitSpare() && GiveToSpare(*packet);
       if (!warm_) DropSpare();
     }
     if (!warm_) {
@@ -369,6 +373,10 @@ void Reaper::Leave() {
   ended_number_ = spare_number_;
   if (!cell_.Close()) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
+  const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";
+  again_ = key == last_key_;
+  if (!again_) lost_spares_ = 0;
+  last_key_ = key;
   if (!starting_) {
     AskForSpare();
   } else if (!StartForkServer()) {
@@ -431,23 +439,33 @@ void Reaper::HandleForkServer() {
 
 // Makes ready for a run like the last one.
 void Reaper::AskForSpare() {
-  if (!fork_server_.Serves(plan_) || lost_spares_ >= kMaxLostSpares) return;
+  const bool wanted = plan_.ahead() ? again_ && may_start_ : fork_server_.Serves(plan_);
+  if (!wanted || lost_spares_ >= kMaxLostSpares) return;
   StepError error;
   Confinement confinement;
-  if (!Open(plan_, &confinement, &error) || !MakeSpare(plan_, confinement.landlock)) cell_.Close();
+  if (!Open(plan_, &confinement, &error) || !MakeSpare(confinement)) cell_.Close();
 }
 
 // The view is open, and the ruleset is that of the run.
-bool Reaper::MakeSpare(const RunPlan& plan, int landlock) {
-  // Without a ruleset of its own it could reach the fork server.
-  if (!fork_server_.Serves(plan) || landlock < 0 || plan.limits().open_files < kMinOpenFiles) return false;
+bool Reaper::MakeSpare(const Confinement& confinement) {
+  if (plan_.limits().open_files < kMinOpenFiles) return false;
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return false;
   Descriptor near(ends[0]);
   const Descriptor far(ends[1]);
-  if (!fork_server_.Fork(plan, ++spare_number_, landlock, far.get())) return false;
-  spare_ = std::move(near);
   spare_pid_ = 0;
+  if (plan_.ahead()) {
+    const std::vector<char*> argv = plan_.WarmCommand();
+    const SpawnPlan spawn{plan_.head(kDirectory), argv[0],          argv.data(), kWarmEnvironment, {far.get(), 1, 2},
+                          &plan_.limits(),        plan_.has(protocol::kConfined) ? &confinement : nullptr};
+    SpawnFailure failure{};
+    spare_pid_ = std::max(0, Spawn(spawn, &failure));
+    if (spare_pid_ == 0) return false;
+  } else if (confinement.landlock < 0 || !fork_server_.Fork(plan_, ++spare_number_, confinement.landlock, far.get())) {
+    // Without a ruleset of its own it could reach the fork server.
+    return false;
+  }
+  spare_ = std::move(near);
   return true;
 }
 
@@ -502,7 +520,12 @@ void Reaper::DropSpare() {
   spare_.Reset();
   handing_ = false;
   const uint64_t until = After(Now(), kSpareNs);
-  if (spare_pid_ > 0) kill(spare_pid_, SIGKILL);
+  if (spare_pid_ > 0) {
+    kill(spare_pid_, SIGKILL);
+    // One that a fork server made is not this one's child, while that lives.
+    while (waitpid(spare_pid_, nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+  }
   spare_pid_ = 0;
   // It ends at the end of its socket, too.
   while (ended_number_ != spare_number_ && fork_server_.pid() > 0) {
@@ -561,6 +584,7 @@ bool Reaper::Reap() {
     int status = 0;
     rusage usage{};
     if (wait4(info.si_pid, &status, WNOHANG | __WALL, &usage) != info.si_pid) continue;
+    if (info.si_pid == spare_pid_) spare_pid_ = 0;
     if (info.si_pid == fork_server_.pid()) {
       fork_server_.Reaped();
     } else if (main_ > 0 && info.si_pid == main_) {
@@ -669,7 +693,7 @@ int Reaper::Run() {
   kept_ = &packets[1];
   int round = kFirstRoundMilliseconds;
   for (;;) {
-    const bool left = (occupied_ || leaving_ || fork_server_.pid() > 0) && Reap();
+    const bool left = (occupied_ || leaving_ || spare_ || fork_server_.pid() > 0) && Reap();
     if (leaving_) {
       fork_server_.End();
       if (!left) return exit_code_;

@@ -131,6 +131,12 @@ bool ReaperPool::MayStart() const {
   return std::count_if(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.may_start; }) < kMaxStarting;
 }
 
+bool ReaperPool::MayPrestart(uint64_t id) const {
+  return std::count_if(reapers_.begin(), reapers_.end(), [id](const auto& entry) {
+           return entry.second.prestarts && entry.first != id;
+         }) < static_cast<std::ptrdiff_t>(options_.prestart);
+}
+
 void ReaperPool::AwaitReady(uint64_t id) {
   Reaper& reaper = reapers_.at(id);
   reaper.run = 0;
@@ -157,7 +163,7 @@ void ReaperPool::Retire(uint64_t id) {
   Reaper& reaper = reapers_.at(id);
   if (reaper.retired) return;
   reaper.retired = true;
-  reaper.may_start = false;
+  reaper.may_start = reaper.prestarts = false;
   reaper.since = Now();
   poller_.Unwatch(reaper.process.control());
   reaper.process.Hangup();

@@ -37,6 +37,8 @@ struct SupervisorOptions {
   uint32_t min_reapers = 1;
   uint32_t idle_reapers = 1;
   uint32_t max_reapers = 1;
+  // Of how many the next run may be started ahead.
+  uint32_t prestart = 0;
 };
 
 struct Reaper {
@@ -51,6 +53,8 @@ struct Reaper {
   // It may start a fork server after its present run, or does.
   bool may_start = false;
   bool starting = false;
+  // Its next run may be started ahead.
+  bool prestarts = false;
   // An order to kill was given for its present run.
   bool killing = false;
   int unanswered = 0;
@@ -85,6 +89,8 @@ class ReaperPool {
   void PutBack(uint64_t id) { idle_.push_back(id); }
   // Whether one more reaper may be busy with a fork server after its run.
   bool MayStart() const;
+  // Whether the next run of this one may be started ahead.
+  bool MayPrestart(uint64_t id) const;
   // Its run is over, but it is busy until Release.
   void AwaitReady(uint64_t id);
   // It can take another run. `wanted` keeps it whatever the number of idle ones.

@@ -294,8 +294,10 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   spawn.readc = request.readc;
   spawn.warmc = request.warmc;
   spawn.flags = request.flags;
-  const bool may_start = request.warmc > 0 && pool_.MayStart();
-  if (may_start) spawn.flags |= protocol::kMayStart;
+  const bool ahead = request.warmc > 0 && (request.flags & protocol::kAhead) != 0;
+  const bool may_prestart = ahead && pool_.MayPrestart(reaper_id);
+  const bool may_start = request.warmc > 0 && !ahead && pool_.MayStart();
+  if (may_start || may_prestart) spawn.flags |= protocol::kMayStart;
   spawn.uid = pool_.options().uid;
   spawn.gid = pool_.options().gid;
   spawn.limits = request.limits;
@@ -318,6 +320,7 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   reaper.run = request.id;
   reaper.affinity = request.affinity;
   reaper.may_start = may_start;
+  reaper.prestarts = may_prestart;
   if (request.timeout_ns != protocol::kUnlimited) SetDeadline(run, Deadline::kTimeout, After(Now(), request.timeout_ns));
   Feed(run);
   return true;

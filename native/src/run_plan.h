@@ -14,6 +14,14 @@
 
 namespace skillscale {
 
+// What an interpreter reads when it starts, as every run has it that may be warm.
+inline char* const kWarmEnvironment[] = {const_cast<char*>("PATH=/usr/local/bin:/usr/bin:/bin"),
+                                         const_cast<char*>("HOME=/tmp"),
+                                         const_cast<char*>("TMPDIR=/tmp"),
+                                         const_cast<char*>("LANG=C.UTF-8"),
+                                         const_cast<char*>("PYTHONDONTWRITEBYTECODE=1"),
+                                         nullptr};
+
 class RunPlan {
  public:
   RunPlan() = default;
@@ -39,9 +47,17 @@ class RunPlan {
   size_t readable() const { return command_.readc; }
   // The writable paths, then the readable ones.
   const char* path(size_t index) const { return head(kPaths + index); }
+  // Its warm start is a process that was started ahead, not one that a fork server makes.
+  bool ahead() const { return command_.warmc > 1 && has(protocol::kAhead); }
   // Of a warm start: the key, then the command; none for a cold start.
   size_t warm() const { return command_.warmc; }
   const char* warm(size_t index) const { return head(kPaths + writable() + readable() + index); }
+  std::vector<char*> WarmCommand() const {
+    std::vector<char*> argv;
+    for (size_t i = 1; i < warm(); i++) argv.push_back(const_cast<char*>(warm(i)));
+    argv.push_back(nullptr);
+    return argv;
+  }
 
  private:
   protocol::Command command_{};

@@ -55,6 +55,7 @@ export const pool = (reaperPath: string, more?: Partial<Native.SupervisorOptions
   epoch: 0,
   minReapers: 1,
   idleReapers: 1,
+  prestart: 0,
   maxReapers: 1,
   ...more
 })

@@ -55,19 +55,21 @@ export interface Confinement {
 }
 
 /**
- * How a run may start in about a millisecond: as a child of a fork server that is already up. It is a wish; a run for which
- * there is no fork server yet starts cold, with the same result.
+ * How a run may start without the start of an interpreter. It is a wish; a run for which nothing is ready yet starts cold,
+ * with the same result. `file` is the interpreter, and the first of `args` a script.
+ *
+ * `python`: the run is a child of a fork server that has the interpreter up and the modules imported. `node`: the run is a
+ * process that was started ahead and waits; the executor's budget says how many there may be.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Warm {
-  /** Whatever changes this makes the fork server another one, such as the digest of the skill. */
+  readonly kind: "python" | "node"
+  /** Whatever changes this makes what is ready useless, such as the digest of the skill. */
   readonly key: string
-  /** Only `python`: `file` is a Python interpreter, and the first of `args` a script. */
-  readonly kind: "python"
-  /** Modules that the script is sure to import. */
-  readonly modules: ReadonlyArray<string>
+  /** Modules that a Python script is sure to import. Default: none. */
+  readonly modules?: ReadonlyArray<string> | undefined
 }
 
 /**
@@ -164,7 +166,7 @@ export interface Ended {
   readonly usage: Usage
   readonly stdoutTruncated: boolean
   readonly stderrTruncated: boolean
-  /** Whether a fork server started it. */
+  /** Whether it was a fork server's child, or started ahead. */
   readonly warm: boolean
 }
 

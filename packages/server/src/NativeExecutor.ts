@@ -39,6 +39,8 @@ export interface Options {
   readonly warm?: number | undefined
   /** Idle reapers that are kept for later runs. Default: 16, at most `concurrency`. */
   readonly idle?: number | undefined
+  /** Node processes that are started ahead and wait for a run, about 45 MiB each; 0 for none. Default: 4, at most `concurrency`. */
+  readonly prestart?: number | undefined
   /** Bytes of a streamed run that wait for their consumer before the program is held up. Default: 256 KiB. */
   readonly windowBytes?: number | undefined
   /** What confined runs find. */
@@ -145,21 +147,23 @@ const kindOf = ({ confinement, overlay }: ResolvedSpec, cells: boolean): Kind =>
     ? 2
     : 1
 
-const flagsOf = ({ confinement }: ResolvedSpec): number =>
+const flagsOf = ({ confinement, warm }: ResolvedSpec): number =>
   confinement === null
     ? 0
     : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
-      (confinement.network ? Native.flags.connected : 0)
+      (confinement.network ? Native.flags.connected : 0) | (warm?.kind === "node" ? Native.flags.ahead : 0)
 
-let zygote: ReturnType<typeof Native.zygote> | undefined
+let places: ReturnType<typeof Native.warm> | undefined
 
-/** The key of the fork server, then its command. */
+/** What makes the run warm: a key, then the command of the fork server or of what is started ahead. */
 const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> => {
   const [script] = args
   if (warm === null || script === undefined) return []
-  zygote ??= Native.zygote()
-  const { library, server } = zygote
-  return [`${file} ${script} ${warm.key}`, file, server, library, script, warm.modules.join(",")]
+  places ??= Native.warm()
+  const key = `${file} ${script} ${warm.key}`
+  return warm.kind === "python"
+    ? [key, file, places.forkServer, places.forkServerLibrary, script, (warm.modules ?? []).join(",")]
+    : [key, file, "--require", places.prestart, script, places.prestartLibrary]
 }
 
 /** Any number above 0 that the same key always has. */
@@ -245,6 +249,7 @@ interface Sizes {
   readonly concurrency: number
   readonly warm: number
   readonly idle: number
+  readonly prestart: number
   readonly windowBytes: number
 }
 
@@ -257,10 +262,11 @@ const resolveOptions = (options: Options): Effect.Effect<Sizes, ExecutorUnavaila
     concurrency,
     warm: Math.min(options.warm ?? 2, concurrency),
     idle: Math.min(options.idle ?? 16, concurrency),
+    prestart: Math.min(options.prestart ?? 4, concurrency),
     windowBytes: options.windowBytes ?? 256 * 1024
   }
   for (const [name, value] of Object.entries(sizes)) {
-    const minimum = name === "idle" ? 0 : 1
+    const minimum = name === "idle" || name === "prestart" ? 0 : 1
     const maximum = name === "windowBytes" ? Number.MAX_SAFE_INTEGER : largestConcurrency
     if (!Number.isSafeInteger(value) || value < minimum || value > maximum) {
       return Effect.fail(
@@ -338,7 +344,8 @@ const makeSupervisor = Effect.fnUntraced(
             epoch: epoch(),
             minReapers: sizes.warm,
             idleReapers: sizes.idle,
-            maxReapers: sizes.concurrency
+            maxReapers: sizes.concurrency,
+            prestart: sizes.prestart
           }, onEvent)
         } catch (cause) {
           resume(Effect.fail(unavailable(String(cause), cause)))
@@ -541,7 +548,7 @@ export const make = Effect.fnUntraced(
     const sizes = yield* resolveOptions(options)
     const sandbox = {
       ...options.sandbox,
-      readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.zygote())],
+      readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.warm())],
       folders: options.sandbox?.folders ?? []
     }
     const plain = makeSupervisor(sizes, sandbox, false)

@@ -360,7 +360,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           readable: [skill.root, ...prepared.readable]
         },
         overlay: view.overlay,
-        warm: view.overlay === undefined ? undefined : warmStarts.of(skill, call, command, file)
+        warm: view.overlay === undefined ? undefined : warmStarts.of(skill, { ...call.env, ...declared }, command, file)
       }
     }
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }

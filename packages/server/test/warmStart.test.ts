@@ -142,19 +142,71 @@ const files = { "scripts/helper.py": helper, "scripts/lazy.py": "import os\nVALU
 const test = (title: string, body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Scope.Scope>) =>
   it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(true)), Effect.asVoid), 60_000)
 
+/** The same for Node, whose processes are started ahead. */
+const nodeScripts: Readonly<Record<string, readonly [name: string, script: string, call?: SkillRunner.Call]>> = {
+  "what it is": [
+    "run.cjs",
+    `console.log(process.argv, process.execArgv, process.argv0, process.title, process.execPath, process.cwd(), __filename)
+console.log(Object.entries(process.env).filter(([name]) => name !== "TRACEPARENT"), require.main === module, module.id, module.parent)
+console.log(Object.keys(require.cache), process._preload_modules, Object.keys(globalThis), process.exitCode, process.mainModule === module)
+console.log(process.stdin.constructor.name, process.stdout.constructor.name, process.stderr.constructor.name, process.stdout.isTTY)
+console.log(process.getuid(), process.umask(), process.listenerCount("exit"), module.paths.length, module.children.length)
+process.stdout.write(new Error("x").stack.replaceAll(/node:internal.*/g, "").trimEnd())`,
+    { args: ["a", "", "b c", "ünï"], env: { MODE: "x" } }
+  ],
+  "modules": [
+    "run.mjs",
+    `import * as Fs from "node:fs"
+import { twice } from "./lib/twice.mjs"
+const { shout } = await import("./lib/shout.cjs")
+console.log(twice(21), shout("x"), import.meta.url, import.meta.main, import.meta.dirname, process.argv.length)
+Fs.writeFileSync("out.txt", "made")`
+  ],
+  "its input": [
+    "run.js",
+    `let size = 0
+process.stdin.on("data", (chunk) => size += chunk.length).on("end", () => console.log(size))`,
+    { stdin: Buffer.from("hello ".repeat(50_000)) }
+  ],
+  "no input": ["run.js", `console.log(require("fs").readFileSync(0).length)`],
+  "an exit code": ["run.js", `console.log("out"); process.exitCode = 7`],
+  "an exception": ["run.js", `console.log("out"); throw new TypeError("no")`],
+  "a rejection": ["run.mjs", `await Promise.reject(new Error("later"))`],
+  "a signal": ["run.js", `process.kill(process.pid, "SIGSEGV"); setTimeout(() => {}, 5000)`],
+  "children": [
+    "run.js",
+    `const { fork, execFileSync } = require("child_process")
+if (process.argv[2] === "child") console.log("child", process.execArgv, process.argv.slice(2))
+else fork(__filename, ["child"]).on("exit", (code) => console.log(code, execFileSync("echo", ["hi"]).toString()))`
+  ],
+  "a syntax error": ["run.js", `console.log("never"; `],
+  "limits": ["run.js", `console.log(process.report.getReport().userLimits.open_files, process.constrainedMemory())`]
+}
+
+/** Runs it both ways, and finds no difference. */
+const compare = Effect.fnUntraced(function*(files: Support.Files, call: SkillRunner.Call) {
+  const skill = yield* Support.skill(files)
+  const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
+  const warm = yield* warmed(skill, call)
+  if (cold._tag === "Failure" || warm._tag === "Failure") return assert.fail(JSON.stringify([cold, warm]))
+  assert.isFalse(cold.success.warm)
+  assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
+})
+
+describe("a process that was started ahead is like a cold one for", () => {
+  for (const [what, [name, script, call]] of Object.entries(nodeScripts)) {
+    test(what, () =>
+      compare({
+        [`scripts/${name}`]: script,
+        "scripts/lib/twice.mjs": "export const twice = (value) => value * 2",
+        "scripts/lib/shout.cjs": "exports.shout = (text) => text.toUpperCase()"
+      }, { script: `scripts/${name}`, ...call }))
+  }
+})
+
 describe("a warm start is like a cold one for", () => {
   for (const [title, [script, call]] of Object.entries(scripts)) {
-    test(title, () =>
-      Effect.gen(function*() {
-        const skill = yield* Support.skill({ ...files, "scripts/run.py": script })
-        const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
-        const warm = yield* warmed(skill, call)
-        if (cold._tag === "Failure" || warm._tag === "Failure") {
-          return assert.fail(JSON.stringify([cold, warm]))
-        }
-        assert.isFalse(cold.success.warm)
-        assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
-      }))
+    test(title, () => compare({ ...files, "scripts/run.py": script }, call ?? {}))
   }
 })
 

@@ -2,13 +2,18 @@ import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Path from "node:path"
 import type * as Executor from "../Executor.ts"
 import type * as Interpreter from "../Interpreter.ts"
-import type * as SkillRunner from "../SkillRunner.ts"
 import { importsOf } from "./pythonImports.ts"
 
 const maxKnown = 256
 
-/** What an interpreter reads when it starts, which a fork server did long ago. */
-const isReadAtStart = (name: string): boolean => /^(?:PYTHON|LANG|LC_|TZ$|HOME$|TMPDIR$|LD_|MALLOC_)/.test(name)
+/** What an interpreter reads when it starts, which one that is warm did long ago. */
+const readAtStart = /^(?:PYTHON|NODE_|LANG|LC_|TZ$|HOME$|TMPDIR$|LD_|MALLOC_|SSL_|OPENSSL_|UV_)/
+
+const kindOf = (interpreter: string, file: string): Executor.Warm["kind"] | undefined => {
+  const program = Path.basename(interpreter)
+  if (/^(?:python|pypy)[\d.]*$/.test(program) && Path.extname(file) === ".py") return "python"
+  return program === "node" && /\.[cm]?js$/.test(file) ? "node" : undefined
+}
 
 /** Decides which runs may start warm. */
 export const make = (isEnabled: boolean) => {
@@ -24,15 +29,17 @@ export const make = (isEnabled: boolean) => {
   return {
     of: (
       skill: SkillDiscovery.Skill,
-      call: SkillRunner.Call,
+      env: Readonly<Record<string, string>>,
       command: Interpreter.Command,
       file: string
     ): Executor.Warm | undefined => {
-      const isPython = /^(?:python|pypy)[\d.]*$/.test(Path.basename(command.file)) && Path.extname(file) === ".py"
-      if (!isEnabled || !isPython || command.args.length > 0) return undefined
+      const kind = kindOf(command.file, file)
+      if (!isEnabled || kind === undefined || command.args.length > 0) return undefined
       if (skill.manifest.metadata["skillscale.warm"] === "false") return undefined
-      if (Object.keys(call.env ?? {}).some(isReadAtStart)) return undefined
-      return { kind: "python", key: skill.digest, modules: importsOnce(`${skill.digest} ${file}`, file) }
+      if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined
+      return kind === "node"
+        ? { kind, key: skill.digest }
+        : { kind, key: skill.digest, modules: importsOnce(`${skill.digest} ${file}`, file) }
     }
   }
 }
