@@ -13,7 +13,7 @@ constexpr size_t kCopyBytes = 64 * 1024;
 constexpr const char* kOutcomeNames[] = {"ended",      "spawnFailed", "timedOut", "stdoutLimit",
                                          "stderrLimit", "terminated", "closing",  "lost"};
 
-constexpr const char* kTreeLimitNames[] = {"", "memory", "processes", "disk"};
+constexpr const char* kTreeLimitNames[] = {"", "memory", "processes", "disk", "cpu"};
 
 class Values {
  public:
@@ -115,6 +115,11 @@ bool ToValues(napi_env env, Event* event, std::vector<napi_value>* out) {
       values.Text("done");
       values.Number(static_cast<double>(event->id));
       AddResult(event, &values);
+      break;
+    case EventType::kIdle:
+      values.Text("idle");
+      values.Number(event->detail);
+      values.Number(static_cast<double>(event->max_rss_kib) * 1024);
       break;
     case EventType::kClosed:
       values.Text("closed");

@@ -144,10 +144,11 @@ export type Event =
     stderrTruncated: boolean,
     stdout: Uint8Array,
     stderr: Uint8Array,
-    treeLimit: "" | "memory" | "processes" | "disk",
+    treeLimit: "" | "memory" | "processes" | "disk" | "cpu",
     changes: number,
     warm: boolean
   ]
+  | readonly [type: "idle", processes: number, bytes: number]
   | readonly [type: "closed"]
 
 /**

@@ -159,12 +159,33 @@ uint64_t ProportionalBytes(pid_t pid) {
   return kib * 1024;
 }
 
-// A zombie has none.
-uint64_t Threads(pid_t pid) {
+// Adds what /proc/<pid>/stat tells. A zombie has no threads and no memory.
+void AddStat(pid_t pid, TreeUse* use) {
+  static const uint64_t tick_us = 1'000'000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK));
+  static const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   char path[64];
-  snprintf(path, sizeof path, "/proc/%d/task", pid);
-  struct stat about;
-  return stat(path, &about) == 0 && about.st_nlink > 2 ? about.st_nlink - 2 : 0;
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return;
+  char buffer[1024];
+  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
+  if (count <= 0) return;
+  buffer[count] = '\0';
+  // The name of the program, in parentheses, may have anything in it.
+  const char* rest = strrchr(buffer, ')');
+  char state;
+  unsigned long long cpu[4];
+  unsigned long long threads;
+  unsigned long long pages;
+  if (rest == nullptr || sscanf(rest + 1,
+                                " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d %*u %*u %llu",
+                                &state, &cpu[0], &cpu[1], &cpu[2], &cpu[3], &threads, &pages) != 7) {
+    return;
+  }
+  for (const unsigned long long ticks : cpu) use->cpu_us += ticks * tick_us;
+  if (state == 'Z' || state == 'X') return;
+  use->tasks += threads;
+  use->bytes += pages * page_bytes;
 }
 
 void ListDescendants(pid_t parent, int depth, PidList* out) {
@@ -202,11 +223,9 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* u
   } else {
     ListDescendants(getpid(), 0, &pids);
   }
-  *use = {0, 0, pids.size};
-  for (size_t i = 0; i < pids.size; i++) {
-    use->bytes += ResidentBytes(pids.items[i]);
-    use->tasks += Threads(pids.items[i]);
-  }
+  *use = {};
+  use->processes = pids.size;
+  for (size_t i = 0; i < pids.size; i++) AddStat(pids.items[i], use);
   if (use->bytes <= enough) return true;
   use->bytes = 0;
   for (size_t i = 0; i < pids.size; i++) use->bytes += ProportionalBytes(pids.items[i]);

@@ -13,10 +13,12 @@
 
 namespace skillscale {
 
-// What a tree has in memory that is its own, and how many processes and threads it is.
+// What a tree has in memory that is its own, how many processes and threads it is, and the CPU time of those that live and of
+// the children that they waited for.
 struct TreeUse {
   uint64_t bytes = 0;
   uint64_t tasks = 0;
+  uint64_t cpu_us = 0;
   // Zombies among them.
   uint64_t processes = 0;
 };

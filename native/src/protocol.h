@@ -16,7 +16,8 @@
 //
 // `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind. What is
 // clean carries a descriptor of the folder that has the run's changes to its skill, when there are any. One that is clean
-// but busy takes the next run only after it said Ready. `Killing` only says that the reaper is alive: a script may have stopped it.
+// but busy takes the next run only after it said Ready. `Idle` comes at any time between runs, at most once a second: how many
+// processes wait for runs there, and what they have in memory. `Killing` only says that the reaper is alive: a script may have stopped it.
 //
 //   reaper → fork server  Prepare
 //   fork server → reaper  Hello, then per Prepare: Started, Exited
@@ -39,7 +40,7 @@ inline constexpr uint32_t kStrings = 1 << 20;
 inline constexpr uint64_t kUnlimited = UINT64_MAX;
 
 enum CommandType : uint32_t { kSpawn = 1, kTerminate = 2, kKill = 3, kConfigure = 4, kPrepare = 5 };
-enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5, kStarted = 6, kReady = 7 };
+enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 4, kKilling = 5, kStarted = 6, kReady = 7, kIdle = 8 };
 
 // Of Configure: in namespaces of its own, and with the host's network there.
 inline constexpr uint32_t kIsolated = 1;
@@ -59,7 +60,7 @@ inline constexpr uint32_t kAhead = 16;
 enum Cleanness : uint32_t { kLeft = 0, kFree = 1, kBusy = 2 };
 
 // Which limit of the whole tree ended a run.
-enum TreeLimit : uint32_t { kNoLimit = 0, kMemoryLimit = 1, kProcessLimit = 2, kDiskLimit = 3 };
+enum TreeLimit : uint32_t { kNoLimit = 0, kMemoryLimit = 1, kProcessLimit = 2, kDiskLimit = 3, kCpuLimit = 4 };
 
 enum Step : uint32_t {
   kNoStep = 0,
@@ -152,7 +153,7 @@ struct Reply {
   uint32_t step;
   // A Cleanness.
   uint32_t clean;
-  // A TreeLimit; of Hello: of which folders the files belong to the cell's user, as bits.
+  // A TreeLimit; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many.
   uint32_t detail;
   uint64_t wall_ns;
   uint64_t user_us;

@@ -67,6 +67,7 @@ constexpr uint64_t kStartNs = 10'000'000'000;
 constexpr uint64_t kSpareNs = 2'000'000'000;
 constexpr int kMaxLostSpares = 3;
 constexpr uint64_t kMinOpenFiles = 32;
+constexpr uint64_t kIdleNs = 1'000'000'000;
 
 bool CanFilter() {
   static const bool supported = SystemCallFilterSupport() == 0;
@@ -98,6 +99,7 @@ class Reaper {
   void FinishStart();
   void HandleForkServer();
   void AskForSpare();
+  void TellIdle();
   bool MakeSpare(const Confinement& confinement);
   bool AwaitSpare();
   bool GiveToSpare(const Packet& packet);
@@ -117,6 +119,8 @@ class Reaper {
   bool leaving_ = false;
   int exit_code_ = 0;
   uint64_t started_ = 0;
+  // Of the run's processes that are gone, but not through those that live.
+  uint64_t gone_cpu_us_ = 0;
 
   Cell cell_;
   std::vector<std::string> readable_;
@@ -143,6 +147,7 @@ class Reaper {
   uint64_t spare_number_ = 0;
   uint64_t ended_number_ = 0;
   int lost_spares_ = 0;
+  uint64_t told_idle_ = 0;
   // What made the last runs warm, or would have, and whether two in a row agree.
   std::string last_key_;
   bool again_ = false;
@@ -225,6 +230,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   limits_ = plan.limits();
   terminating_ = killing_ = ended_ = warm_ = false;
   exceeded_ = protocol::kNoLimit;
+  gone_cpu_us_ = 0;
   main_ = 0;
   const bool expected = !cold && spare_ && plan == plan_;
   warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
@@ -258,7 +264,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   }
   occupied_ = true;
   pause_ = kFirstMeasureNs;
-  const bool bounded = limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
+  const bool bounded = limits_.cpu_seconds != protocol::kUnlimited || limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
                        (cell_.entered() && limits_.disk_bytes != protocol::kUnlimited);
   measure_at_ = bounded ? After(started_, pause_) : kNever;
   return true;
@@ -313,7 +319,7 @@ void Reaper::FailRun(const SpawnFailure& failure) {
   Reply(reply);
 }
 
-// Ends a run whose tree uses more than it may.
+// Ends a run whose tree uses more than it may. What the main process alone uses is the kernel's to end.
 void Reaper::Measure() {
   pause_ = pause_ * 2 < kLastMeasureNs ? pause_ * 2 : kLastMeasureNs;
   measure_at_ = After(Now(), pause_);
@@ -325,6 +331,8 @@ void Reaper::Measure() {
     exceeded_ = protocol::kProcessLimit;
   } else if (cell_.full()) {
     exceeded_ = protocol::kDiskLimit;
+  } else if (limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_) / 1'000'000 >= limits_.cpu_seconds) {
+    exceeded_ = protocol::kCpuLimit;
   } else {
     return;
   }
@@ -379,6 +387,7 @@ void Reaper::Leave() {
   last_key_ = key;
   if (!starting_) {
     AskForSpare();
+    TellIdle();
   } else if (!StartForkServer()) {
     FinishStart();
   }
@@ -401,7 +410,9 @@ void Reaper::FinishStart() {
   if (OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
   if (!cell_.Close()) leaving_ = true;
   Say(protocol::kReady);
-  if (!leaving_) AskForSpare();
+  if (leaving_) return;
+  AskForSpare();
+  TellIdle();
 }
 
 void Reaper::HandleForkServer() {
@@ -426,6 +437,7 @@ void Reaper::HandleForkServer() {
     ended_usage_.ru_stime = {static_cast<time_t>(reply.system_us / 1'000'000),
                              static_cast<suseconds_t>(reply.system_us % 1'000'000)};
     ended_usage_.ru_maxrss = static_cast<long>(reply.max_rss_kib);
+    gone_cpu_us_ += reply.user_us + reply.system_us;
   } else if (received == FromServer::kGone && spare_ && !handing_) {
     LoseSpare();
   } else if (received == FromServer::kGone && warm_ && main_ > 0 && kill(main_, 0) < 0) {
@@ -444,6 +456,19 @@ void Reaper::AskForSpare() {
   StepError error;
   Confinement confinement;
   if (!Open(plan_, &confinement, &error) || !MakeSpare(confinement)) cell_.Close();
+}
+
+void Reaper::TellIdle() {
+  const uint64_t now = Now();
+  if (told_idle_ != 0 && now - told_idle_ < kIdleNs) return;
+  TreeUse use;
+  if (!MeasureTree(true, protocol::kUnlimited, 0, &use)) return;
+  told_idle_ = now;
+  protocol::Reply reply{};
+  reply.type = protocol::kIdle;
+  reply.detail = static_cast<uint32_t>(use.processes);
+  reply.max_rss_kib = use.bytes / 1024;
+  Reply(reply);
 }
 
 // The view is open, and the ruleset is that of the run.
@@ -585,6 +610,7 @@ bool Reaper::Reap() {
     rusage usage{};
     if (wait4(info.si_pid, &status, WNOHANG | __WALL, &usage) != info.si_pid) continue;
     if (info.si_pid == spare_pid_) spare_pid_ = 0;
+    if (info.si_pid != fork_server_.pid()) gone_cpu_us_ += Microseconds(usage.ru_utime) + Microseconds(usage.ru_stime);
     if (info.si_pid == fork_server_.pid()) {
       fork_server_.Reaped();
     } else if (main_ > 0 && info.si_pid == main_) {

@@ -93,6 +93,14 @@ bool ReaperPool::AnyAtWork() const {
                      [](const auto& entry) { return entry.second.run != 0 || entry.second.starting; });
 }
 
+void ReaperPool::AddIdle(uint32_t* processes, uint64_t* kib) const {
+  for (const auto& entry : reapers_) {
+    if (entry.second.retired) continue;
+    *processes += entry.second.idle_processes;
+    *kib += entry.second.idle_kib;
+  }
+}
+
 Reaper* ReaperPool::Find(uint64_t id) {
   const auto found = reapers_.find(id);
   return found == reapers_.end() ? nullptr : &found->second;

@@ -55,6 +55,9 @@ struct Reaper {
   bool starting = false;
   // Its next run may be started ahead.
   bool prestarts = false;
+  // What waits there for runs, as it told last.
+  uint32_t idle_processes = 0;
+  uint64_t idle_kib = 0;
   // An order to kill was given for its present run.
   bool killing = false;
   int unanswered = 0;
@@ -80,6 +83,9 @@ class ReaperPool {
   bool Fill(StepError* failure);
   bool full() const { return reapers_.size() >= options_.max_reapers; }
   bool AnyAtWork() const;
+
+  // Adds up what waits for runs.
+  void AddIdle(uint32_t* processes, uint64_t* kib) const;
 
   Reaper* Find(uint64_t id);
   // Returns 0 when nobody of that kind is idle. Takes one whose last run had the same affinity, else one that was warm for

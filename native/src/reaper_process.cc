@@ -181,7 +181,7 @@ int ReaperProcess::Receive(protocol::Reply* reply, Descriptor* attached) {
   }
   if (size != sizeof *reply || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -1;
   return reply->magic == protocol::kMagic && reply->step < protocol::kStepCount &&
-                 (reply->type == protocol::kHello || reply->detail <= protocol::kDiskLimit) && reply->clean <= protocol::kBusy
+                 (reply->type == protocol::kHello || reply->type == protocol::kIdle || reply->detail <= protocol::kCpuLimit) && reply->clean <= protocol::kBusy
              ? 1
              : -1;
 }

@@ -51,7 +51,7 @@ struct RunRequest {
   uint64_t epoch = 0;
 };
 
-enum class EventType : uint32_t { kReady, kFailed, kOutput, kDone, kClosed };
+enum class EventType : uint32_t { kReady, kFailed, kOutput, kDone, kIdle, kClosed };
 enum class Outcome : uint32_t { kEnded, kSpawnFailed, kTimedOut, kStdoutLimit, kStderrLimit, kTerminated, kClosing, kLost };
 
 struct Event {
@@ -69,6 +69,7 @@ struct Event {
   uint64_t system_us = 0;
   uint64_t max_rss_kib = 0;
   // Of kReady: of which folders the files belong to the cells' user, as bits. Of kDone: a TreeLimit.
+  // Of kIdle: how many processes wait for runs, which have max_rss_kib in memory.
   uint32_t detail = 0;
   // Of kDone: a fork server started it.
   bool warm = false;

@@ -150,6 +150,12 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
     reaper.unanswered = 0;
     return true;
   }
+  if (reply.type == protocol::kIdle) {
+    reaper.idle_processes = reply.detail;
+    reaper.idle_kib = reply.max_rss_kib;
+    TellIdle();
+    return true;
+  }
   if (reply.type == protocol::kReady) {
     if (!reaper.starting) return false;
     pool_.Release(reaper_id, !closing_ && !waiting_.empty());
@@ -223,12 +229,23 @@ void RunControl::FailToBegin(const StepError& failure) {
   TerminateAll();
 }
 
+void RunControl::TellIdle() {
+  Event idle;
+  idle.type = EventType::kIdle;
+  pool_.AddIdle(&idle.detail, &idle.max_rss_kib);
+  if (idle.detail == idle_processes_ && idle.max_rss_kib == idle_kib_) return;
+  idle_processes_ = idle.detail;
+  idle_kib_ = idle.max_rss_kib;
+  emit_(std::move(idle));
+}
+
 void RunControl::LoseReaper(uint64_t reaper_id) {
   Reaper* reaper = pool_.Find(reaper_id);
   if (reaper == nullptr) return;
   const uint64_t run_id = reaper->run;
   const bool greeted = reaper->greeted;
   pool_.Remove(reaper_id);
+  TellIdle();
   if (!greeted && !ready_) FailToBegin({ECHILD, protocol::kExecve});
   const auto found = runs_.find(run_id);
   if (found != runs_.end()) {

@@ -59,6 +59,7 @@ class RunControl {
 
   void SetDeadline(Run& run, Deadline deadline, uint64_t at);
   void FailToBegin(const StepError& failure);
+  void TellIdle();
   void LoseReaper(uint64_t reaper_id);
   void Schedule();
   bool Dispatch(Run& run, uint64_t reaper_id);
@@ -79,6 +80,9 @@ class RunControl {
   std::map<uint64_t, uint64_t> waiting_;
   uint64_t next_turn_ = 1;
   std::set<std::pair<uint64_t, uint64_t>> deadlines_;
+  // As it was told last.
+  uint32_t idle_processes_ = 0;
+  uint64_t idle_kib_ = 0;
   bool ready_ = false;
   bool closing_ = false;
 };

@@ -243,7 +243,7 @@ export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { detai
  * @since 0.1.0
  */
 export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExceeded", {
-  code: Schema.Literals(["OutputLimit", "MemoryLimit", "CpuLimit", "ProcessLimit", "DiskLimit"]),
+  code: Schema.Literals(["OutputLimit", "MemoryLimit", "CpuLimit", "ProcessLimit", "OpenFilesLimit", "DiskLimit"]),
   stderr: Schema.String,
   content: Schema.String,
   detail: Schema.String

@@ -111,6 +111,7 @@ export const Code = Schema.Literals([
   "MemoryLimit",
   "CpuLimit",
   "ProcessLimit",
+  "OpenFilesLimit",
   "DiskLimit",
   "Killed",
   "SpawnFailed",

@@ -209,6 +209,14 @@ export const Bytes: Schema.Codec<number, string> = codec(
 export const Processes: Schema.Codec<number, string> = integer(1, 1_000_000)
 
 /**
+ * How many processes wait ahead of their runs: 0–4096.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Prestart: Schema.Codec<number, string> = integer(0, 4096)
+
+/**
  * Names of skills, separated by commas or spaces, or `all`.
  *
  * @category schemas
@@ -267,6 +275,14 @@ export const maxDisk: Config.Config<number> = setting("SKILLSCALE_MAX_DISK", Byt
  * @since 0.1.0
  */
 export const maxProcesses: Config.Config<number> = setting("SKILLSCALE_MAX_PROCESSES", Processes, 512)
+
+/**
+ * How many Node processes are started ahead and wait for runs: `SKILLSCALE_PRESTART`, 0 to 4096, by default 4.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prestart: Config.Config<number> = setting("SKILLSCALE_PRESTART", Prestart, 4)
 
 /**
  * What skills may read besides the system, separated by colons: `SKILLSCALE_READABLE`, by default nothing.

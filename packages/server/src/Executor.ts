@@ -254,7 +254,7 @@ export class OutputLimit extends Schema.TaggedError<OutputLimit>()("OutputLimit"
 export class MemoryLimit extends Schema.TaggedError<MemoryLimit>()("MemoryLimit", { limitBytes: Schema.Finite }) {}
 
 /**
- * The kernel ended the program for its CPU time.
+ * The program, or all of its processes together, used more CPU time than `cpuSeconds`.
  *
  * @category errors
  * @since 0.1.0
@@ -268,6 +268,15 @@ export class CpuLimit extends Schema.TaggedError<CpuLimit>()("CpuLimit", { limit
  * @since 0.1.0
  */
 export class ProcessLimit extends Schema.TaggedError<ProcessLimit>()("ProcessLimit", { limit: Schema.Finite }) {}
+
+/**
+ * The program failed and said that it had as many files open as `openFiles` lets it: with the system's own words for that,
+ * `Too many open files` or `EMFILE`, at the end of standard error. The kernel tells nobody else.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OpenFilesLimit extends Schema.TaggedError<OpenFilesLimit>()("OpenFilesLimit", { limit: Schema.Finite }) {}
 
 /**
  * The program used up the `diskBytes` that it may write.
@@ -307,6 +316,7 @@ export const Reason = Schema.Union([
   MemoryLimit,
   CpuLimit,
   ProcessLimit,
+  OpenFilesLimit,
   DiskLimit,
   Killed,
   Rejected
@@ -334,6 +344,8 @@ const describe = (reason: Reason): string => {
       return `used up its ${reason.limitSeconds} s of CPU time`
     case "ProcessLimit":
       return `started more than its ${reason.limit} processes and threads`
+    case "OpenFilesLimit":
+      return `had all of the ${reason.limit} files open that it may have open`
     case "DiskLimit":
       return `wrote all of the ${reason.limitBytes} bytes that it may write`
     case "Killed":

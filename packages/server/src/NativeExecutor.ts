@@ -13,6 +13,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -97,6 +98,14 @@ export const capabilities: Executor.Capabilities = {
   usage: true,
   confines: true
 }
+
+const waitingProcesses = Metric.gauge("skillscale_waiting_processes", {
+  description: "Fork servers, and processes that wait for the next run, told at most once a second"
+})
+
+const waitingMemory = Metric.gauge("skillscale_waiting_memory_bytes", {
+  description: "Resident memory of the processes that wait for runs, in bytes; pages that they share count for each"
+})
 
 type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
 
@@ -294,6 +303,7 @@ const makeSupervisor = Effect.fnUntraced(
     cells: boolean
   ): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
     const { native, reaperPath } = yield* loadAddon
+    const context = yield* Effect.context<never>()
     const listeners = new Map<number, Listener>()
     // A folder that was replaced is another one, though it has the same path; cells show the one that they were made with.
     const epoch = () => numberOf(sandbox.folders.map(identityOf).join())
@@ -317,7 +327,12 @@ const makeSupervisor = Effect.fnUntraced(
           listeners.delete(event[1])
           return listener === undefined ? closeChanges(event) : listener.onDone(event)
         }
+        case "idle":
+          waitingProcesses.updateUnsafe(event[1], context)
+          return waitingMemory.updateUnsafe(event[2], context)
         case "closed":
+          waitingProcesses.updateUnsafe(0, context)
+          waitingMemory.updateUnsafe(0, context)
           supervisor = null
           return onClosed()
       }
@@ -392,15 +407,17 @@ const treeReason = (limit: Exclude<Done[15], "">, { limits }: ResolvedSpec): Exe
       return new Executor.ProcessLimit({ limit: limits.treeTasks ?? 0 })
     case "disk":
       return new Executor.DiskLimit({ limitBytes: limits.diskBytes ?? 0 })
+    case "cpu":
+      return new Executor.CpuLimit({ limitSeconds: limits.cpuSeconds ?? 0 })
   }
 }
 
-const failureOf = (event: Done, spec: ResolvedSpec): Executor.Reason | null => {
+const failureOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Executor.Reason | null => {
   const [, , outcome, exitCode, signal, errno, syscall] = event
   switch (outcome) {
     case "ended":
       if (event[15] !== "") return treeReason(event[15], spec)
-      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits)
+      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits, stderr)
     case "spawnFailed":
       return new Executor.SpawnFailed({ code: errnoCode(errno), errno, syscall })
     case "timedOut":
@@ -427,7 +444,7 @@ const endedOf = (event: Done): Executor.Ended => ({
 })
 
 const resultOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Exit.Exit<Done, Executor.ExecutorError> => {
-  const reason = failureOf(event, spec)
+  const reason = failureOf(event, spec, stderr)
   return reason === null
     ? Exit.succeed(event)
     : Exit.fail(new Executor.ExecutorError({ file: spec.file, reason, stderr }))

@@ -134,7 +134,9 @@ describe("SkillServer answers", () => {
       yield* at.send(request)
       yield* gate.begun
       yield* at.send({ ...request, attempt: 1 })
-      const other = yield* at.send({ ...request, request_id: "other" })
+      const other = yield* at.send({ ...request, request_id: "other", accept: ["accepted"] })
+      // Requests are looked at in turn, so the one before it was by then.
+      yield* Support.eventually("the next request", () => at.replies.some(({ requestId }) => requestId === other))
       yield* gate.open
       yield* at.final("same")
       yield* at.final(other)

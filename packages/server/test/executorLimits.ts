@@ -31,6 +31,16 @@ const limits = ({ test }: Harness): void => {
       )
     }))
 
+  test("CPU time of all processes together ends in CpuLimit, also of those that are gone", () =>
+    Effect.gen(function*() {
+      const spin = "python3 -c 'import time\nwhile time.process_time() < 0.6: pass'"
+      const limits = { cpuSeconds: 1 }
+      const inTurn = yield* reason(sh(`for i in 1 2 3 4; do ${spin}; done`, { limits }))
+      assertTag(inTurn, "CpuLimit")
+      const orphans = yield* reason(sh(`for i in 1 2 3 4; do (${spin} &) ; done; sleep 60`, { limits }))
+      assertTag(orphans, "CpuLimit")
+    }))
+
   test("memory ends in MemoryLimit", () =>
     Effect.gen(function*() {
       const limits = { memoryBytes: 128 * megabyte }
@@ -78,6 +88,9 @@ const files = ({ test }: Harness): void => {
         })
       )
       assert.strictEqual(text(opened.stdout), "Too many open files\n")
+      const failed = yield* reason(py("import os\nwhile True: os.open('/', 0)", { limits: { openFiles: 17 } }))
+      assertTag(failed, "OpenFilesLimit")
+      assert.strictEqual(failed.limit, 17)
     }))
 
   const canChangeUser = process.getuid?.() === 0 && Fs.existsSync("/usr/bin/setpriv")

@@ -194,7 +194,13 @@ export const confinement = {
     "Most processes and threads of a run (SKILLSCALE_MAX_PROCESSES, 512)",
     Settings.maxProcesses
   ),
-  readable
+  readable,
+  prestart: most(
+    "prestart",
+    Settings.Prestart,
+    "Node processes that are started ahead, about 45 MiB each; 0 for none (SKILLSCALE_PRESTART, 4)",
+    Settings.prestart
+  )
 }
 
 /** How to reach the proxy, and how long to wait. */

@@ -30,6 +30,7 @@ export interface Options {
   readonly maxDisk: number
   readonly maxProcesses: number
   readonly readable: ReadonlyArray<string>
+  readonly prestart: number
 }
 
 const realPath = (path: string): string => {
@@ -72,8 +73,8 @@ const executor = (options: Options, cache: string | undefined) =>
     const sandbox = { readable, folders: [realPath(options.skills), base] }
     yield* checkSandbox(options)
     return options.requireNative || options.requireSandbox
-      ? Exit.layerOrUnavailable(NativeExecutor.layer({ sandbox }))
-      : NativeExecutor.layerOrNode({ sandbox })
+      ? Exit.layerOrUnavailable(NativeExecutor.layer({ sandbox, prestart: options.prestart }))
+      : NativeExecutor.layerOrNode({ sandbox, prestart: options.prestart })
   }))
 
 /** All that running skills takes, short of the bus. */

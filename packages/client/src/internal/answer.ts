@@ -80,6 +80,7 @@ export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError
     case "MemoryLimit":
     case "CpuLimit":
     case "ProcessLimit":
+    case "OpenFilesLimit":
     case "DiskLimit":
       return new ClientError.LimitExceeded({ code, stderr, content, detail })
     case "Killed":

@@ -67,6 +67,7 @@ export const make = ({ admission, discovery, id, limitMs, metrics, replies, runn
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, accepts(request, "chunk") ? onOutput : undefined).pipe(Effect.mapError(Answer.fromRunError))
+    yield* metrics.started(result.warm)
     return Answer.fromResult(request.requestId, skill.name, result)
   })
 

@@ -31,6 +31,11 @@ const crashSignals: ReadonlySet<string> = new Set([
 
 const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS"])
 
+/** How the C library, Python, Node, Ruby and the shells call EMFILE. */
+const tooManyFiles = /too many open files|\bEMFILE\b/i
+
+const toldBytes = 4096
+
 /** The share of `memoryBytes` that must have been resident for a failure to count as lack of memory. */
 const memoryShare = 0.9
 
@@ -39,9 +44,10 @@ export const reasonOf = (
   exitCode: number,
   signal: string,
   usage: Executor.Usage,
-  limits: ResolvedLimits
+  limits: ResolvedLimits,
+  stderr: Uint8Array
 ): Executor.Reason | null => {
-  const { cpuSeconds, fileBytes, memoryBytes } = limits
+  const { cpuSeconds, fileBytes, memoryBytes, openFiles } = limits
   const cpuMs = usage.userMs + usage.systemMs
   if (cpuSeconds !== null && (signal === "SIGXCPU" || (signal === "SIGKILL" && cpuMs >= cpuSeconds * 1000))) {
     return new Executor.CpuLimit({ limitSeconds: cpuSeconds })
@@ -52,6 +58,12 @@ export const reasonOf = (
   const failed = signal === "" ? exitCode !== 0 : memorySignals.has(signal)
   if (memoryBytes !== null && failed && usage.maxRssBytes >= memoryBytes * memoryShare) {
     return new Executor.MemoryLimit({ limitBytes: memoryBytes })
+  }
+  if (
+    openFiles !== null && exitCode > 0 &&
+    tooManyFiles.test(Buffer.from(stderr.subarray(-toldBytes)).toString("latin1"))
+  ) {
+    return new Executor.OpenFilesLimit({ limit: openFiles })
   }
   return signal === "" || crashSignals.has(signal) ? null : new Executor.Killed({ signal })
 }

@@ -29,6 +29,11 @@ const executionSeconds = Metric.histogram("skillscale_execution_seconds", {
 
 const running = Metric.gauge("skillscale_running_processes", { description: "Calls that run now" })
 
+const starts = Metric.counter("skillscale_starts_total", {
+  description: "Runs that ended, by how they were started: warm or cold",
+  incremental: true
+})
+
 const received = Metric.counter("skillscale_received_bytes_total", {
   description: "Payload bytes received",
   incremental: true
@@ -88,6 +93,10 @@ export const make = (topic: string) => {
     running: Metric.withAttributes(running, { topic }),
     skills: Metric.withAttributes(skills, { topic })
   }
+  const started = {
+    warm: Metric.withAttributes(starts, { topic, start: "warm" }),
+    cold: Metric.withAttributes(starts, { topic, start: "cold" })
+  }
   const told = { queued: -1, running: -1 }
   return {
     skills: own.skills,
@@ -108,6 +117,7 @@ export const make = (topic: string) => {
       ], { discard: true }),
     dropped: (reason: string) => Metric.update(Metric.withAttributes(dropped, { topic, reason }), 1),
     executed: (skill: string, seconds: number) => Metric.update(executionHistogram(label(skill)), seconds),
+    started: (warm: boolean) => Metric.update(warm ? started.warm : started.cold, 1),
     queueSeconds: Metric.withAttributes(queueSeconds, { topic }),
     received: Metric.withAttributes(received, { topic }),
     sent: Metric.withAttributes(sent, { topic }),
