@@ -48,6 +48,11 @@ const total = (
     .reduce((sum, sample) => sum + sample.value, 0)
 
 const fail: Stack.Fixture = { category: "testing", name: "fail", files: { "scripts/run.sh": "exit 3\n" } }
+const python: Stack.Fixture = {
+  category: "testing",
+  name: "say",
+  files: { "scripts/run.py": "import json\nprint(1)\n" }
+}
 const topic = "TOPIC_TESTING"
 
 describe("metrics", () => {
@@ -62,7 +67,8 @@ describe("metrics", () => {
 
       const call = (skill: string) => Program.run(["invoke", skill, "--topic", topic, "--data", "hello"], { env })
       // Until the proxy knows the server, nobody serves the topic.
-      yield* call("echo").pipe(
+      let tries = 0
+      yield* Effect.suspend(() => (tries++, call("echo"))).pipe(
         Effect.filterOrFail(({ code }) => code !== 4, () => "nobody serves the topic"),
         Effect.retry({ times: 100 }),
         Effect.map(({ code }) => assert.strictEqual(code, 0))
@@ -82,13 +88,15 @@ describe("metrics", () => {
       assert.strictEqual(total(scraped, "skillscale_queue_seconds_count", { topic }), 5)
       assert.isAbove(total(scraped, "skillscale_execution_seconds_sum", { skill: "echo" }), 0)
       assert.strictEqual(total(scraped, "skillscale_queue_depth", { topic }), 0)
+      assert.strictEqual(total(scraped, "skillscale_starts_total", { topic, start: "cold" }), 5)
+      assert.strictEqual(total(scraped, "skillscale_starts_total", { topic, start: "warm" }), 0)
       assert.strictEqual(total(scraped, "skillscale_running_processes", { topic }), 0)
       assert.strictEqual(total(scraped, "skillscale_skills", { topic }), 2)
       assert.isAbove(total(scraped, "skillscale_received_bytes_total", { topic }), 6 * 50)
       assert.isAbove(total(scraped, "skillscale_sent_bytes_total", { topic }), 6 * 50)
 
       const forwarded = yield* scrape(proxy.http)
-      assert.strictEqual(total(forwarded, "skillscale_proxy_messages_total", { topic, direction: "in" }), 6)
+      assert.strictEqual(total(forwarded, "skillscale_proxy_messages_total", { topic, direction: "in" }), 5 + tries)
       assert.strictEqual(total(forwarded, "skillscale_proxy_messages_total", { topic, direction: "out" }), 6)
 
       for (const { help, samples, types } of [scraped, forwarded]) {
@@ -102,5 +110,28 @@ describe("metrics", () => {
           assert.isAbove(help.get(base)?.length ?? 0, 10, `${name} has help`)
         }
       }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
+
+  it.live("tell of warm starts, and of what waits for them", () =>
+    Effect.gen(function*() {
+      const skills = yield* Stack.writeSkills([python])
+      const proxy = yield* Program.startProxy()
+      const env = proxy.addresses
+      const args = ["server", "--topic", topic, "--skills-dir", skills, "--metrics-port", "0"]
+      const server = yield* Program.start(args, "metrics are ready", { env })
+      const url = / url=(\S+)/.exec(server.ready)?.[1] ?? ""
+      const scraped = yield* Program.run(["invoke", "say", "--topic", topic], { env }).pipe(
+        Effect.andThen(scrape(url)),
+        Effect.filterOrFail(
+          (found) =>
+            total(found, "skillscale_starts_total", { topic, start: "warm" }) > 0 &&
+            total(found, "skillscale_waiting_processes", {}) > 0,
+          () => "nothing is warm yet"
+        ),
+        Effect.retry({ times: 100 })
+      )
+      const bytes = total(scraped, "skillscale_waiting_memory_bytes", {})
+      const processes = total(scraped, "skillscale_waiting_processes", {})
+      assert.isTrue(bytes > processes * 2 ** 20 && bytes < processes * 100 * 2 ** 20, `${processes}: ${bytes}`)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
 })
