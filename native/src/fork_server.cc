@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,8 @@ namespace skillscale {
 namespace {
 
 constexpr uint32_t kMaxForks = 1000;
-constexpr uint32_t kRest = 1000;
+constexpr uint32_t kMinRest = 4;
+constexpr uint32_t kMaxRest = 1000;
 
 }  // namespace
 
@@ -92,6 +94,7 @@ FromServer ForkServer::Receive(protocol::Reply* reply) {
   const bool valid = size == sizeof *reply && reply->magic == protocol::kMagic && reply->step < protocol::kStepCount;
   if (valid && reply->type == protocol::kHello && !ready_) {
     ready_ = true;
+    next_rest_ = kMinRest;
     return FromServer::kReady;
   }
   if (valid && ready_ && (reply->type == protocol::kStarted || reply->type == protocol::kExited)) return FromServer::kReply;
@@ -104,9 +107,11 @@ FromServer ForkServer::Receive(protocol::Reply* reply) {
 }
 
 void ForkServer::GiveUp() {
+  if (given_up_ != key_) next_rest_ = kMinRest;
   given_up_ = key_;
-  rest_ = kRest;
   End();
+  rest_ = WIFEXITED(status_) ? kMaxRest : next_rest_;
+  next_rest_ = std::min(2 * next_rest_, kMaxRest);
 }
 
 void ForkServer::End() {
@@ -115,7 +120,7 @@ void ForkServer::End() {
   key_.clear();
   if (pid_ == 0) return;
   kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, __WALL) < 0 && errno == EINTR) {
+  while (waitpid(pid_, &status_, __WALL) < 0 && errno == EINTR) {
   }
   pid_ = 0;
 }

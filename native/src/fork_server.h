@@ -2,9 +2,9 @@
 //
 // There is at most one. It is wanted when two runs in a row have asked for the same one, so that skills that take turns do not
 // pay for servers that nobody uses, and replaced when others are asked for or when it has forked kMaxForks times. While it
-// starts it has the cell to itself, because what it reads then is in all that it forks. One that ended before it was ready gave
-// up, because the script's imports cannot be carried over a fork, and is tried again only after kRest further runs. Not having
-// one costs time, nothing else.
+// starts it has the cell to itself, because what it reads then is in all that it forks. One that ended by itself before it was
+// ready gave up, because the script's imports cannot be carried over a fork, and is tried again only after kMaxRest further runs;
+// one that something else ended after a few, and after twice as many each time. Not having one costs time, nothing else.
 #ifndef SKILLSCALE_FORK_SERVER_H_
 #define SKILLSCALE_FORK_SERVER_H_
 
@@ -39,10 +39,13 @@ class ForkServer {
   FromServer Receive(protocol::Reply* reply);
   // Kills it and waits. What it has forked goes on.
   void End();
-  // Ends one that is not ready yet.
+  // Ends one that is not ready yet, and lets it rest.
   void GiveUp();
   // Somebody else has reaped it.
-  void Reaped() { pid_ = 0; }
+  void Reaped(int status) {
+    pid_ = 0;
+    status_ = status;
+  }
 
  private:
   pid_t pid_ = 0;
@@ -54,6 +57,9 @@ class ForkServer {
   std::string asked_;
   std::string given_up_;
   uint32_t rest_ = 0;
+  uint32_t next_rest_ = 0;
+  // Of the last one that ended.
+  int status_ = 0;
 };
 
 }  // namespace skillscale

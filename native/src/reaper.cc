@@ -612,7 +612,7 @@ bool Reaper::Reap() {
     if (info.si_pid == spare_pid_) spare_pid_ = 0;
     if (info.si_pid != fork_server_.pid()) gone_cpu_us_ += Microseconds(usage.ru_utime) + Microseconds(usage.ru_stime);
     if (info.si_pid == fork_server_.pid()) {
-      fork_server_.Reaped();
+      fork_server_.Reaped(status);
     } else if (main_ > 0 && info.si_pid == main_) {
       exited = true;
       main_status = status;

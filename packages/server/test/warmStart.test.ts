@@ -53,6 +53,26 @@ class Point:
 def words(text): return PATTERN.findall(text)
 `
 
+const pids = () => Fs.readdirSync("/proc").map(Number).filter((pid) => pid > 0)
+
+const read = (path: string): string => {
+  try {
+    return Fs.readFileSync(path, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+const commandOf = (pid: number) => read(`/proc/${pid}/cmdline`).split("\0")
+
+/** A fork server, or what it forked. */
+const isForkServer = (pid: number) => commandOf(pid).some((word) => word.endsWith("/zygote.py"))
+
+const parents = (pid: number): ReadonlyArray<number> => {
+  const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0)
+  return parent === 0 ? [] : [parent, ...parents(parent)]
+}
+
 /** Scripts by what they look at. */
 const scripts: Readonly<Record<string, readonly [script: string, call?: SkillRunner.Call]>> = {
   "what it is": [
@@ -265,6 +285,47 @@ print("done")`
         assert.strictEqual(Support.text((yield* run(skill, { args: ["no"] })).stdout), "done\n")
       }
     }))
+
+  test("has nothing that a run wrote, whenever it starts", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        ...files,
+        "scripts/run.py": `import helper, json, os, pathlib, sys
+own = pathlib.Path(__file__).parent
+print(helper.LIMIT, json.__file__.startswith(str(own)), [name for name in os.listdir("/tmp") if name[0] == "."], sorted(os.listdir(own)))
+(own / "helper.py").write_text("LIMIT = 'poison'")
+(own / "json.py").write_text("poison = True")
+pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
+      })
+      const results = yield* Effect.forEach(Array.from({ length: 60 }), () => run(skill), { concurrency: 6 })
+      results.push(...yield* Effect.forEach(Array.from({ length: 20 }), () => run(skill)))
+      const texts = new Set(results.map(({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr)))
+      assert.deepStrictEqual([...texts], ["21 False [] ['helper.py', 'lazy.py', 'run.py']\n"])
+      assert.isTrue(results.some(({ warm }) => warm))
+    }))
+
+  for (
+    const [what, isMeant] of [
+      ["the process that waits", (pid: number) => parents(pid).some((above) => isForkServer(above))],
+      ["a fork server", (pid: number) => !parents(pid).some((above) => isForkServer(above))],
+      ["both", () => true]
+    ] as const
+  ) {
+    test(`and its runs survive the death of ${what}`, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ "scripts/run.py": "import sys\nprint(sys.stdin.read())" })
+        for (let round = 0; round < 3; round++) {
+          yield* warmed(skill, { stdin: Buffer.from("before") })
+          const script = Path.join(skill.root, "scripts/run.py")
+          const find = () =>
+            pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script) && isMeant(pid))
+          yield* Support.eventually(what, () => find().length > 0)
+          for (const pid of find()) process.kill(pid, "SIGKILL")
+          const after = yield* run(skill, { stdin: Buffer.from("after") })
+          assert.strictEqual(Support.text(after.stdout), "after\n")
+        }
+      }))
+  }
 
   test("is not asked for what it cannot do", () =>
     Effect.gen(function*() {
