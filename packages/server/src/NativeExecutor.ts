@@ -13,7 +13,6 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -21,9 +20,17 @@ import * as Stream from "effect/Stream"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Fs from "node:fs"
 import * as Executor from "./Executor.ts"
-import { errnoCode, reasonOf, signalName } from "./internal/executorOutcome.ts"
+import { errnoCode } from "./internal/executorOutcome.ts"
 import { type ResolvedSpec, resolveSpec } from "./internal/executorSpec.ts"
 import { makeTail } from "./internal/executorTail.ts"
+import { endedOf, resultOf } from "./internal/nativeOutcome.ts"
+import {
+  closeChanges,
+  type Done,
+  makeSupervisor,
+  type Sizes as PoolSizes,
+  type Supervisor
+} from "./internal/nativeSupervisor.ts"
 import * as NodeExecutor from "./NodeExecutor.ts"
 import * as Sandbox from "./Sandbox.ts"
 
@@ -99,35 +106,7 @@ export const capabilities: Executor.Capabilities = {
   confines: true
 }
 
-const waitingProcesses = Metric.gauge("skillscale_waiting_processes", {
-  description: "Fork servers, and processes that wait for the next run, told at most once a second"
-})
-
-const waitingMemory = Metric.gauge("skillscale_waiting_memory_bytes", {
-  description: "Resident memory of the processes that wait for runs, in bytes; pages that they share count for each"
-})
-
-type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
-
-interface Listener {
-  readonly onOutput: (stream: 1 | 2, data: Uint8Array) => void
-  readonly onDone: (event: Done) => void
-}
-
-interface Supervisor {
-  readonly cells: boolean
-  /** Of which folders overlays can be written, as bits. */
-  readonly mapped: number
-  readonly start: (spec: ResolvedSpec, windowBytes: number, listener: Listener) => number
-  readonly terminate: (id: number) => void
-  readonly acknowledge: (id: number, bytes: number) => void
-}
-
 const ignoreOutput = () => {}
-
-const closeChanges = (event: Done): void => {
-  if (event[16] >= 0) Fs.closeSync(event[16])
-}
 
 /** Lets the owner of a run look at what it wrote over its skill. */
 const lookAtChanges = (event: Done, { overlay }: ResolvedSpec): Effect.Effect<void> =>
@@ -138,54 +117,14 @@ const lookAtChanges = (event: Done, { overlay }: ResolvedSpec): Effect.Effect<vo
       Effect.sync(() => closeChanges(event))
     )
 
-const closingDone = (id: number): Done => {
-  const nothing = new Uint8Array()
-  return ["done", id, "closing", -1, 0, 0, "", 0, 0, 0, 0, false, false, nothing, nothing, "", -1, false]
-}
-
 const unavailable = (detail: string, cause: unknown) => new ExecutorUnavailable({ detail, cause })
-
-/** Where runs are: 0 among the processes of the host, 1 in a cell, 2 in a cell with the host's network. */
-type Kind = 0 | 1 | 2
-
-/** A cell shows nothing of the host that could be written. */
-const kindOf = ({ confinement, overlay }: ResolvedSpec, cells: boolean): Kind =>
-  confinement === null || !cells || overlay === null && confinement.writable.length > 0
-    ? 0
-    : confinement.network
-    ? 2
-    : 1
-
-const flagsOf = ({ confinement, warm }: ResolvedSpec): number =>
-  confinement === null
-    ? 0
-    : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
-      (confinement.network ? Native.flags.connected : 0) | (warm?.kind === "node" ? Native.flags.ahead : 0)
-
-let places: ReturnType<typeof Native.warm> | undefined
-
-/** What makes the run warm: a key, then the command of the fork server or of what is started ahead. */
-const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> => {
-  const [script] = args
-  if (warm === null || script === undefined) return []
-  places ??= Native.warm()
-  const key = `${file} ${script} ${warm.key}`
-  return warm.kind === "python"
-    ? [key, file, places.forkServer, places.forkServerLibrary, script, (warm.modules ?? []).join(",")]
-    : [key, file, "--require", places.prestart, script, places.prestartLibrary]
-}
-
-/** Any number above 0 that the same key always has. */
-const numberOf = (key: string): number => {
-  let hash = 0
-  for (let index = 0; index < key.length; index++) hash = (Math.imul(hash, 31) + key.charCodeAt(index)) | 0
-  return (hash >>> 0) + 1
-}
 
 let probed: Promise<ReadonlyArray<Native.Mechanism>> | undefined
 
 /** Names what a cell with an overlay would lack here. The kernel is asked once. */
-const missingForCells = async ({ gid = nobody, uid = nobody }: SandboxOptions): Promise<string | undefined> => {
+const missingForCells = async (
+  { gid, uid }: { readonly uid: number; readonly gid: number }
+): Promise<string | undefined> => {
   try {
     probed ??= Native.probe(Native.load().reaperPath, { uid, gid })
     const lacking = (await probed).find(({ errno, name }) => errno !== 0 && (name === "cell" || name === "overlay"))
@@ -204,61 +143,7 @@ const ownerOf = (path: string): string => {
   return about === undefined ? "" : `${about.uid}:${about.gid}`
 }
 
-const identityOf = (folder: string): string => {
-  const about = Fs.statSync(folder, { throwIfNoEntry: false })
-  return about === undefined ? "" : `${about.dev}:${about.ino}`
-}
-
-const cellWritable = ["/tmp", "/dev/shm", "/dev/pts"]
-
-const spawnOptions = (
-  spec: ResolvedSpec,
-  windowBytes: number,
-  cells: boolean,
-  epoch: () => number
-): Native.SpawnOptions => {
-  const names = Object.keys(spec.env)
-  const kind = kindOf(spec, cells)
-  const { confinement, limits, overlay } = spec
-  const writable = [
-    ...confinement === null ? [] : confinement.writable,
-    ...kind === 0 ? [] : cellWritable,
-    ...overlay === null ? [] : [overlay.at]
-  ]
-  let strings = `${spec.cwd}\0${spec.file}\0`
-  strings += overlay === null ? "\0\0\0" : `${overlay.at}\0${overlay.skill ?? overlay.at}\0${overlay.inputs ?? ""}\0`
-  const readable = confinement?.readable ?? []
-  const warm = kind === 0 ? [] : warmStrings(spec)
-  for (const path of [...writable, ...readable, ...warm]) strings += `${path}\0`
-  strings += `${spec.file}\0`
-  for (const value of spec.args) strings += `${value}\0`
-  for (const name of names) strings += `${name}=${spec.env[name]}\0`
-  return {
-    strings,
-    writec: writable.length,
-    readc: readable.length,
-    warmc: warm.length,
-    affinity: warm[0] === undefined ? 0 : numberOf(warm[0]),
-    epoch: kind === 0 ? 0 : epoch(),
-    argc: spec.args.length + 1,
-    envc: names.length,
-    timeoutMs: spec.timeoutMs,
-    graceMs: spec.graceMs,
-    stdoutBytes: spec.stdoutBytes,
-    stderrBytes: spec.stderrBytes,
-    failOnOverflow: spec.overflow === "fail",
-    windowBytes,
-    ...limits,
-    kind,
-    flags: flagsOf(spec)
-  }
-}
-
-interface Sizes {
-  readonly concurrency: number
-  readonly warm: number
-  readonly idle: number
-  readonly prestart: number
+interface Sizes extends PoolSizes {
   readonly windowBytes: number
 }
 
@@ -284,170 +169,6 @@ const resolveOptions = (options: Options): Effect.Effect<Sizes, ExecutorUnavaila
     }
   }
   return Effect.succeed(sizes)
-}
-
-const loadAddon = Effect.try({
-  try: Native.load,
-  catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause), cause)
-})
-
-interface Places extends SandboxOptions {
-  readonly readable: ReadonlyArray<string>
-  readonly folders: ReadonlyArray<string>
-}
-
-const makeSupervisor = Effect.fnUntraced(
-  function*(
-    sizes: Sizes,
-    sandbox: Places,
-    cells: boolean
-  ): Effect.fn.Return<Supervisor, ExecutorUnavailable, Scope.Scope> {
-    const { native, reaperPath } = yield* loadAddon
-    const context = yield* Effect.context<never>()
-    const listeners = new Map<number, Listener>()
-    // A folder that was replaced is another one, though it has the same path; cells show the one that they were made with.
-    const epoch = () => numberOf(sandbox.folders.map(identityOf).join())
-    let nextId = 1
-    let supervisor: Native.Supervisor | null = null
-    let onReady: (exit: Exit.Exit<number, ExecutorUnavailable>) => void = () => {}
-    let onClosed = () => {}
-
-    const onEvent = (...event: Native.Event): void => {
-      switch (event[0]) {
-        case "ready":
-          return onReady(Exit.succeed(event[1]))
-        case "failed":
-          return onReady(
-            Exit.fail(unavailable(`its helper ${reaperPath} failed in ${event[2]} (${errnoCode(event[1])})`, null))
-          )
-        case "output":
-          return listeners.get(event[1])?.onOutput(event[2], event[3])
-        case "done": {
-          const listener = listeners.get(event[1])
-          listeners.delete(event[1])
-          return listener === undefined ? closeChanges(event) : listener.onDone(event)
-        }
-        case "idle":
-          waitingProcesses.updateUnsafe(event[1], context)
-          return waitingMemory.updateUnsafe(event[2], context)
-        case "closed":
-          waitingProcesses.updateUnsafe(0, context)
-          waitingMemory.updateUnsafe(0, context)
-          supervisor = null
-          return onClosed()
-      }
-    }
-
-    const close = Effect.callback<void>((resume) => {
-      if (supervisor === null) return resume(Effect.void)
-      onClosed = () => resume(Effect.void)
-      native.close(supervisor)
-    })
-
-    const mapped = yield* Effect.acquireRelease(
-      Effect.callback<number, ExecutorUnavailable>((resume) => {
-        onReady = resume
-        try {
-          supervisor = native.createSupervisor({
-            reaperPath,
-            kind: cells ? 1 : 0,
-            paths: [...sandbox.readable, ...sandbox.folders].map((path) => `${path}\0`).join(""),
-            readable: sandbox.readable.length,
-            skills: sandbox.folders.length,
-            uid: sandbox.uid ?? nobody,
-            gid: sandbox.gid ?? nobody,
-            epoch: epoch(),
-            minReapers: sizes.warm,
-            idleReapers: sizes.idle,
-            maxReapers: sizes.concurrency,
-            prestart: sizes.prestart
-          }, onEvent)
-        } catch (cause) {
-          resume(Effect.fail(unavailable(String(cause), cause)))
-        }
-      }),
-      () => close
-    )
-
-    return {
-      cells,
-      mapped,
-      start: (spec, windowBytes, listener) => {
-        const id = nextId++
-        if (supervisor === null) {
-          listener.onDone(closingDone(id))
-          return id
-        }
-        listeners.set(id, listener)
-        native.spawn(supervisor, id, spawnOptions(spec, windowBytes, cells, epoch), spec.stdin)
-        return id
-      },
-      terminate: (id) => {
-        if (supervisor !== null) native.terminate(supervisor, id)
-      },
-      acknowledge: (id, bytes) => {
-        if (supervisor !== null) native.acknowledge(supervisor, id, bytes)
-      }
-    }
-  }
-)
-
-const usageOf = (event: Done): Executor.Usage => ({
-  wallMs: event[7],
-  userMs: event[8],
-  systemMs: event[9],
-  maxRssBytes: event[10]
-})
-
-const treeReason = (limit: Exclude<Done[15], "">, { limits }: ResolvedSpec): Executor.Reason => {
-  switch (limit) {
-    case "memory":
-      return new Executor.MemoryLimit({ limitBytes: limits.treeBytes ?? 0 })
-    case "processes":
-      return new Executor.ProcessLimit({ limit: limits.treeTasks ?? 0 })
-    case "disk":
-      return new Executor.DiskLimit({ limitBytes: limits.diskBytes ?? 0 })
-    case "cpu":
-      return new Executor.CpuLimit({ limitSeconds: limits.cpuSeconds ?? 0 })
-  }
-}
-
-const failureOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Executor.Reason | null => {
-  const [, , outcome, exitCode, signal, errno, syscall] = event
-  switch (outcome) {
-    case "ended":
-      if (event[15] !== "") return treeReason(event[15], spec)
-      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits, stderr)
-    case "spawnFailed":
-      return new Executor.SpawnFailed({ code: errnoCode(errno), errno, syscall })
-    case "timedOut":
-      return new Executor.TimedOut({ timeoutMs: spec.timeoutMs ?? 0 })
-    case "stdoutLimit":
-      return new Executor.OutputLimit({ stream: "stdout", limitBytes: spec.stdoutBytes })
-    case "stderrLimit":
-      return new Executor.OutputLimit({ stream: "stderr", limitBytes: spec.stderrBytes })
-    case "lost":
-      return new Executor.Killed({ signal: "SIGKILL" })
-    case "closing":
-    case "terminated":
-      return new Executor.Rejected({ detail: "the executor is closing" })
-  }
-}
-
-const endedOf = (event: Done): Executor.Ended => ({
-  exitCode: event[3],
-  signal: event[4] === 0 ? "" : signalName(event[4]),
-  usage: usageOf(event),
-  stdoutTruncated: event[11],
-  stderrTruncated: event[12],
-  warm: event[17]
-})
-
-const resultOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Exit.Exit<Done, Executor.ExecutorError> => {
-  const reason = failureOf(event, spec, stderr)
-  return reason === null
-    ? Exit.succeed(event)
-    : Exit.fail(new Executor.ExecutorError({ file: spec.file, reason, stderr }))
 }
 
 const rejected = (file: string, detail: string) =>
@@ -564,14 +285,19 @@ export const make = Effect.fnUntraced(
   function*(options: Options = {}): Effect.fn.Return<Executor.Executor["Service"], ExecutorUnavailable, Scope.Scope> {
     const sizes = yield* resolveOptions(options)
     const sandbox = {
-      ...options.sandbox,
+      uid: options.sandbox?.uid ?? nobody,
+      gid: options.sandbox?.gid ?? nobody,
       readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.warm())],
       folders: options.sandbox?.folders ?? []
     }
-    const plain = makeSupervisor(sizes, sandbox, false)
-    const missing = sandbox.cells === false ? undefined : yield* Effect.promise(() => missingForCells(sandbox))
+    const withCells = options.sandbox?.cells !== false
+    const plain = Effect.mapError(
+      makeSupervisor(sizes, sandbox, false),
+      ({ cause, detail }) => unavailable(detail, cause)
+    )
+    const missing = !withCells ? undefined : yield* Effect.promise(() => missingForCells(sandbox))
     if (missing !== undefined) yield* Effect.logWarning("runs are not in namespaces of their own", missing)
-    const supervisor = sandbox.cells === false || missing !== undefined
+    const supervisor = !withCells || missing !== undefined
       ? yield* plain
       : yield* Effect.catch(
         makeSupervisor(sizes, sandbox, true),
