@@ -358,7 +358,7 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
       return Fails(failure, protocol::kMount);
     }
   }
-  return view.at[0] == '\0' || Overlay(view, failure);
+  return view.at[0] == '\0' || (HideFolders(view, failure) && Overlay(view, failure));
 }
 
 // The path of a folder that the run's own /tmp cannot hide.
@@ -367,6 +367,27 @@ std::string Cell::Hidden(const std::string& path) const {
     if (IsBelow(path, folders_[i])) return FolderOf(i) + path.substr(folders_[i].size());
   }
   return path;
+}
+
+// In place of the folders with skills there are empty ones, and in them only the way to the run's own skill.
+bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
+  for (size_t i = 0; i < folders_.size(); i++) {
+    const std::string& folder = folders_[i];
+    // A run's own /tmp hides it, or the overlay is all of it.
+    if (IsBelow(folder, "/tmp") || folder == view.at) continue;
+    const std::string place = "/.scratch/folder-" + std::to_string(i);
+    if (mkdir(place.c_str(), 0755) < 0) return Fails(failure, protocol::kMount);
+    if (IsBelow(view.at, folder)) {
+      const std::string rest = std::string(view.at).substr(folder.size());
+      for (size_t at = rest.find('/', 1);; at = rest.find('/', at + 1)) {
+        if (mkdir((place + rest.substr(0, at)).c_str(), 0755) < 0 && errno != EEXIST) return Fails(failure, protocol::kMount);
+        if (at == std::string::npos) break;
+      }
+    }
+    if (mount(place.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
+    hiding_.push_back(folder);
+  }
+  return true;
 }
 
 bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
@@ -407,6 +428,8 @@ bool Cell::Close() {
   bool closed = true;
   if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
   overlay_.clear();
+  for (size_t i = hiding_.size(); i-- > 0;) closed = umount2(hiding_[i].c_str(), MNT_DETACH) == 0 && closed;
+  hiding_.clear();
   for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);
   for (const char* place : {"/dev/shm", "/tmp", kScratch}) {
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;

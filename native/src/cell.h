@@ -6,7 +6,8 @@
 // cell serves one run at a time, so that what a run sees of other processes is its own tree and the reaper, which it cannot touch.
 //
 // `Open` gives a run its private, empty /tmp and /dev/shm and, where a skill is named, an overlay over the skill's folder
-// at the folder's own path; all that the run writes is in one tmpfs of bounded size. `Close` takes them away.
+// at the folder's own path, where nothing else of the folders with skills is; all that the run writes is in one tmpfs of
+// bounded size. `Close` takes them away.
 //
 // A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
 // files belong to that user inside.
@@ -73,6 +74,7 @@ class Cell {
   bool Fork(StepError* failure);
   bool Settle(const CellPlan& plan, StepError* failure);
   std::string Hidden(const std::string& path) const;
+  bool HideFolders(const ViewPlan& view, StepError* failure);
   bool Overlay(const ViewPlan& view, StepError* failure);
 
   bool entered_ = false;
@@ -83,6 +85,8 @@ class Cell {
   };
   std::vector<Shown> readable_;
   std::vector<std::string> folders_;
+  // Those that are hidden now.
+  std::vector<std::string> hiding_;
   std::string overlay_;
   bool open_ = false;
 };

@@ -56,9 +56,11 @@ bool ForkServer::Start(const RunPlan& plan, const SystemCallFilter* filter) {
   Confinement confinement;
   confinement.landlock = scope.BeginScope() ? scope.get() : -1;
   confinement.filter = filter;
-  const protocol::Limits unlimited;
+  // As every run that it makes, but for the time that it takes to make them all.
+  protocol::Limits limits = plan.limits();
+  limits.cpu_seconds = protocol::kUnlimited;
   const std::vector<char*> argv = plan.WarmCommand();
-  const SpawnPlan spawn{"/", argv[0], argv.data(), kWarmEnvironment, {far.get(), 1, 2}, &unlimited, &confinement};
+  const SpawnPlan spawn{"/", argv[0], argv.data(), kWarmEnvironment, {far.get(), 1, 2}, &limits, &confinement};
   SpawnFailure failure{};
   const pid_t pid = Spawn(spawn, &failure);
   if (pid < 0) {

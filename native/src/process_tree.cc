@@ -121,28 +121,73 @@ void SignalChildrenOf(pid_t parent, int parent_pidfd, int signal, Order order, i
   }
 }
 
-// All that is resident, shared memory and files included: an upper bound that costs one read. In the second field, in pages.
-uint64_t ResidentBytes(pid_t pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/statm", pid);
-  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
-  if (!file) return 0;
-  char buffer[128];
-  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
-  if (count <= 0) return 0;
-  buffer[count] = '\0';
-  unsigned long long size;
-  unsigned long long resident;
-  if (sscanf(buffer, "%llu %llu", &size, &resident) != 2) return 0;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
 bool ReadKib(const char* rollup, const char* name, uint64_t* kib) {
   const char* line = strstr(rollup, name);
   unsigned long long value;
   if (line == nullptr || sscanf(line + strlen(name), " %llu", &value) != 1) return false;
   *kib += value;
   return true;
+}
+
+struct Stat {
+  char state = 0;
+  uint64_t cpu_us = 0;
+  uint64_t threads = 0;
+  uint64_t bytes = 0;
+};
+
+bool ReadStat(const char* path, Stat* stat) {
+  static const uint64_t tick_us = 1'000'000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK));
+  static const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return false;
+  char buffer[1024];
+  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
+  if (count <= 0) return false;
+  buffer[count] = '\0';
+  // The name of the program, in parentheses, may have anything in it.
+  const char* rest = strrchr(buffer, ')');
+  unsigned long long cpu[4];
+  unsigned long long threads;
+  unsigned long long pages;
+  if (rest == nullptr || sscanf(rest + 1,
+                                " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d %*u %*u %llu",
+                                &stat->state, &cpu[0], &cpu[1], &cpu[2], &cpu[3], &threads, &pages) != 7) {
+    return false;
+  }
+  stat->cpu_us = (cpu[0] + cpu[1] + cpu[2] + cpu[3]) * tick_us;
+  stat->threads = threads;
+  stat->bytes = pages * page_bytes;
+  return true;
+}
+
+// What the threads of a process share, as the first of them tells that has not ended. Its main thread may have.
+uint64_t ThreadBytes(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  DIR* threads = opendir(path);
+  if (threads == nullptr) return 0;
+  uint64_t bytes = 0;
+  while (const dirent* entry = bytes == 0 ? readdir(threads) : nullptr) {
+    Stat stat;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, atoi(entry->d_name));
+    if (ReadStat(path, &stat) && stat.state != 'Z' && stat.state != 'X') bytes = stat.bytes;
+  }
+  closedir(threads);
+  return bytes;
+}
+
+// A process that has ended has no threads and no memory; one whose main thread has ended has both.
+void AddStat(pid_t pid, TreeUse* use) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  Stat stat;
+  if (!ReadStat(path, &stat)) return;
+  use->cpu_us += stat.cpu_us;
+  const bool ended = stat.state == 'Z' || stat.state == 'X';
+  if (ended && stat.threads <= 1) return;
+  use->tasks += stat.threads;
+  use->bytes += ended ? ThreadBytes(pid) : stat.bytes;
 }
 
 // The process's share of its memory that is not that of a file; falls back on all that is resident.
@@ -152,40 +197,11 @@ uint64_t ProportionalBytes(pid_t pid) {
   Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
   char buffer[2048];
   const ssize_t count = file ? ReadSome(file.get(), buffer, sizeof buffer - 1) : -1;
-  if (count <= 0) return ResidentBytes(pid);
+  if (count <= 0) return ThreadBytes(pid);
   buffer[count] = '\0';
   uint64_t kib = 0;
-  if (!ReadKib(buffer, "\nPss_Anon:", &kib) || !ReadKib(buffer, "\nPss_Shmem:", &kib)) return ResidentBytes(pid);
+  if (!ReadKib(buffer, "\nPss_Anon:", &kib) || !ReadKib(buffer, "\nPss_Shmem:", &kib)) return ThreadBytes(pid);
   return kib * 1024;
-}
-
-// Adds what /proc/<pid>/stat tells. A zombie has no threads and no memory.
-void AddStat(pid_t pid, TreeUse* use) {
-  static const uint64_t tick_us = 1'000'000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK));
-  static const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
-  if (!file) return;
-  char buffer[1024];
-  const ssize_t count = ReadSome(file.get(), buffer, sizeof buffer - 1);
-  if (count <= 0) return;
-  buffer[count] = '\0';
-  // The name of the program, in parentheses, may have anything in it.
-  const char* rest = strrchr(buffer, ')');
-  char state;
-  unsigned long long cpu[4];
-  unsigned long long threads;
-  unsigned long long pages;
-  if (rest == nullptr || sscanf(rest + 1,
-                                " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d %*u %*u %llu",
-                                &state, &cpu[0], &cpu[1], &cpu[2], &cpu[3], &threads, &pages) != 7) {
-    return;
-  }
-  for (const unsigned long long ticks : cpu) use->cpu_us += ticks * tick_us;
-  if (state == 'Z' || state == 'X') return;
-  use->tasks += threads;
-  use->bytes += pages * page_bytes;
 }
 
 void ListDescendants(pid_t parent, int depth, PidList* out) {

@@ -85,6 +85,7 @@ class Reaper {
   bool StartRun(Packet* packet);
   bool Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure);
   bool Open(const RunPlan& plan, Confinement* confinement, StepError* failure);
+  bool AllowDevices(StepError* failure);
   bool Confine(const RunPlan& plan, Confinement* confinement, StepError* failure);
   const SystemCallFilter* FilterFor(const RunPlan& plan, StepError* failure);
   void FailRun(const SpawnFailure& failure);
@@ -107,6 +108,7 @@ class Reaper {
   void LoseSpare();
   void DropSpare();
   void BeginCold();
+  void EndStrangers();
   bool OthersLeft() const;
   void Say(protocol::ReplyType type);
   void Reply(protocol::Reply reply, int descriptor = -1);
@@ -237,6 +239,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   if (!warm_) {
     DropSpare();
     plan_ = std::move(plan);
+    EndStrangers();
     StepError error;
     Confinement confinement;
     if (!cold && fork_server_.Serves(plan_) && Open(plan_, &confinement, &error)) {
@@ -276,6 +279,14 @@ bool Reaper::Open(const RunPlan& plan, Confinement* confinement, StepError* fail
          (!plan.has(protocol::kConfined) || Confine(plan, confinement, failure));
 }
 
+// Outside a cell /dev is that of the host, with the memory that its processes share.
+bool Reaper::AllowDevices(StepError* failure) {
+  for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"}) {
+    if (!landlock_.AllowDevices(device, failure)) return false;
+  }
+  return landlock_.AllowDevices("/dev/pts", failure);
+}
+
 bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* failure) {
   confinement->uid = plan.command().uid;
   confinement->gid = plan.command().gid;
@@ -286,7 +297,7 @@ bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* f
     for (const std::string& path : readable_) {
       if (!landlock_.AllowRead(path.c_str(), failure)) return false;
     }
-    if (!landlock_.AllowRead("/proc", failure) || !landlock_.AllowDevices("/dev", failure)) return false;
+    if (!landlock_.AllowRead("/proc", failure) || !AllowDevices(failure)) return false;
     for (size_t i = 0; i < plan.writable() + plan.readable(); i++) {
       const bool allowed = i < plan.writable() ? landlock_.AllowWrite(plan.path(i), failure) : landlock_.AllowRead(plan.path(i), failure);
       if (!allowed) return false;
@@ -584,6 +595,17 @@ void Reaper::BeginCold() {
   }
   free(copy);
   kept_->Clear();
+}
+
+// What is imported into a fork server may be anybody's code: it does not see runs of others.
+void Reaper::EndStrangers() {
+  if (fork_server_.pid() == 0 || fork_server_.Serves(plan_)) return;
+  fork_server_.End();
+  while (OthersLeft()) {
+    SignalNamespace(SIGKILL, 0);
+    while (waitpid(-1, nullptr, __WALL) > 0) {
+    }
+  }
 }
 
 // Whether there is anybody in the cell but the reaper and its fork server.

@@ -10,10 +10,12 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 namespace skillscale {
@@ -158,6 +160,12 @@ constexpr uint16_t kListedCalls[] = {
 #endif
 };
 
+// What changes how another process runs.
+constexpr uint16_t kOnOthers[] = {__NR_sched_setaffinity, __NR_sched_setscheduler, __NR_sched_setparam, __NR_sched_setattr};
+
+// From linux/ioprio.h, which older headers lack.
+constexpr uint32_t kIoprioWhoProcess = 1;
+
 enum Verdict : uint8_t {
   kAllowed,
   kRefused,
@@ -170,6 +178,9 @@ enum Verdict : uint8_t {
   kSeccomp,
   kSocket,
   kSocketpair,
+  kOfOthers,
+  kOfOthersByKind,
+  kLimits,
   kVerdicts
 };
 
@@ -196,6 +207,9 @@ class Verdicts {
     of_[__NR_seccomp] = kSeccomp;
     of_[__NR_socket] = kSocket;
     of_[__NR_socketpair] = kSocketpair;
+    for (const uint16_t number : kOnOthers) of_[number] = kOfOthers;
+    of_[__NR_setpriority] = of_[__NR_ioprio_set] = kOfOthersByKind;
+    of_[__NR_prlimit64] = kLimits;
   }
 
   // Above the highest number everything is as at kNumbers.
@@ -232,8 +246,11 @@ class Assembler {
   Label Load(size_t offset) { return Place({BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(offset)}); }
   Label Mask(uint32_t bits) { return Place({BPF_ALU | BPF_AND | BPF_K, 0, 0, bits}); }
 
-  // All arguments looked at are 32 bits wide in the kernel, which ignores the upper half as well.
+  // All arguments looked at but pointers are 32 bits wide in the kernel, which ignores the upper half as well.
   Label LoadArgument(size_t index) { return Load(offsetof(seccomp_data, args) + index * sizeof(uint64_t)); }
+
+  // The upper half of a pointer.
+  Label LoadHigh(size_t index) { return Load(offsetof(seccomp_data, args) + index * sizeof(uint64_t) + sizeof(uint32_t)); }
 
   Label IfAnyBit(uint32_t bits, Label yes, Label no) { return Jump(BPF_JSET, bits, yes, no); }
   Label IfAtLeast(uint32_t value, Label yes, Label no) { return Jump(BPF_JGE, value, yes, no); }
@@ -253,6 +270,7 @@ class Assembler {
   }
 
   Label Jump(uint16_t test, uint32_t value, Label yes, Label no) {
+    if (std::max(yes, no) - first_ > UINT8_MAX) fits_ = false;
     const auto offset = [this](Label target) { return static_cast<uint8_t>(target - first_); };
     return Place({static_cast<uint16_t>(BPF_JMP | test | BPF_K), offset(yes), offset(no), value});
   }
@@ -299,6 +317,9 @@ class Compiler {
     labels[kSeccomp] = Seccomp();
     labels[kSocket] = Socket();
     labels[kSocketpair] = Socketpair();
+    labels[kOfOthers] = OfOthers(0);
+    labels[kOfOthersByKind] = OfOthersByKind();
+    labels[kLimits] = Limits();
 
     Run runs[kNumbers + 1];
     size_t count = 0;
@@ -382,6 +403,28 @@ class Compiler {
     }
     code_.IfOneOf({AF_UNIX}, local, no_family_);
     return code_.LoadArgument(0);
+  }
+
+  // 0 is the caller. The reaper of a run and its fork server have the same user as the run, and outlive it.
+  Label OfOthers(size_t argument) {
+    code_.IfOneOf({0}, allow_, refuse_);
+    return code_.LoadArgument(argument);
+  }
+
+  // First whether it means a process, a group or a user.
+  Label OfOthersByKind() {
+    const Label who = OfOthers(1);
+    code_.IfOneOf({PRIO_PROCESS, kIoprioWhoProcess}, who, refuse_);
+    return code_.LoadArgument(0);
+  }
+
+  // Asking is allowed, which is a null pointer to the new limit.
+  Label Limits() {
+    const Label process = OfOthers(0);
+    code_.IfOneOf({0}, allow_, process);
+    const Label low = code_.LoadArgument(2);
+    code_.IfOneOf({0}, low, process);
+    return code_.LoadHigh(2);
   }
 
   Assembler& code_;

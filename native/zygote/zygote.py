@@ -26,8 +26,8 @@ def serve(compile_folder, keep_compiled, import_own, import_later, prepare, rehe
         return None
     descriptors = len(os.listdir("/proc/self/fd"))
 
-    # What a script finds first in its path is its own folder.
-    sys.path[0] = os.path.dirname(script)
+    # Nothing of the skill's folder is found by these imports, nor by those that they make.
+    del sys.path[0]
     read = []
     lookup = type(os.environ).__getitem__
     type(os.environ).__getitem__ = lambda self, key: (read.append(key), lookup(self, key))[1]
@@ -40,17 +40,24 @@ def serve(compile_folder, keep_compiled, import_own, import_later, prepare, rehe
     import_later()
     type(os.environ).__getitem__ = lookup
     at_import = {key: os.environ.get(key) for key in read}
-    compiled = compile_folder(os, os.path.dirname(script))
+    # The script may import these anew, as if nobody had.
+    hidden = own - {"os", "gc", *modules.split(",")}
+    folder = os.path.dirname(script)
+    beside = {name.partition(".")[0] for name in os.listdir(folder)}
+    if beside & {name.partition(".")[0] for name in sys.modules if name not in hidden}:
+        # The script would find its own in the place of what is imported.
+        return None
+    compiled = compile_folder(os, folder)
     code = compiled.get(script, (None, None))[1]
     keep_compiled(os, compiled)
-    import_own(script, modules.split(","))
+    # What a script finds first in its path is its own folder.
+    sys.path.insert(0, folder)
+    import_own(folder, os.path.basename(script))
+    for name in hidden:
+        sys.modules.pop(name, None)
     if len(os.listdir("/proc/self/task")) > 1 or len(os.listdir("/proc/self/fd")) > descriptors:
         return None
 
-    # The script may import these anew, as if nobody had.
-    for name in own - {"os", "gc"}:
-        if name not in modules.split(","):
-            sys.modules.pop(name, None)
     loaded = set(sys.modules)
     gc.collect()
     gc.freeze()
@@ -177,101 +184,154 @@ def keep_compiled(os, compiled):
     SourceFileLoader.get_code = get_code
 
 
-def import_own(script, modules):
-    """Imports the modules of the skill beside the script whose code, as far as it runs on import, is the same in every run.
+def import_own(folder, script):
+    """Imports the modules of the skill beside the script that run no code of the skill when they are imported.
 
-    That is told by what it is made of, never by trying: definitions, imports of modules that are imported already or of this
-    kind, and values that are computed from constants alone.
+    That is told by what they are made of, never by trying: imports of what is imported already or of this kind, definitions
+    without anything that is called, and values made of constants, frozen sets and compiled expressions among them.
     """
     import ast
+    import builtins
     import os
     import sys
 
-    pure_calls = {
-        "re.compile", "frozenset", "set", "dict", "list", "tuple", "len", "range", "str", "int", "float", "bool",
-        "min", "max", "sum", "sorted", "zip", "enumerate", "ord", "chr", "round", "abs", "namedtuple",
-        "collections.namedtuple", "collections.OrderedDict", "OrderedDict", "timedelta", "datetime.timedelta",
-        "Decimal", "decimal.Decimal", "Fraction", "fractions.Fraction", "TypeVar", "typing.TypeVar", "field",
-        "str.maketrans", "bytes", "bytes.fromhex", "struct.Struct", "dataclass", "dataclasses.dataclass",
-    }
-    pure_decorators = {
-        "dataclass", "dataclasses.dataclass", "staticmethod", "classmethod", "property", "functools.lru_cache",
-        "lru_cache", "functools.cache", "cache", "functools.wraps", "contextmanager", "contextlib.contextmanager",
-        "abstractmethod", "abc.abstractmethod", "functools.total_ordering", "total_ordering",
-    }
-    pure_nodes = (
-        ast.Constant, ast.Name, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare,
-        ast.IfExp, ast.JoinedStr, ast.FormattedValue, ast.Subscript, ast.Slice, ast.Starred, ast.Lambda, ast.keyword,
-        ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context, ast.ListComp, ast.SetComp, ast.DictComp,
-        ast.GeneratorExp, ast.comprehension, ast.Attribute,
-    )
-    known = set(filter(None, modules)) | set(sys.builtin_module_names)
+    values = (ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp, ast.unaryop, ast.expr_context)
+    makers = {"frozenset", "set", "tuple", "list", "dict"}
+    marks = {"staticmethod", "classmethod", "property"}
+    bases = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
     found = {}
-    folder, own_name = os.path.split(script)
-    for name in sorted(os.listdir(folder)):
-        if name == own_name:
-            continue
-        if name.endswith(".py") and name[:-3].isidentifier() and name != "__init__.py":
+    names = sorted(os.listdir(folder))
+    stems = [name.partition(".")[0] for name in names]
+    for name, stem in zip(names, stems):
+        # A folder or a library of the same name would be imported in its place.
+        alone = name == f"{stem}.py" and stems.count(stem) == 1 and stem.isidentifier()
+        if alone and name not in (script, "__init__.py"):
             try:
                 with open(os.path.join(folder, name), "rb") as file:
                     found[name[:-3]] = ast.parse(file.read())
             except (OSError, SyntaxError, ValueError, RecursionError):
                 continue
 
-    def dotted(node):
-        return ast.unparse(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+    def bound(body):
+        """The names that statements bind, but those inside of functions, and from where they are imported."""
+        for node in body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield alias.asname or alias.name.partition(".")[0], alias.name if alias.asname else None
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                yield node.name, "here"
+                if isinstance(node, ast.ClassDef):
+                    yield from bound(node.body)
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
+                    yield target.id if isinstance(target, ast.Name) else "*", "here"
 
-    def is_pure(node):
-        if node is None:
-            return True
-        if isinstance(node, ast.Call):
-            arguments = [*node.args, *[keyword.value for keyword in node.keywords]]
-            return dotted(node.func) in pure_calls and all(map(is_pure, arguments))
-        if isinstance(node, ast.Lambda):
-            return all(map(is_pure, [*node.args.defaults, *node.args.kw_defaults]))
-        if isinstance(node, ast.Attribute):
-            root = dotted(node).split(".")[0]
-            return root not in ("os", "sys", "") and is_pure(node.value)
-        return isinstance(node, pure_nodes) and all(map(is_pure, ast.iter_child_nodes(node)))
+    class Module:
+        def __init__(self, tree):
+            self.body = tree.body
+            self.names = {}
+            self.lazy = False
+            for name, origin in bound(tree.body):
+                # A name that is bound twice is none that can be relied on.
+                self.names[name] = "here" if name in self.names and self.names[name] != origin else origin
 
-    def is_decorator(node):
-        return dotted(node.func if isinstance(node, ast.Call) else node) in pure_decorators
+        def is_builtin(self, node, allowed):
+            return isinstance(node, ast.Name) and node.id in allowed and node.id not in self.names
 
-    def is_importable(name, trail):
-        top = name.split(".")[0]
-        if name in known or top in known or top == "__future__":
-            return True
-        return top in found and is_fixed(top, trail)
-
-    def is_statement(node, trail):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            given = [*node.args.defaults, *node.args.kw_defaults]
-            return all(map(is_pure, given)) and all(map(is_decorator, node.decorator_list))
-        if isinstance(node, ast.ClassDef):
-            heads = [*node.bases, *[keyword.value for keyword in node.keywords]]
+        def is_compile(self, node):
             return (
-                all(dotted(head) != "" or is_pure(head) for head in heads)
-                and all(map(is_decorator, node.decorator_list))
-                and all(is_statement(inner, trail) for inner in node.body)
+                isinstance(node, ast.Attribute)
+                and node.attr == "compile"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "re"
+                and self.names.get("re", "") is None
             )
-        if isinstance(node, ast.Import):
-            return all(is_importable(alias.name, trail) for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            return node.level == 0 and node.module is not None and is_importable(node.module, trail)
-        if isinstance(node, ast.Assign):
-            return all(isinstance(target, (ast.Name, ast.Tuple)) for target in node.targets) and is_pure(node.value)
-        if isinstance(node, ast.AnnAssign):
-            return isinstance(node.target, ast.Name) and is_pure(node.value)
-        if isinstance(node, ast.Expr):
-            return isinstance(node.value, ast.Constant)
-        if isinstance(node, ast.If):
-            return ast.unparse(node.test) == "__name__ == '__main__'" and not node.orelse
-        return isinstance(node, ast.Pass)
+
+        def is_flag(self, node):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+                return self.is_flag(node.left) and self.is_flag(node.right)
+            return isinstance(node, ast.Attribute) and node.attr.isupper() and self.is_compile(
+                ast.Attribute(value=node.value, attr="compile")
+            )
+
+        def is_value(self, node):
+            if node is None:
+                return True
+            if isinstance(node, ast.Call):
+                if self.is_compile(node.func):
+                    flags = [*node.args[1:], *[keyword.value for keyword in node.keywords]]
+                    return len(node.args) > 0 and isinstance(node.args[0], ast.Constant) and all(map(self.is_flag, flags))
+                return self.is_builtin(node.func, makers) and not node.keywords and all(map(self.is_value, node.args))
+            return isinstance(node, values) and all(map(self.is_value, ast.iter_child_nodes(node)))
+
+        def is_annotation(self, node):
+            return node is None or self.lazy or isinstance(node, (ast.Constant, ast.Name))
+
+        def is_function(self, node):
+            given = node.args
+            arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            return (
+                all(map(self.is_value, [*given.defaults, *given.kw_defaults]))
+                and all(self.is_annotation(argument.annotation) for argument in arguments if argument is not None)
+                and self.is_annotation(node.returns)
+                and all(self.is_builtin(mark, marks) for mark in node.decorator_list)
+            )
+
+        def is_data_class(self, mark):
+            head = mark.func if isinstance(mark, ast.Call) else mark
+            given = [*mark.args, *[keyword.value for keyword in mark.keywords]] if isinstance(mark, ast.Call) else []
+            return (
+                isinstance(head, ast.Name)
+                and head.id == "dataclass"
+                and self.names.get("dataclass") == "dataclasses.dataclass"
+                and all(isinstance(value, ast.Constant) for value in given)
+            )
+
+        def is_class(self, node):
+            return (
+                not node.keywords
+                and all(self.is_builtin(base, bases) for base in node.bases)
+                and all(map(self.is_data_class, node.decorator_list))
+                and all(self.is_statement(inner, frozenset(), False) for inner in node.body)
+            )
+
+        def is_statement(self, node, trail, outside=True):
+            if isinstance(node, ast.FunctionDef):
+                return not getattr(node, "type_params", None) and self.is_function(node)
+            if isinstance(node, ast.ClassDef):
+                return outside and not getattr(node, "type_params", None) and self.is_class(node)
+            if isinstance(node, ast.Import):
+                return outside and all(is_importable(alias.name, trail) for alias in node.names)
+            if isinstance(node, ast.ImportFrom):
+                self.lazy = self.lazy or (node.module == "__future__" and node.names[0].name == "annotations")
+                names = [alias.name for alias in node.names]
+                return outside and node.level == 0 and "*" not in names and is_importable(node.module or "", trail, names)
+            if isinstance(node, ast.Assign):
+                return all(isinstance(target, ast.Name) for target in node.targets) and self.is_value(node.value)
+            if isinstance(node, ast.AnnAssign):
+                return isinstance(node.target, ast.Name) and self.is_annotation(node.annotation) and self.is_value(node.value)
+            if isinstance(node, ast.Expr):
+                return isinstance(node.value, ast.Constant)
+            if isinstance(node, ast.If):
+                return ast.unparse(node.test) == "__name__ == '__main__'" and not node.orelse
+            return isinstance(node, ast.Pass)
+
+    def is_importable(name, trail, members=()):
+        if name in found:
+            return is_fixed(name, trail)
+        # Getting a member may import a module, or run code of a package, when it is not there yet.
+        module = sys.modules.get(name)
+        return name == "__future__" or (module is not None and all(member in vars(module) for member in members))
 
     def is_fixed(name, trail):
         if name in trail:
             return True
-        return all(is_statement(node, trail | {name}) for node in found[name].body)
+        module = Module(found[name])
+        return all(module.is_statement(node, trail | {name}) for node in module.body)
 
     for name in found:
         try:

@@ -241,6 +241,18 @@ export const SkillNames: Schema.Codec<ReadonlyArray<string> | "all", string> = c
 export const sandbox: Config.Config<"on" | "off"> = setting("SKILLSCALE_SANDBOX", Schema.Literals(["on", "off"]), "on")
 
 /**
+ * Whether runs may start warm: `SKILLSCALE_WARM`, `on`, `standard` (not Python skills with packages) or `off`, by default `on`.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const warm: Config.Config<"on" | "standard" | "off"> = setting(
+  "SKILLSCALE_WARM",
+  Schema.Literals(["on", "standard", "off"]),
+  "on"
+)
+
+/**
  * The skills that may use the network when they ask for it: `SKILLSCALE_ALLOW_NETWORK`, by default none.
  *
  * @category settings

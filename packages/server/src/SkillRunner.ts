@@ -158,8 +158,11 @@ export interface Options {
   readonly stderrBytes?: number | undefined
   /** Between SIGTERM and SIGKILL. Default: 2 seconds. */
   readonly grace?: Duration.Input | undefined
-  /** Whether runs may start as children of a fork server where that changes nothing but their time. Default: true. */
-  readonly warm?: boolean | undefined
+  /**
+   * Whether runs may start warm where that changes nothing but their time: `on`, `off`, or `standard`, which leaves out Python
+   * skills with packages or an environment of their own, so that no code but the interpreter's runs before a call. Default: `on`.
+   */
+  readonly warm?: "on" | "standard" | "off" | undefined
   /** What skills may have when they ask for it, or `off` to run them with all that the server can do. Default: nothing. */
   readonly sandbox?: Sandbox.Grants | "off" | undefined
 }
@@ -217,7 +220,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
 
   const sandbox = options?.sandbox ?? {}
   const fitOf = OverlayFit.make(executor.canOverlay, views.base)
-  const warmStarts = WarmStart.make(options?.warm ?? true)
+  const warmStarts = WarmStart.make(options?.warm ?? "on")
   const told = new Set<string>()
   /** Says once what a skill asks for and does not get. */
   const policyOf = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill) {
@@ -335,6 +338,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     }
     const file = Path.join(view.root, script)
     const command = yield* interpreter.resolve({ root: skill.root, file, python: prepared.python(script) })
+    const hasPackages = prepared.python(script) !== undefined || command.file.startsWith(`${skill.root}${Path.sep}`)
     const spec: Executor.Spec = {
       file: command.file,
       args: [...command.args, file, ...call.args ?? []],
@@ -360,7 +364,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           readable: [skill.root, ...prepared.readable]
         },
         overlay: view.overlay,
-        warm: view.overlay === undefined ? undefined : warmStarts.of(skill, { ...call.env, ...declared }, command, file)
+        warm: view.overlay === undefined
+          ? undefined
+          : warmStarts.of(skill, { ...call.env, ...declared }, command, file, hasPackages)
       }
     }
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }

@@ -7,8 +7,10 @@ import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
 import * as Interpreter from "../src/Interpreter.ts"
 import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
@@ -17,7 +19,7 @@ import { importsOf } from "../src/internal/pythonImports.ts"
 import * as Support from "./fixtures/support.ts"
 
 const layer = (warm: boolean) =>
-  Layer.fresh(SkillRunner.layer({ warm, grace: 300 })).pipe(
+  Layer.fresh(SkillRunner.layer({ warm: warm ? "on" : "off", grace: 300 })).pipe(
     Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
     Layer.provide(Layer.fresh(Support.executor))
   )
@@ -362,6 +364,14 @@ print("done")`
 })
 
 describe("the modules that are imported ahead", () => {
+  it("run nothing of a skill when they are its own", () => {
+    const [check, server] = ["test/zygote_vetting.py", "zygote/zygote.py"].map((path) =>
+      fileURLToPath(new URL(`../../../native/${path}`, import.meta.url))
+    )
+    const wrong = execFileSync("python3", [check ?? "", server ?? ""], { encoding: "utf8" })
+    assert.strictEqual(wrong.trim(), "")
+  })
+
   it.live("are those at the beginning of lines, without the skill's own", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({

@@ -24,14 +24,16 @@ const table = (mechanisms: ReadonlyArray<SandboxSupport.Mechanism>): ReadonlyArr
   ]
 }
 
+/** Prints the table. Fails with exit code 1 where `--require-sandbox` would refuse to start. */
 export const doctor = Effect.fnUntraced(function*(input: { readonly json: boolean }) {
   const mechanisms = yield* Effect.mapError(SandboxSupport.probe(), Exit.unavailable)
-  if (input.json) return yield* Io.line(JSON.stringify(mechanisms, null, 2))
-  for (const line of table(mechanisms)) yield* Io.line(line)
+  if (input.json) yield* Io.line(JSON.stringify(mechanisms, null, 2))
+  else for (const line of table(mechanisms)) yield* Io.line(line)
   const missing = mechanisms.filter(({ isThere }) => !isThere)
-  yield* Io.note(
-    missing.length === 0
-      ? "skills are confined with everything that SkillScale has"
-      : `skills are confined without ${missing.map(({ name }) => name).join(", ")}`
-  )
+  if (missing.length === 0) return yield* Io.note("skills are confined with everything that SkillScale has")
+  const names = missing.map(({ name }) => name).join(", ")
+  return yield* new Exit.Failed({
+    code: 1,
+    message: `this machine lacks what --require-sandbox asks for: ${names}`
+  })
 })

@@ -9,7 +9,8 @@ export const doctor = Command.make(
 ).pipe(
   Command.withDescription(
     "Show what this machine has to confine skills with: what the kernel says of each mechanism, what it protects, and what " +
-      "runs can do without it"
+      "runs can do without it. Exit codes: 0 all is there; 1 something is missing that --require-sandbox asks for; " +
+      "4 it cannot be found out, because the native executor is not built"
   ),
   Command.withShortDescription("Show what this machine confines skills with")
 )

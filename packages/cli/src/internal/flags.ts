@@ -195,6 +195,12 @@ export const confinement = {
     Settings.maxProcesses
   ),
   readable,
+  warm: Flag.Literals("warm", ["on", "standard", "off"]).pipe(
+    Flag.withDescription(
+      "Start runs warm; standard leaves out Python skills with packages of their own (SKILLSCALE_WARM, on)"
+    ),
+    or(Settings.warm)
+  ),
   prestart: most(
     "prestart",
     Settings.Prestart,

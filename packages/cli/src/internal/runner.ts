@@ -30,6 +30,7 @@ export interface Options {
   readonly maxDisk: number
   readonly maxProcesses: number
   readonly readable: ReadonlyArray<string>
+  readonly warm: "on" | "standard" | "off"
   readonly prestart: number
 }
 
@@ -81,6 +82,7 @@ const executor = (options: Options, cache: string | undefined) =>
 export const layer = (options: Options) =>
   Layer.unwrap(Effect.map(Cache.directoryOfServer(options.sandbox), (cache) => {
     const runner = SkillRunner.layer({
+      warm: options.warm,
       sandbox: options.sandbox === "off" ? "off" : {
         network: options.allowNetwork,
         memoryBytes: options.maxMemory,

@@ -16,7 +16,7 @@ const kindOf = (interpreter: string, file: string): Executor.Warm["kind"] | unde
 }
 
 /** Decides which runs may start warm. */
-export const make = (isEnabled: boolean) => {
+export const make = (mode: "on" | "standard" | "off") => {
   const modules = new Map<string, ReadonlyArray<string>>()
   const importsOnce = (key: string, file: string) => {
     const known = modules.get(key)
@@ -31,10 +31,13 @@ export const make = (isEnabled: boolean) => {
       skill: SkillDiscovery.Skill,
       env: Readonly<Record<string, string>>,
       command: Interpreter.Command,
-      file: string
+      file: string,
+      hasPackages: boolean
     ): Executor.Warm | undefined => {
       const kind = kindOf(command.file, file)
-      if (!isEnabled || kind === undefined || command.args.length > 0) return undefined
+      if (mode === "off" || kind === undefined || command.args.length > 0) return undefined
+      // Node imports nothing before its run comes.
+      if (mode === "standard" && kind === "python" && hasPackages) return undefined
       if (skill.manifest.metadata["skillscale.warm"] === "false") return undefined
       if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined
       return kind === "node"
