@@ -1,19 +1,24 @@
 /**
- * The bus over ZeroMQ: an XPUB socket to the proxy's XSUB port, and one SUB socket per subscription to its XPUB port.
+ * The bus over ZeroMQ's wire protocol: one connection to the proxy's XSUB port, which publishes, and one per subscription
+ * to its XPUB port. It speaks ZMTP itself over TCP or Unix sockets, so that a message costs no other thread a wake-up;
+ * the peer may be our proxy or anything built on libzmq.
  *
- * Building the layer proves nothing about the proxy, because ZeroMQ connects lazily and retries for ever (from 10 ms
- * to 1 s apart). The first publish waits until the proxy asked for messages, so that none is lost to a connection that
- * is still being made, and fails with `Unreachable` when that takes longer than `sendTimeout`. (Our proxy asks at once;
- * libzmq's own `zmq_proxy` asks when it has its first subscriber.) Later, messages published while the proxy is away
- * wait in the queue and go out when it is back, which may be before the subscribers are.
+ * Building the layer proves nothing about the proxy: connections are made, and made again, in the background, 10 ms to
+ * 1 s apart, for as long as the bus lives. The first publish waits until the proxy asked for messages, so that none is
+ * lost to a connection that is still being made, and fails with `Unreachable` when that takes longer than `sendTimeout`.
+ * (Our proxy asks at once; libzmq's own `zmq_proxy` asks when it has its first subscriber.) Later, messages published
+ * while the proxy is away are kept, and go out when it is back and asks again, which may be before the subscribers are.
  *
- * Every subscription has a socket of its own: a consumer that does not keep up holds up no other, and its replica is
- * counted by the proxy. Its bound is `capacity` messages here, `receiveHighWaterMark` in ZeroMQ, the TCP buffers, and
+ * When a connection breaks, what the kernel has of it may be lost, as with ZeroMQ, and is not sent again: a request
+ * must not run twice. What the kernel has not, a message that it has in part included, is sent on the next connection.
+ * The publishing connection has heartbeats, so that a proxy that no longer reads is noticed.
+ *
+ * Every subscription has a connection of its own: a consumer that does not keep up holds up no other, and its replica
+ * is counted by the proxy. Its bound is `capacity` messages here, what one read brings (64 KiB), the TCP buffers, and
  * the proxy's high-water mark; what comes after that is dropped by the proxy for this subscription alone.
  *
  * @since 0.1.0
  */
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -22,11 +27,14 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomUUID } from "node:crypto"
 import * as Bus from "./Bus.ts"
+import * as Publisher from "./internal/zmtpPublisher.ts"
+import * as Subscriber from "./internal/zmtpSubscriber.ts"
+import * as Settings from "./Settings.ts"
 import * as Topic from "./Topic.ts"
-import * as ZmqSocket from "./ZmqSocket.ts"
 
 /**
- * Settings of the bus.
+ * Settings of the bus. Addresses have the forms of `Settings.parseEndpoint`; as in libzmq, `ipc://@name` is in the
+ * abstract namespace of Linux.
  *
  * @category models
  * @since 0.1.0
@@ -45,35 +53,23 @@ export interface Options {
   readonly linger?: Duration.Input | undefined
   /** Messages that wait for the proxy. Default 1,000. */
   readonly sendHighWaterMark?: number | undefined
-  /** Messages that ZeroMQ queues per subscription. Default 1,000. */
-  readonly receiveHighWaterMark?: number | undefined
-  /** Messages that a subscription keeps between two pulls. Default 256. */
+  /** Messages that a subscription keeps between two pulls; while there are as many, it does not read. Default 1,000. */
   readonly capacity?: number | undefined
+  /** How often the proxy is asked for a sign of life; silent for four times as long it is left. Default 5 seconds. */
+  readonly heartbeat?: Duration.Input | undefined
+  /** How long a connection may take until its ZMTP handshake is complete. Default 10 seconds. */
+  readonly handshakeTimeout?: Duration.Input | undefined
 }
 
-const toBusError =
-  (operation: Bus.BusError["operation"], address: string) => (error: ZmqSocket.ZmqError): Bus.BusError => {
-    const reason = error.reason
-    switch (reason._tag) {
-      case "Closed":
-        return new Bus.BusError({ operation, reason: new Bus.Closed() })
-      case "Backpressure":
-        return new Bus.BusError({ operation, reason: new Bus.Backpressure({ timeoutMs: reason.timeoutMs }) })
-      case "TooLarge":
-        return new Bus.BusError({
-          operation,
-          reason: new Bus.TooLarge({ bytes: reason.bytes, maxBytes: reason.maxBytes })
-        })
-      case "AddressInUse":
-      case "InvalidAddress":
-      case "AccessDenied":
-      case "Unreachable":
-        return new Bus.BusError({ operation, reason: new Bus.Unreachable({ address, cause: error }) })
-      case "TooManySockets":
-      case "Unknown":
-        return new Bus.BusError({ operation, reason: new Bus.Unknown({ cause: error }) })
-    }
-  }
+const longestTimerMs = 2 ** 31 - 1
+
+const millis = (duration: Duration.Input): number => Math.min(Duration.toMillis(duration), longestTimerMs)
+
+const endpointOf = (address: string): Effect.Effect<string, Bus.BusError> =>
+  Effect.mapError(Effect.fromResult(Settings.parseEndpoint(address)), (message) => {
+    const reason = new Bus.Unreachable({ address, cause: new Error(message) })
+    return new Bus.BusError({ operation: "connect", reason })
+  })
 
 /**
  * Connects to a proxy. Fails with `Unreachable` when an address is malformed; a proxy that is not there is no error.
@@ -85,37 +81,39 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<Bus.Bus["Service"], Bus.BusError, Scope.Scope> {
   const scope = yield* Effect.scope
+  const run = Effect.runForkWith(yield* Effect.context<never>())
+  const xsub = yield* endpointOf(options.xsub)
+  const xpub = yield* endpointOf(options.xpub)
+  const handshakeMs = millis(options.handshakeTimeout ?? "10 seconds")
+  const onRefused = (address: string) => (detail: string): void => {
+    run(Effect.annotateLogs(Effect.logWarning("connection ended, and will be made again"), { address, detail }))
+  }
   let isOpen = true
-  const wire = yield* ZmqSocket.xpublisher({
-    connect: [options.xsub],
-    heartbeat: "5 seconds",
-    linger: options.linger,
-    maxMessageBytes: Bus.maxMessageBytes,
-    sendTimeout: options.sendTimeout,
-    sendHighWaterMark: options.sendHighWaterMark
-  }).pipe(Effect.mapError(toBusError("connect", options.xsub)))
-  // Proves the other address before anyone subscribes.
-  yield* Effect.scoped(ZmqSocket.subscriber({ connect: [options.xpub], linger: 0 })).pipe(
-    Effect.mapError(toBusError("connect", options.xpub))
-  )
 
-  // ZeroMQ queues for a peer once it subscribed, through every reconnection after that.
-  const asked = yield* Deferred.make<void, Bus.BusError>()
-  yield* wire.take.pipe(
-    Effect.flatMap((frames) => frames[0]?.[0] === 1 ? Deferred.succeed(asked, undefined) : Effect.void),
-    Effect.forever,
-    Effect.catch((error) => Deferred.fail(asked, toBusError("publish", options.xsub)(error))),
-    Effect.forkScoped
-  )
-  let hasPublished = false
-  // ZeroMQ lingers in a thread that `process.exit` kills, so the close waits until the proxy has everything: a last
-  // message, sent after all the others, comes back.
+  const publisher = yield* Publisher.make({
+    endpoint: xsub,
+    highWaterMark: options.sendHighWaterMark ?? 1000,
+    timeoutMs: millis(options.sendTimeout ?? "5 seconds"),
+    handshakeMs,
+    heartbeatMs: millis(options.heartbeat ?? "5 seconds"),
+    onRefused: onRefused(xsub)
+  })
+  const subscriber = (topics: ReadonlyArray<string>) =>
+    Subscriber.make({
+      endpoint: xpub,
+      topics: new Set(topics),
+      capacity: options.capacity ?? 1000,
+      handshakeMs,
+      onRefused: onRefused(xpub)
+    })
+
+  // What the kernel took need not arrive, so the close waits for the proxy: a last message, sent behind all the others,
+  // comes back.
   const delivered = Effect.gen(function*() {
     const topic = Topic.reply(`FLUSH_${randomUUID()}`)
-    const echo = yield* ZmqSocket.subscriber({ connect: [options.xpub], linger: 0 })
-    yield* echo.subscribe(topic)
-    const mark = wire.send([Buffer.from(topic), Buffer.alloc(0)])
-    yield* Effect.race(echo.take, Effect.andThen(Effect.repeat(mark, Schedule.spaced("5 millis")), Effect.never))
+    const echo = yield* subscriber([topic])
+    yield* echo.sent
+    yield* Effect.race(echo.take, Effect.repeat(publisher.mark(topic), Schedule.spaced("5 millis")))
   }).pipe(
     Effect.scoped,
     Effect.interruptible,
@@ -125,35 +123,11 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     Effect.gen(function*() {
       isOpen = false
-      yield* Deferred.fail(asked, new Bus.BusError({ operation: "publish", reason: new Bus.Closed() }))
-      if (hasPublished) {
+      yield* publisher.close
+      if (publisher.hasAccepted()) {
         yield* delivered
       }
     })
-  )
-  const proxyAsked = Deferred.await(asked).pipe(
-    Effect.timeoutOrElse({
-      duration: options.sendTimeout ?? "5 seconds",
-      orElse: () => {
-        const cause = new Error(`no proxy answered at ${options.xsub}`)
-        return Effect.fail(
-          new Bus.BusError({ operation: "publish", reason: new Bus.Unreachable({ address: options.xsub, cause }) })
-        )
-      }
-    })
-  )
-
-  const publish = Effect.fnUntraced(
-    function*(topic: string, payload: Uint8Array): Effect.fn.Return<void, Bus.BusError> {
-      if (!isOpen) {
-        return yield* new Bus.BusError({ operation: "publish", reason: new Bus.Closed() })
-      }
-      if (!Deferred.isDoneUnsafe(asked)) {
-        yield* proxyAsked
-      }
-      hasPublished = true
-      yield* Effect.mapError(wire.send([Buffer.from(topic, "utf8"), payload]), toBusError("publish", options.xsub))
-    }
   )
 
   const subscription = Effect.fnUntraced(function*(
@@ -162,32 +136,15 @@ export const make = Effect.fnUntraced(function*(
     if (!isOpen) {
       return yield* new Bus.BusError({ operation: "subscribe", reason: new Bus.Closed() })
     }
-    const toError = toBusError("subscribe", options.xpub)
     // Ends with the caller's scope or with the bus, whichever comes first.
     const own = yield* Scope.fork(scope)
     yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
-    const wanted = new Set(topics)
-    const socket = yield* ZmqSocket.subscriber({
-      connect: [options.xpub],
-      linger: 0,
-      capacity: options.capacity,
-      maxMessageBytes: Bus.maxMessageBytes,
-      receiveHighWaterMark: options.receiveHighWaterMark
-    }).pipe(Scope.provide(own), Effect.mapError(toError))
-    yield* Effect.forEach(wanted, (topic) => Effect.mapError(socket.subscribe(topic), toError), { discard: true })
-    return Stream.fromEffectRepeat(Effect.mapError(socket.take, toError)).pipe(
-      Stream.map(([first, ...frames]): Bus.Message => ({
-        topic: first === undefined
-          ? ""
-          : Buffer.from(first.buffer, first.byteOffset, first.byteLength).toString("utf8"),
-        frames
-      })),
-      // ZeroMQ matches prefixes.
-      Stream.filter((message) => wanted.has(message.topic))
-    )
+    const { take } = yield* Scope.provide(subscriber(topics), own)
+    // One at a time: what a stream pulled in bulk would be lost to the next run of it.
+    return Stream.fromEffectRepeat(take)
   })
 
-  return Bus.make({ publish, subscription })
+  return Bus.make({ publish: publisher.publish, subscription })
 })
 
 /**

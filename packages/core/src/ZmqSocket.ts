@@ -2,8 +2,8 @@
  * ZeroMQ sockets with a scope, typed errors, and sends and receives that may be interrupted.
  *
  * Connecting is lazy: it succeeds without a peer, and ZeroMQ retries for as long as the socket lives. Frames that are
- * sent are not copied and must not be changed afterwards. What the messages mean is left to others; `ZmqBus` builds
- * the bus from these sockets.
+ * sent are not copied and must not be changed afterwards. What the messages mean is left to others. `ZmqBus` does
+ * without these sockets: it speaks the protocol itself, and so spares each message the way through ZeroMQ's thread.
  *
  * @since 0.1.0
  */

@@ -8,6 +8,8 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Zmq from "zeromq"
 import { collect, eventually, type Net, suite } from "./busSuite.ts"
@@ -17,11 +19,36 @@ const free: Proxy.Options = { host: "127.0.0.1", xsubPort: 0, xpubPort: 0, metri
 const startProxy = (options: Proxy.Options = free) =>
   Proxy.make(options).pipe(Effect.provideService(References.MinimumLogLevel, "None"))
 
-const netOf = (proxy: Proxy.Proxy["Service"], options?: Partial<ZmqBus.Options>): Net => ({
-  connect: ZmqBus.make({ xsub: proxy.xsub, xpub: proxy.xpub, ...options })
+const netOf = ({ xpub, xsub }: Pick<ZmqBus.Options, "xsub" | "xpub">): Net => ({ connect: ZmqBus.make({ xsub, xpub }) })
+
+/** libzmq's own proxy, on Unix sockets. */
+const startLibzmqProxy = Effect.gen(function*() {
+  const folder = yield* Effect.acquireRelease(
+    Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bus-"))),
+    (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
+  )
+  const xsub = `ipc://${folder}/xsub`
+  const xpub = `ipc://${folder}/xpub`
+  yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const unbounded = { linger: 0, sendHighWaterMark: 0, receiveHighWaterMark: 0 }
+      const proxy = new Zmq.Proxy(new Zmq.XSubscriber(unbounded), new Zmq.XPublisher(unbounded))
+      await proxy.frontEnd.bind(xsub)
+      await proxy.backEnd.bind(xpub)
+      const ended = proxy.run()
+      return { proxy, ended }
+    }),
+    ({ ended, proxy }) =>
+      Effect.promise(() => {
+        proxy.terminate()
+        return ended
+      })
+  )
+  return { xsub, xpub }
 })
 
-suite("ZeroMQ and the proxy over TCP", Effect.map(startProxy(), (proxy) => netOf(proxy)))
+suite("the proxy over TCP", Effect.map(startProxy(), (proxy) => netOf(proxy)))
+suite("libzmq's proxy over Unix sockets", Effect.map(startLibzmqProxy, netOf), { replicas: false })
 
 describe("ZmqBus", () => {
   it.live("hears every frame of a foreign publisher, and is heard by a foreign subscriber", () =>

@@ -5,13 +5,13 @@
  */
 import type * as Control from "@skillscale/core/Control"
 import * as Topic from "@skillscale/core/Topic"
+import * as Zmtp from "@skillscale/core/Zmtp"
 import * as Net from "node:net"
 import { controlAnswer } from "./control.ts"
 import { noServerReply } from "./noServer.ts"
 import type { Outlet } from "./outlet.ts"
 import { Peer } from "./peer.ts"
 import * as Routes from "./routes.ts"
-import * as Zmtp from "./zmtp.ts"
 
 export const dropReasons = ["slow_subscriber", "no_subscriber", "no_server", "malformed", "too_large"] as const
 

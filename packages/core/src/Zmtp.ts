@@ -1,18 +1,49 @@
 /**
- * The part of ZMTP (RFC 23, 37) that a switch needs: the NULL handshake of versions 2.0, 3.0 and 3.1, commands, and a
- * decoder that finds whole messages in what a socket reads without copying them. Outgoing and incoming messages have
- * the same bytes, so that a run of messages is forwarded as one slice.
+ * The bytes of ZMTP (RFC 23, 37), the protocol of ZeroMQ: greetings, commands, and a decoder that finds whole messages in
+ * what a socket reads without copying them. Outgoing and incoming messages have the same bytes, so that a run of
+ * messages is forwarded as one slice. What the two ends say to each other, and when, is `ZmtpSession`.
+ *
+ * @since 0.1.0
  */
 
+/**
+ * The socket types that carry publications.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SocketType = "PUB" | "SUB" | "XPUB" | "XSUB"
 
-/** The signature and the major version: all that may be sent before the peer's version is known. */
-export const signature: Buffer = Buffer.from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3])
-
+/**
+ * Bytes of `signature`.
+ *
+ * @category greetings
+ * @since 0.1.0
+ */
 export const signatureBytes = 11
+
+/**
+ * Bytes of a whole greeting of version 3.
+ *
+ * @category greetings
+ * @since 0.1.0
+ */
 export const greetingBytes = 64
 
-/** The rest of a 3.1 greeting after `signature`: minor version, mechanism NULL, not as server. */
+/**
+ * The signature and the major version: all that may be sent before the peer's version is known.
+ *
+ * @category greetings
+ * @since 0.1.0
+ */
+export const signature: Buffer = Buffer.from([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3])
+
+/**
+ * The rest of a 3.1 greeting after `signature`: minor version, mechanism NULL, not as server.
+ *
+ * @category greetings
+ * @since 0.1.0
+ */
 export const greetingTail: Buffer = (() => {
   const tail = Buffer.alloc(greetingBytes - signatureBytes)
   tail[0] = 1
@@ -25,30 +56,75 @@ const flagLong = 2
 const flagCommand = 4
 const maxFlags = 7
 
-const frameHead = (flags: number, size: number): Buffer => {
+const headBytes = (size: number): number => size < 256 ? 2 : 9
+
+const writeHead = (target: Buffer, at: number, flags: number, size: number): number => {
   if (size < 256) {
-    return Buffer.from([flags, size])
+    target[at] = flags
+    target[at + 1] = size
+    return at + 2
   }
-  const head = Buffer.alloc(9)
-  head[0] = flags | flagLong
-  head.writeUInt32BE(Math.floor(size / 2 ** 32), 1)
-  head.writeUInt32BE(size >>> 0, 5)
-  return head
+  target[at] = flags | flagLong
+  target.writeUInt32BE(Math.floor(size / 2 ** 32), at + 1)
+  target.writeUInt32BE(size >>> 0, at + 5)
+  return at + 9
 }
 
-/** Encodes one message of one or more frames. */
-export const encodeMessage = (frames: ReadonlyArray<Uint8Array>): Buffer =>
-  Buffer.concat(
-    frames.flatMap((frame, index) => [frameHead(index + 1 < frames.length ? flagMore : 0, frame.length), frame])
+const encodeFrames = (frames: ReadonlyArray<Uint8Array>, upTo: number): Buffer => {
+  const last = frames.length - 1
+  const encoded = Buffer.allocUnsafe(
+    frames.reduce((sum, { length }, index) => sum + headBytes(length) + (index < upTo ? length : 0), 0)
   )
-
-/** Encodes a command. */
-export const encodeCommand = (name: string, body: Uint8Array): Buffer => {
-  const head = Buffer.from(`${String.fromCharCode(name.length)}${name}`, "latin1")
-  return Buffer.concat([frameHead(flagCommand, head.length + body.length), head, body])
+  let at = 0
+  for (const [index, frame] of frames.entries()) {
+    at = writeHead(encoded, at, index < last ? flagMore : 0, frame.length)
+    if (index < upTo) {
+      encoded.set(frame, at)
+      at += frame.length
+    }
+  }
+  return encoded
 }
 
-/** Encodes READY with the socket type and no identity. */
+/**
+ * Encodes one message of one or more frames.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeMessage = (frames: ReadonlyArray<Uint8Array>): Buffer => encodeFrames(frames, frames.length)
+
+/**
+ * Encodes all of a message but the content of its last frame, which is to be sent right after, so that it need not be
+ * copied.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeHead = (frames: ReadonlyArray<Uint8Array>): Buffer => encodeFrames(frames, frames.length - 1)
+
+/**
+ * Encodes a command.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeCommand = (name: string, body: Uint8Array): Buffer => {
+  const size = 1 + name.length + body.length
+  const encoded = Buffer.allocUnsafe(headBytes(size) + size)
+  const at = writeHead(encoded, 0, flagCommand, size)
+  encoded[at] = name.length
+  encoded.write(name, at + 1, "latin1")
+  encoded.set(body, at + 1 + name.length)
+  return encoded
+}
+
+/**
+ * Encodes READY with the socket type and no identity.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
 export const encodeReady = (type: SocketType): Buffer => {
   const value = Buffer.from(type, "latin1")
   const size = Buffer.alloc(4)
@@ -56,7 +132,12 @@ export const encodeReady = (type: SocketType): Buffer => {
   return encodeCommand("READY", Buffer.concat([Buffer.from("\x0bSocket-Type", "latin1"), size, value]))
 }
 
-/** Reads one property of a READY command, whose names are case-insensitive. */
+/**
+ * Reads one property of a READY command, whose names are case-insensitive. `wanted` is in lower case.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
 export const readyProperty = (body: Buffer, wanted: string): string | undefined => {
   let at = 0
   while (at < body.length) {
@@ -76,13 +157,29 @@ export const readyProperty = (body: Buffer, wanted: string): string | undefined 
   return undefined
 }
 
-/** The socket types of ZMTP 2.0, by their number. */
+/**
+ * The socket type of a ZMTP 2.0 greeting.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
 export const socketTypeV2 = (code: number): SocketType | undefined =>
   ({ 1: "PUB", 2: "SUB", 9: "XPUB", 10: "XSUB" } as const)[code]
 
+/**
+ * The number of a socket type in a ZMTP 2.0 greeting.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
 export const socketCodeV2 = (type: SocketType): number => ({ PUB: 1, SUB: 2, XPUB: 9, XSUB: 10 })[type]
 
-/** Splits an encoded message into its frames. */
+/**
+ * Splits an encoded message, or the rest of one from some frame on, into its frames.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
 export const framesOf = (message: Buffer): Array<Buffer> => {
   const frames: Array<Buffer> = []
   let at = 0
@@ -98,11 +195,16 @@ export const framesOf = (message: Buffer): Array<Buffer> => {
   return frames
 }
 
-/** What a decoder found. Offsets of `large` count from the message's first byte. */
+/**
+ * What a decoder found. Offsets of `large` count from the message's first byte.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Handler {
   /** One message, in `chunk[start, end)`; its first frame is `chunk[topicStart, topicEnd)`. */
   readonly message: (chunk: Buffer, start: number, end: number, topicStart: number, topicEnd: number) => void
-  /** One message of more than `copyBytes` that came in several chunks. */
+  /** One message of more than 64 KiB that came in several chunks. */
   readonly large: (pieces: ReadonlyArray<Buffer>, length: number, topicStart: number, topicEnd: number) => void
   readonly command: (name: string, body: Buffer) => void
   /** The peer broke the protocol. Nothing is decoded afterwards. */
@@ -112,6 +214,13 @@ export interface Handler {
 const copyBytes = 64 * 1024
 const noTopic = -1
 
+/**
+ * Finds messages and commands in the chunks of a connection, after its greeting. `maxBytes` bounds a message with the
+ * heads of its frames, and a command.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
 export class Decoder {
   readonly #handler: Handler
   readonly #maxBytes: number

@@ -1,0 +1,206 @@
+/**
+ * Messages on their way to the proxy. Each is written as soon as the kernel took the one before it, so that what a broken
+ * connection leaves unsent is known: the message of which the kernel has not all, and those behind it.
+ */
+import * as MutableList from "effect/MutableList"
+import type * as Net from "node:net"
+import * as Zmtp from "../Zmtp.ts"
+
+/** A message that begins with `head` and ends with `payload`, or is all in `head`. */
+export interface Outgoing {
+  readonly head: Buffer
+  readonly payload: Uint8Array | undefined
+  readonly bytes: number
+}
+
+/** A message for which there is no room yet. */
+export interface Waiter {
+  readonly message: Outgoing
+  readonly settle: (outcome: "accepted" | "closed") => void
+}
+
+const copyBelow = 16 * 1024
+/** What is written at once of a large payload, so that its progress can be seen. */
+const sliceBytes = 1024 * 1024
+const nothing = Buffer.alloc(0)
+
+/** Encodes a message. A large payload is not copied. */
+export const encode = (topic: string, payload: Uint8Array): Outgoing => {
+  const frames = [Buffer.from(topic, "utf8"), payload]
+  if (payload.length < copyBelow) {
+    const head = Zmtp.encodeMessage(frames)
+    return { head, payload: undefined, bytes: head.length }
+  }
+  const head = Zmtp.encodeHead(frames)
+  return { head, payload, bytes: head.length + payload.length }
+}
+
+const writePart = (socket: Net.Socket, { head, payload }: Outgoing, from: number): void => {
+  if (payload === undefined) {
+    socket.write(head)
+    return
+  }
+  socket.cork()
+  if (from === 0) {
+    socket.write(head)
+  }
+  socket.write(payload.subarray(from, from + sliceBytes))
+  socket.uncork()
+}
+
+export class Outbox {
+  readonly #highWaterMark: number
+  readonly #waiting = MutableList.make<Outgoing>()
+  readonly #waiters = new Set<Waiter>()
+  #socket: Net.Socket | undefined
+  /** The message of which the kernel has not all. */
+  #unsent: Outgoing | undefined
+  /** How much of its payload the kernel has. */
+  #taken = 0
+  #isStalled = false
+  #isPumping = false
+  #wasOpen = false
+  #hasAccepted = false
+  #isClosed = false
+
+  constructor(highWaterMark: number) {
+    this.#highWaterMark = highWaterMark
+  }
+
+  /** Whether the proxy has ever asked for messages. Before that none is accepted. */
+  get wasOpen(): boolean {
+    return this.#wasOpen
+  }
+
+  get hasAccepted(): boolean {
+    return this.#hasAccepted
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  get #hasRoom(): boolean {
+    return this.#wasOpen && this.#waiting.length + (this.#unsent === undefined ? 0 : 1) < this.#highWaterMark
+  }
+
+  /** Accepts a message, unless there is no room or others wait for it. */
+  offer(message: Outgoing): boolean {
+    const accepted = this.#waiters.size === 0 && this.#hasRoom
+    if (accepted) {
+      this.#add(message)
+      this.#pump()
+    }
+    return accepted
+  }
+
+  /** Settles the waiter when there is room for its message, after those that came before it. */
+  enter(waiter: Waiter): void {
+    this.#waiters.add(waiter)
+  }
+
+  leave(waiter: Waiter): void {
+    this.#waiters.delete(waiter)
+  }
+
+  /** Sends a message of the transport itself behind all others, if these are with the kernel. */
+  mark(message: Outgoing): void {
+    if (this.#socket !== undefined && this.#unsent === undefined) {
+      this.#add(message)
+      this.#pump()
+    }
+  }
+
+  /** Writes to a connection on which the proxy asked for messages. */
+  open(socket: Net.Socket): void {
+    if (this.#socket !== socket) {
+      this.#socket = socket
+      this.#taken = 0
+      this.#isStalled = false
+      this.#wasOpen = true
+      this.#pump()
+    }
+  }
+
+  /** The connection ended. What it did not take waits for the next one. */
+  shut(): void {
+    this.#socket = undefined
+  }
+
+  /** Settles those that wait. Nothing may be offered any more; what was accepted is still sent. */
+  close(): void {
+    this.#isClosed = true
+    for (const waiter of this.#waiters) {
+      this.#waiters.delete(waiter)
+      waiter.settle("closed")
+    }
+  }
+
+  #add(message: Outgoing): void {
+    this.#hasAccepted = true
+    if (this.#unsent === undefined) {
+      this.#unsent = message
+    } else {
+      MutableList.append(this.#waiting, message)
+    }
+  }
+
+  #pump(): void {
+    // Not from within: whoever is let in may send again at once.
+    if (this.#isPumping) {
+      return
+    }
+    this.#isPumping = true
+    do {
+      this.#admit()
+    } while (this.#writeNext())
+    this.#isPumping = false
+  }
+
+  #admit(): void {
+    for (const waiter of this.#waiters) {
+      if (!this.#hasRoom) {
+        return
+      }
+      this.#waiters.delete(waiter)
+      this.#add(waiter.message)
+      waiter.settle("accepted")
+    }
+  }
+
+  /** Writes a message or a part of one, and tells whether the kernel took it at once. */
+  #writeNext(): boolean {
+    const socket = this.#socket
+    if (this.#unsent === undefined || this.#isStalled || socket?.writable !== true) {
+      return false
+    }
+    writePart(socket, this.#unsent, this.#taken)
+    if (!socket.writable) {
+      // It failed at once; the end of the connection will be reported.
+      return false
+    }
+    if (socket.writableLength === 0) {
+      this.#next(this.#unsent)
+      return true
+    }
+    this.#isStalled = true
+    const stalled = this.#unsent
+    socket.write(nothing, (error) => {
+      if (!error && this.#socket === socket) {
+        this.#isStalled = false
+        this.#next(stalled)
+        this.#pump()
+      }
+    })
+    return false
+  }
+
+  #next(message: Outgoing): void {
+    this.#taken += sliceBytes
+    if (message.payload === undefined || this.#taken >= message.payload.length) {
+      const next = MutableList.take(this.#waiting)
+      this.#unsent = next === MutableList.Empty ? undefined : next
+      this.#taken = 0
+    }
+  }
+}
