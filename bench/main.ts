@@ -6,6 +6,7 @@ import { executorBench } from "./executor.ts"
 import type { Figure } from "./figure.ts"
 import { proxyBench } from "./proxy.ts"
 import { warmBench } from "./warm.ts"
+import { warmEnduranceBench } from "./warmEndurance.ts"
 
 const machine = () => {
   const cpus = Os.cpus()
@@ -20,7 +21,8 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   endurance: enduranceBench,
   call: callBench,
   proxy: proxyBench,
-  warm: warmBench
+  warm: warmBench,
+  "warm-endurance": warmEnduranceBench
 }
 
 const names = process.argv.slice(2)

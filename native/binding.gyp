@@ -29,13 +29,27 @@
       "target_name": "skillscale-zygote",
       "sources": ["src/zygote.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
-      "cflags_cc": ["-fno-rtti"]
+      "cflags_cc": ["-fno-rtti"],
+      # In a cell it is loaded into a program of the machine, where AddressSanitizer does not come first.
+      "conditions": [["sanitize==1", {
+        "cflags_cc!": ["-fsanitize=address,undefined"],
+        "cflags_cc": ["-fsanitize=undefined"],
+        "ldflags!": ["-fsanitize=address,undefined"],
+        "ldflags": ["-fsanitize=undefined"]
+      }]]
     },
     {
       "target_name": "skillscale-prestart",
       "sources": ["src/prestart.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"]
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"],
+      # In a cell it is loaded into a program of the machine, where AddressSanitizer does not come first.
+      "conditions": [["sanitize==1", {
+        "cflags_cc!": ["-fsanitize=address,undefined"],
+        "cflags_cc": ["-fsanitize=undefined"],
+        "ldflags!": ["-fsanitize=address,undefined"],
+        "ldflags": ["-fsanitize=undefined"]
+      }]]
     },
     {
       "target_name": "skillscale-reaper",
@@ -48,7 +62,19 @@
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti", "-fPIE"],
       "ldflags": ["-pie", "-Wl,--as-needed"],
-      "ldflags!": ["-rdynamic"]
+      "ldflags!": ["-rdynamic"],
+      "conditions": [["sanitize==1", {
+        "sources": ["test/sanitizer_report.cc"],
+        "defines": ["SKILLSCALE_REPORTS=\"<(module_root_dir)/report.reapers\""]
+      }]]
     }
-  ]
+  ],
+  "conditions": [["sanitize==1", {
+    "targets": [{
+      "target_name": "skillscale-zygote-asan",
+      "sources": ["src/zygote.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "defines": ["_GNU_SOURCE"],
+      "cflags_cc": ["-fno-rtti"]
+    }]
+  }]]
 }

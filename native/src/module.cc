@@ -161,6 +161,7 @@ void Binding::Deliver(napi_value on_event, Event& event) {
       Abandon();
       break;
     case EventType::kOutput:
+    case EventType::kIdle:
       break;
   }
   Call(on_event, event);

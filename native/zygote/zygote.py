@@ -77,8 +77,9 @@ def serve(compile_folder, keep_compiled, import_own, import_later, prepare, rehe
             env = [lib.skillscale_zygote_env(i) for i in range(lib.skillscale_zygote_envc())]
             os.environb.clear()
             for entry in env:
-                name, _, value = entry.partition(b"=")
-                os.environb[name] = value
+                name, separator, value = entry.partition(b"=")
+                if name and separator:
+                    os.environb[name] = value
             if any(os.environ.get(key) != value for key, value in at_import.items()):
                 # A module saw another environment when it was imported than this run has.
                 os.execv(sys.executable, argv)
