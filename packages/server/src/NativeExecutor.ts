@@ -138,6 +138,9 @@ const missingForCells = async (
   }
 }
 
+const outermost = (folders: ReadonlyArray<string>): ReadonlyArray<string> =>
+  folders.filter((folder) => !folders.some((other) => folder.startsWith(`${other}/`)))
+
 const ownerOf = (path: string): string => {
   const about = Fs.statSync(path, { throwIfNoEntry: false })
   return about === undefined ? "" : `${about.uid}:${about.gid}`
@@ -288,7 +291,8 @@ export const make = Effect.fnUntraced(
       uid: options.sandbox?.uid ?? nobody,
       gid: options.sandbox?.gid ?? nobody,
       readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.warm())],
-      folders: options.sandbox?.folders ?? []
+      // One below another would be mapped twice.
+      folders: outermost(options.sandbox?.folders ?? [])
     }
     const withCells = options.sandbox?.cells !== false
     const plain = Effect.mapError(
