@@ -30,6 +30,8 @@
       "sources": ["src/zygote.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti"],
+      # Every run is a copy of the program that it is loaded into: it brings no other library along.
+      "ldflags": ["-Wl,--as-needed", "-static-libstdc++", "-static-libgcc"],
       # In a cell it is loaded into a program of the machine, where AddressSanitizer does not come first.
       "conditions": [["sanitize==1", {
         "cflags_cc!": ["-fsanitize=address,undefined"],

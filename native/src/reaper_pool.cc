@@ -106,14 +106,23 @@ Reaper* ReaperPool::Find(uint64_t id) {
   return found == reapers_.end() ? nullptr : &found->second;
 }
 
-uint64_t ReaperPool::TakeIdle(Kind kind, uint64_t affinity) {
+uint64_t ReaperPool::TakeIdle(Kind kind, uint64_t affinity, bool any) {
+  enum Fit { kNone, kOther, kUnused, kSame, kWarm };
   size_t best = idle_.size();
-  for (size_t i = idle_.size(); i-- > 0;) {
+  Fit fit = kNone;
+  for (size_t i = 0; i < idle_.size(); i++) {
     const Reaper& reaper = reapers_.at(idle_[i]);
     if (reaper.kind != kind) continue;
-    const bool unused = best == idle_.size() || reapers_.at(idle_[best]).affinity != 0;
-    if (reaper.affinity == affinity || unused) best = i;
-    if (reaper.affinity == affinity) break;
+    Fit found = any ? kOther : kNone;
+    if (reaper.affinity == affinity) {
+      found = reaper.warm ? kWarm : kSame;
+    } else if (reaper.affinity == 0) {
+      found = kUnused;
+    }
+    // Of those that are warm the one that had the longest time to get ready; of others the one that was used last.
+    if (found < fit || found == kNone || (found == fit && (found == kWarm || found == kOther))) continue;
+    best = i;
+    fit = found;
   }
   if (best == idle_.size()) return 0;
   const uint64_t id = idle_[best];
@@ -135,8 +144,9 @@ void ReaperPool::MakeRoom() {
   if (!idle_.empty()) Retire(idle_.front());
 }
 
-bool ReaperPool::MayStart() const {
-  return std::count_if(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.may_start; }) < kMaxStarting;
+bool ReaperPool::MayStart(const Reaper& reaper) const {
+  const auto most = reaper.warm ? kMaxStarting - 1 : kMaxStarting;
+  return std::count_if(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.may_start; }) < most;
 }
 
 bool ReaperPool::MayPrestart(uint64_t id) const {

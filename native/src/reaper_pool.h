@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +47,8 @@ struct Reaper {
   Kind kind = Kind::kPlain;
   // Of its last run.
   uint64_t affinity = 0;
+  // Its last run started warm, or the next one will.
+  bool warm = false;
   uint64_t epoch = 0;
   uint64_t run = 0;
   bool greeted = false;
@@ -88,13 +91,15 @@ class ReaperPool {
   void AddIdle(uint32_t* processes, uint64_t* kib) const;
 
   Reaper* Find(uint64_t id);
-  // Returns 0 when nobody of that kind is idle. Takes one whose last run had the same affinity, else one that was warm for
-  // nobody, else the one that was idle longest.
-  uint64_t TakeIdle(Kind kind, uint64_t affinity);
+  // Takes one whose last run had the same affinity, else one that was warm for nobody; if `any`, else the one that was idle
+  // longest. Returns 0 when there is none.
+  uint64_t TakeIdle(Kind kind, uint64_t affinity, bool any);
+  // Whether one more would not be more than are kept.
+  bool HasRoom() const { return reapers_.size() < std::min(options_.idle_reapers, options_.max_reapers); }
   const SupervisorOptions& options() const { return options_; }
   void PutBack(uint64_t id) { idle_.push_back(id); }
-  // Whether one more reaper may be busy with a fork server after its run.
-  bool MayStart() const;
+  // Whether this one may be busy with a fork server after its run. Those that are warm leave room for one that is not.
+  bool MayStart(const Reaper& reaper) const;
   // Whether the next run of this one may be started ahead.
   bool MayPrestart(uint64_t id) const;
   // Its run is over, but it is busy until Release.

@@ -158,6 +158,7 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
   }
   if (reply.type == protocol::kReady) {
     if (!reaper.starting) return false;
+    reaper.warm = true;
     pool_.Release(reaper_id, !closing_ && !waiting_.empty());
     Schedule();
     return true;
@@ -167,6 +168,7 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
   const uint64_t run_id = found->first;
   Run& run = *found->second;
   if (!HandleRunReply(run, reply)) return false;
+  if (reply.type == protocol::kExited) reaper.warm = run.result.warm;
   if (reply.clean != protocol::kLeft) {
     run.clean = true;
     run.reaper = 0;
@@ -273,11 +275,14 @@ void RunControl::Schedule() {
   while (!waiting_.empty()) {
     const uint64_t run_id = waiting_.begin()->second;
     Run& run = *runs_.at(run_id);
-    uint64_t reaper_id = pool_.TakeIdle(run.request.kind, run.request.affinity);
+    uint64_t reaper_id = pool_.TakeIdle(run.request.kind, run.request.affinity, !pool_.HasRoom());
+    StepError failure;
     if (reaper_id == 0) {
       if (pool_.full()) return pool_.MakeRoom();
-      StepError failure;
       if (pool_.Start(run.request.kind, &failure)) continue;
+      reaper_id = pool_.TakeIdle(run.request.kind, run.request.affinity, true);
+    }
+    if (reaper_id == 0) {
       // With others at work, one of them takes the run later.
       if (pool_.AnyAtWork()) return;
       FailRun(run, failure);
@@ -313,7 +318,7 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   spawn.flags = request.flags;
   const bool ahead = request.warmc > 0 && (request.flags & protocol::kAhead) != 0;
   const bool may_prestart = ahead && pool_.MayPrestart(reaper_id);
-  const bool may_start = request.warmc > 0 && !ahead && pool_.MayStart();
+  const bool may_start = request.warmc > 0 && !ahead && pool_.MayStart(reaper);
   if (may_start || may_prestart) spawn.flags |= protocol::kMayStart;
   spawn.uid = pool_.options().uid;
   spawn.gid = pool_.options().gid;

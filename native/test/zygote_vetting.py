@@ -1,6 +1,6 @@
 """Which modules of a skill a fork server imports: one that is told to be safe, and many that try to have code of theirs run.
 
-Prints the names of those about which zygote.py decides wrongly.
+Prints the names of those about which vetting.py decides wrongly.
 """
 
 import os
@@ -68,27 +68,22 @@ BAD = {
 }
 
 
-def imported(source, beside=()):
+def harmless(source, beside=()):
     folder = tempfile.mkdtemp()
     name = f"vetted_{os.path.basename(folder).replace('-', '_')}"
     with open(os.path.join(folder, f"{name}.py"), "w") as file:
         file.write(source + "\n")
     for suffix in beside:
         os.mkdir(os.path.join(folder, name + suffix))
-    sys.path.insert(0, folder)
-    import_own(folder, "run.py")
-    sys.path.pop(0)
-    return name in sys.modules
+    return name in space["harmless"](folder, "run.py")
 
 
-with open(sys.argv[1]) as file:
-    text = file.read()
-space = {}
-exec(text[text.index("def import_own(") : text.index("def prepare(")], space)
-import_own = space["import_own"]
 import dataclasses, json, re  # noqa: E401, what the interpreter has imported by then
 
-wrong = [name for name, source in GOOD.items() if not imported(source)]
-wrong += [name for name, source in BAD.items() if imported(source)]
-wrong += [f"beside {suffix}" for suffix in ("", ".so", ".pyc") if imported("A = 1", [suffix])]
+space = {"known": dict(sys.modules)}
+with open(sys.argv[1]) as file:
+    exec(file.read(), space)
+wrong = [name for name, source in GOOD.items() if not harmless(source)]
+wrong += [name for name, source in BAD.items() if harmless(source)]
+wrong += [f"beside {suffix}" for suffix in ("", ".so", ".pyc") if harmless("A = 1", [suffix])]
 print(" ".join(wrong))

@@ -256,6 +256,30 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       assert.isTrue(results.every(({ warm }) => warm))
     }))
 
+  test("stays while other skills are called", () =>
+    Effect.gen(function*() {
+      const skills = yield* Effect.forEach(["a", "b", "c"], (name) =>
+        Support.skill({ "scripts/run.py": `print("${name}")` }))
+      for (const skill of skills) {
+        yield* warmed(skill)
+      }
+      for (let round = 0; round < 3; round++) {
+        for (const skill of skills) {
+          assert.isTrue((yield* run(skill)).warm)
+        }
+      }
+    }))
+
+  test("is in all cells that a skill keeps busy", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.py": "import time\ntime.sleep(0.05)" })
+      const all = Effect.all(Array.from({ length: 4 }, () => run(skill)), { concurrency: 4 })
+      for (let tries = 0; tries < 100; tries++) {
+        if ((yield* all).every(({ warm }) => warm)) return
+      }
+      assert.fail("some were cold to the end")
+    }))
+
   test("is another one when the skill changes", () =>
     Effect.gen(function*() {
       const directory = yield* Support.folder
@@ -365,10 +389,10 @@ print("done")`
 
 describe("the modules that are imported ahead", () => {
   it("run nothing of a skill when they are its own", () => {
-    const [check, server] = ["test/zygote_vetting.py", "zygote/zygote.py"].map((path) =>
+    const [check, vetting] = ["test/zygote_vetting.py", "zygote/vetting.py"].map((path) =>
       fileURLToPath(new URL(`../../../native/${path}`, import.meta.url))
     )
-    const wrong = execFileSync("python3", [check ?? "", server ?? ""], { encoding: "utf8" })
+    const wrong = execFileSync("python3", [check ?? "", vetting ?? ""], { encoding: "utf8" })
     assert.strictEqual(wrong.trim(), "")
   })
 
