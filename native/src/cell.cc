@@ -113,6 +113,22 @@ bool MakeOwn(const std::string& path, bool folder) {
   return static_cast<bool>(Descriptor(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)));
 }
 
+// What a run may read, as few folders: all that is below a folder of the root is there because it was shown, but the folders
+// with skills.
+std::vector<std::string> RootsOf(const CellPlan& plan) {
+  std::vector<std::string> roots;
+  for (const std::string& path : plan.readable) {
+    const std::string top = path.substr(0, path.find('/', 1));
+    const auto is_below = [&top](const std::string& folder) { return IsBelow(folder, top); };
+    const bool whole = top != "/dev" && top != "/proc" && top != "/tmp" && top != "/var" &&
+                       std::none_of(plan.skills.begin(), plan.skills.end(), is_below);
+    roots.push_back(whole ? top : path);
+  }
+  std::sort(roots.begin(), roots.end());
+  roots.erase(std::unique(roots.begin(), roots.end()), roots.end());
+  return roots;
+}
+
 bool MakeLink(const char* to, const char* path) {
   return symlink(to, (std::string(kRoot) + path).c_str()) == 0 || errno == EEXIST;
 }
@@ -176,6 +192,7 @@ bool Cell::Enter(const CellPlan& plan, StepError* failure) {
   if (!Fork(failure)) return false;
   if (!Settle(plan, failure)) return false;
   folders_ = plan.skills;
+  roots_ = RootsOf(plan);
   entered_ = true;
   return true;
 }

@@ -58,6 +58,9 @@ class Cell {
   // others could not be written.
   uint32_t mapped() const { return mapped_; }
 
+  // What the plan lets runs read, in the cell.
+  const std::vector<std::string>& roots() const { return roots_; }
+
   bool Open(const ViewPlan& view, StepError* failure);
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
   int TakeChanges() const;
@@ -84,6 +87,7 @@ class Cell {
     bool folder;
   };
   std::vector<Shown> readable_;
+  std::vector<std::string> roots_;
   std::vector<std::string> folders_;
   // Those that are hidden now.
   std::vector<std::string> hiding_;

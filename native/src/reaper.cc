@@ -281,6 +281,7 @@ bool Reaper::Open(const RunPlan& plan, Confinement* confinement, StepError* fail
 
 // Outside a cell /dev is that of the host, with the memory that its processes share.
 bool Reaper::AllowDevices(StepError* failure) {
+  if (cell_.entered()) return landlock_.AllowDevices("/dev", failure);
   for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"}) {
     if (!landlock_.AllowDevices(device, failure)) return false;
   }
@@ -294,7 +295,7 @@ bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* f
   if (landlocked) {
     const bool tcp = cell_.entered() || plan.has(protocol::kConnected);
     if (!landlock_.Begin(tcp, failure)) return false;
-    for (const std::string& path : readable_) {
+    for (const std::string& path : cell_.entered() ? cell_.roots() : readable_) {
       if (!landlock_.AllowRead(path.c_str(), failure)) return false;
     }
     if (!landlock_.AllowRead("/proc", failure) || !AllowDevices(failure)) return false;
