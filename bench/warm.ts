@@ -17,7 +17,8 @@ import { type Figure, median } from "./figure.ts"
 import { start, type Started, startProxy } from "./stack.ts"
 
 const rounds = 5
-const callsPerRound = 40
+const callsPerRound = 100
+const warmUpMs = 4000
 const inFlight = 16
 const burst = 400
 const topic = "TOPIC_DATA_PROCESSING"
@@ -120,11 +121,11 @@ export const warmBench = async (): Promise<Array<Figure>> => {
     for (let round = 0; round < rounds; round++) {
       for (const kind of ["cold", "warm"] as const) {
         const server = await serve(kind === "cold" ? ["--sandbox", "off"] : [])
-        // Until the proxy knows it, and the fork servers are up.
-        for (let tries = 0; tries < 100; tries++) {
+        // Until the proxy knows it, the fork servers are up, and the server's own code is compiled.
+        const began = performance.now()
+        while (performance.now() - began < warmUpMs) {
           try {
             await client.invokeAll(Array.from({ length: 8 }, () => ({ skill: "csv-analyzer", topic, data })))
-            if (tries >= 8) break
           } catch {
             continue
           }
