@@ -409,7 +409,12 @@ bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
 
 bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
   if (IsBelow(view.at, "/tmp") && !MakeOwnFolders(view.at)) return Fails(failure, protocol::kMount);
-  std::string lower = Escaped(Hidden(view.skill));
+  lower_ = Hidden(view.skill);
+  struct stat about;
+  if (stat(lower_.c_str(), &about) < 0) return Fails(failure, protocol::kOverlay);
+  lower_device_ = about.st_dev;
+  lower_inode_ = about.st_ino;
+  std::string lower = Escaped(lower_);
   if (view.inputs[0] != '\0') lower = Escaped(Hidden(view.inputs)) + ":" + lower;
   const Descriptor context(OpenFileSystem("overlay"));
   if (!context || !SetString(context.get(), "source", "skill") || !SetString(context.get(), "lowerdir", lower.c_str()) ||
@@ -421,6 +426,12 @@ bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
   if (!made || !MoveMount(made.get(), view.at)) return Fails(failure, protocol::kOverlay);
   overlay_ = view.at;
   return true;
+}
+
+bool Cell::IsCurrent() const {
+  struct stat about;
+  return overlay_.empty() ||
+         (stat(lower_.c_str(), &about) == 0 && about.st_dev == lower_device_ && about.st_ino == lower_inode_);
 }
 
 int Cell::TakeChanges() const {

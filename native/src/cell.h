@@ -62,6 +62,8 @@ class Cell {
   const std::vector<std::string>& roots() const { return roots_; }
 
   bool Open(const ViewPlan& view, StepError* failure);
+  // Whether the open view still shows the skill that is at its path: another folder may have taken its place.
+  bool IsCurrent() const;
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
   int TakeChanges() const;
   // Whether the run used up what it may write.
@@ -92,6 +94,10 @@ class Cell {
   // Those that are hidden now.
   std::vector<std::string> hiding_;
   std::string overlay_;
+  // Where the skill of the overlay is, and which folder that was.
+  std::string lower_;
+  dev_t lower_device_ = 0;
+  ino_t lower_inode_ = 0;
   bool open_ = false;
 };
 

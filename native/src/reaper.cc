@@ -234,7 +234,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   exceeded_ = protocol::kNoLimit;
   gone_cpu_us_ = 0;
   main_ = 0;
-  const bool expected = !cold && spare_ && plan == plan_;
+  const bool expected = !cold && spare_ && plan == plan_ && cell_.IsCurrent();
   warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
   if (!warm_) {
     DropSpare();
@@ -464,7 +464,9 @@ void Reaper::HandleForkServer() {
 // Makes ready for a run like the last one.
 void Reaper::AskForSpare() {
   const bool wanted = plan_.ahead() ? again_ && may_start_ : fork_server_.Serves(plan_);
-  if (!wanted || lost_spares_ >= kMaxLostSpares) return;
+  // The input files of a run are its own.
+  const bool has_inputs = plan_.head(kInputs)[0] != '\0';
+  if (!wanted || has_inputs || lost_spares_ >= kMaxLostSpares) return;
   StepError error;
   Confinement confinement;
   if (!Open(plan_, &confinement, &error) || !MakeSpare(confinement)) cell_.Close();

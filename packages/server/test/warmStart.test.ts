@@ -292,6 +292,39 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       assert.strictEqual(warm._tag === "Success" ? Support.text(warm.success.stdout) : "", "new\n")
     }))
 
+  test("does not outlive the folder of its skill", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": "import pathlib\nprint((pathlib.Path(__file__).parent / 'data.txt').read_text())",
+        "scripts/data.txt": "kept"
+      })
+      yield* warmed(skill)
+      for (let round = 0; round < 3; round++) {
+        // The same files in another folder, as after an update that changed nothing.
+        Fs.cpSync(skill.root, `${skill.root}-new`, { recursive: true, preserveTimestamps: true })
+        Fs.rmSync(skill.root, { recursive: true })
+        Fs.renameSync(`${skill.root}-new`, skill.root)
+        const { stderr, stdout, warm } = yield* run(skill)
+        assert.deepStrictEqual([Support.text(stdout), Support.text(stderr), warm], ["kept\n", "", true])
+      }
+    }))
+
+  test("gives every run its own input files", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.py": "import os\nprint(sorted(os.listdir('.')), [open(name).read() for name in os.listdir('.') if name[0] == 'i'])"
+      })
+      yield* warmed(skill)
+      for (let round = 0; round < 6; round++) {
+        const name = `i${round}`
+        const files: Record<string, Uint8Array> = round % 3 === 2 ? {} : { [name]: Buffer.from("input") }
+        const { stderr, stdout, warm } = yield* run(skill, { files })
+        const names = ["SKILL.md", ...Object.keys(files), "scripts"].map((one) => `'${one}'`)
+        assert.strictEqual(Support.text(stdout), `[${names.join(", ")}] [${round % 3 === 2 ? "" : "'input'"}]\n`)
+        assert.deepStrictEqual([Support.text(stderr), warm], ["", true])
+      }
+    }))
+
   test("that a run kills costs no other run anything", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({
