@@ -19,7 +19,9 @@ const tests = [
   "native/test",
   "packages/server/test/NativeExecutor.test.ts",
   "packages/server/test/warmStart.test.ts",
-  "packages/server/test/skills.test.ts"
+  "packages/server/test/skills.test.ts",
+  "packages/server/test/SkillRunner.test.ts",
+  "packages/server/test/escape.test.ts"
 ]
 
 const bin = (name) => {

@@ -57,7 +57,7 @@
       "target_name": "skillscale-reaper",
       "type": "executable",
       "sources": [
-        "src/reaper.cc", "src/process_tree.cc", "src/spawn.cc", "src/entry.cc", "src/packet.cc", "src/fork_server.cc",
+        "src/reaper.cc", "src/reaper_spare.cc", "src/process_tree.cc", "src/spawn.cc", "src/entry.cc", "src/packet.cc", "src/fork_server.cc",
         "src/cell.cc", "src/landlock.cc", "src/system_calls.cc",
         "src/probe.cc"
       ],

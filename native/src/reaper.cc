@@ -9,11 +9,6 @@
 // its own view. A run that uses more memory, processes or disk than its whole tree may is killed; that is looked at every
 // few milliseconds, since no kernel limit covers a tree without a cgroup.
 //
-// Between runs the reaper of a cell opens the view of a run like the last one and has a spare made, a process that waits there,
-// confined, to become the next run: by the cell's fork server (fork_server.h), or by starting the interpreter ahead. A run that
-// the spare is not made for starts in a view of its own. The spare closes its socket when it has read its run; one that dies
-// before it did is replaced by a cold start.
-//
 //   configured ──▶ idle ──Spawn──▶ running ──main exits──▶ emptying ──nobody left──▶ idle
 //                                     │ Terminate: SIGTERM to all, stay; emptying then waits for Kill or for the last to leave
 //                                     │ Kill (answered at once), end of file, a limit, or a main process that leaves others
@@ -21,6 +16,8 @@
 //
 // When the control socket reaches its end the supervisor is gone: the tree is killed and the reaper exits. A packet that
 // is not valid ends the same way, with status 2.
+#include "reaper.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,32 +25,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <string>
 #include <utility>
-#include <vector>
 
-#include "cell.h"
-#include "clock.h"
-#include "descriptor.h"
-#include "fork_server.h"
-#include "landlock.h"
-#include "packet.h"
 #include "probe.h"
-#include "process_tree.h"
-#include "protocol.h"
 #include "rights.h"
-#include "run_plan.h"
-#include "spawn.h"
-#include "step_error.h"
-#include "system_calls.h"
 
 namespace skillscale {
 namespace {
@@ -63,108 +43,8 @@ constexpr int kLastRoundMilliseconds = 100;
 constexpr uint64_t kOthers = 4;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
-constexpr uint64_t kStartNs = 10'000'000'000;
-constexpr uint64_t kSpareNs = 2'000'000'000;
-constexpr int kMaxLostSpares = 3;
-constexpr uint64_t kMinOpenFiles = 32;
-constexpr uint64_t kIdleNs = 1'000'000'000;
 
-bool CanFilter() {
-  static const bool supported = SystemCallFilterSupport() == 0;
-  return supported;
-}
-
-class Reaper {
- public:
-  int Run();
-
- private:
-  bool Configure();
-  bool Settle(const Packet& packet, const Strings& strings, StepError* failure);
-  bool Handle(Packet* packet);
-  bool StartRun(Packet* packet);
-  bool Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure);
-  bool Open(const RunPlan& plan, Confinement* confinement, StepError* failure);
-  bool AllowDevices(StepError* failure);
-  bool Confine(const RunPlan& plan, Confinement* confinement, StepError* failure);
-  const SystemCallFilter* FilterFor(const RunPlan& plan, StepError* failure);
-  void FailRun(const SpawnFailure& failure);
-  void Measure();
-  protocol::Cleanness Freed();
-  void Leave();
-  bool Reap();
-  void ReportExit(int status, const rusage& usage, bool left);
-  void SignalTree(int signal, Order order);
-
-  bool StartForkServer();
-  void FinishStart();
-  void HandleForkServer();
-  void AskForSpare();
-  void TellIdle();
-  bool MakeSpare(const Confinement& confinement);
-  bool AwaitSpare();
-  bool GiveToSpare(const Packet& packet);
-  void HandleSpare();
-  void LoseSpare();
-  void DropSpare();
-  void BeginCold();
-  void EndStrangers();
-  bool OthersLeft() const;
-  void Say(protocol::ReplyType type);
-  void Reply(protocol::Reply reply, int descriptor = -1);
-
-  Descriptor signals_;
-  pid_t main_ = 0;
-  bool occupied_ = false;
-  bool terminating_ = false;
-  bool killing_ = false;
-  bool leaving_ = false;
-  int exit_code_ = 0;
-  uint64_t started_ = 0;
-  // Of the run's processes that are gone, but not through those that live.
-  uint64_t gone_cpu_us_ = 0;
-
-  Cell cell_;
-  std::vector<std::string> readable_;
-  Landlock landlock_;
-  // One for each set of flags that matters to it.
-  SystemCallFilter filters_[8];
-  bool built_[8] = {};
-  protocol::Limits limits_;
-  protocol::TreeLimit exceeded_ = protocol::kNoLimit;
-
-  // Of the present run, the last one, or the next one.
-  RunPlan plan_;
-
-  ForkServer fork_server_;
-  // The fork server has the cell to itself until it is ready, or until this time.
-  bool starting_ = false;
-  uint64_t start_by_ = kNever;
-  // Whether the supervisor lets this reaper be busy after its run.
-  bool may_start_ = false;
-  // Where the spare waits for its run, or has it and did not read it yet; 0 until its pid is known.
-  Descriptor spare_;
-  pid_t spare_pid_ = 0;
-  // Of the spare that was asked for last, and of the last one that ended.
-  uint64_t spare_number_ = 0;
-  uint64_t ended_number_ = 0;
-  int lost_spares_ = 0;
-  uint64_t told_idle_ = 0;
-  // What made the last runs warm, or would have, and whether two in a row agree.
-  std::string last_key_;
-  bool again_ = false;
-  // The run that the spare has not read yet.
-  bool handing_ = false;
-  Packet* kept_ = nullptr;
-  // The present run is a spare that the fork server made.
-  bool warm_ = false;
-  // The main process ended, as the fork server tells.
-  bool ended_ = false;
-  int ended_status_ = 0;
-  rusage ended_usage_{};
-  uint64_t measure_at_ = kNever;
-  uint64_t pause_ = 0;
-};
+}  // namespace
 
 void Reaper::Reply(protocol::Reply reply, int descriptor) {
   reply.magic = protocol::kMagic;
@@ -310,6 +190,11 @@ bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* f
   return confinement->filter != nullptr;
 }
 
+bool Reaper::CanFilter() {
+  static const bool supported = SystemCallFilterSupport() == 0;
+  return supported;
+}
+
 const SystemCallFilter* Reaper::FilterFor(const RunPlan& plan, StepError* failure) {
   const bool allow_list = plan.has(protocol::kAllowList);
   const bool connected = cell_.entered() || plan.has(protocol::kConnected);
@@ -403,218 +288,6 @@ void Reaper::Leave() {
   } else if (!StartForkServer()) {
     FinishStart();
   }
-}
-
-// It reads its modules in a fresh view, in which nothing of any run is.
-bool Reaper::StartForkServer() {
-  StepError error;
-  ViewPlan view = plan_.view();
-  view.inputs = "";
-  const SystemCallFilter* filter = CanFilter() ? FilterFor(plan_, &error) : nullptr;
-  start_by_ = After(Now(), kStartNs);
-  lost_spares_ = 0;
-  return (filter != nullptr || !CanFilter()) && cell_.Open(view, &error) && fork_server_.Start(plan_, filter);
-}
-
-void Reaper::FinishStart() {
-  starting_ = false;
-  start_by_ = kNever;
-  if (OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
-  if (!cell_.Close()) leaving_ = true;
-  Say(protocol::kReady);
-  if (leaving_) return;
-  AskForSpare();
-  TellIdle();
-}
-
-void Reaper::HandleForkServer() {
-  protocol::Reply reply;
-  const FromServer received = fork_server_.Receive(&reply);
-  if (received == FromServer::kNothing) return;
-  const bool ours = received == FromServer::kReply && reply.number == spare_number_;
-  if (ours && reply.type == protocol::kStarted) {
-    if (spare_ && reply.pid > 1) {
-      spare_pid_ = reply.pid;
-    } else {
-      ended_number_ = reply.number;
-      LoseSpare();
-    }
-  } else if (ours) {
-    ended_number_ = reply.number;
-    if (!warm_) return LoseSpare();
-    ended_ = true;
-    ended_status_ = reply.status;
-    ended_usage_ = {};
-    ended_usage_.ru_utime = {static_cast<time_t>(reply.user_us / 1'000'000), static_cast<suseconds_t>(reply.user_us % 1'000'000)};
-    ended_usage_.ru_stime = {static_cast<time_t>(reply.system_us / 1'000'000),
-                             static_cast<suseconds_t>(reply.system_us % 1'000'000)};
-    ended_usage_.ru_maxrss = static_cast<long>(reply.max_rss_kib);
-    gone_cpu_us_ += reply.user_us + reply.system_us;
-  } else if (received == FromServer::kGone && spare_ && !handing_) {
-    LoseSpare();
-  } else if (received == FromServer::kGone && warm_ && main_ > 0 && kill(main_, 0) < 0) {
-    // It took the status along.
-    ended_ = true;
-    ended_status_ = SIGKILL;
-    ended_usage_ = {};
-  }
-  if (starting_ && received != FromServer::kReply) FinishStart();
-}
-
-// Makes ready for a run like the last one.
-void Reaper::AskForSpare() {
-  const bool wanted = plan_.ahead() ? again_ && may_start_ : fork_server_.Serves(plan_);
-  // The input files of a run are its own.
-  const bool has_inputs = plan_.head(kInputs)[0] != '\0';
-  if (!wanted || has_inputs || lost_spares_ >= kMaxLostSpares) return;
-  StepError error;
-  Confinement confinement;
-  if (!Open(plan_, &confinement, &error) || !MakeSpare(confinement)) cell_.Close();
-}
-
-void Reaper::TellIdle() {
-  const uint64_t now = Now();
-  if (told_idle_ != 0 && now - told_idle_ < kIdleNs) return;
-  TreeUse use;
-  if (!MeasureTree(true, protocol::kUnlimited, 0, &use)) return;
-  told_idle_ = now;
-  protocol::Reply reply{};
-  reply.type = protocol::kIdle;
-  reply.detail = static_cast<uint32_t>(use.processes);
-  reply.max_rss_kib = use.bytes / 1024;
-  Reply(reply);
-}
-
-// The view is open, and the ruleset is that of the run.
-bool Reaper::MakeSpare(const Confinement& confinement) {
-  if (plan_.limits().open_files < kMinOpenFiles) return false;
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return false;
-  Descriptor near(ends[0]);
-  const Descriptor far(ends[1]);
-  spare_pid_ = 0;
-  if (plan_.ahead()) {
-    const std::vector<char*> argv = plan_.WarmCommand();
-    const SpawnPlan spawn{plan_.head(kDirectory), argv[0],          argv.data(), kWarmEnvironment, {far.get(), 1, 2},
-                          &plan_.limits(),        plan_.has(protocol::kConfined) ? &confinement : nullptr};
-    SpawnFailure failure{};
-    spare_pid_ = std::max(0, Spawn(spawn, &failure));
-    if (spare_pid_ == 0) return false;
-  } else if (confinement.landlock < 0 || !fork_server_.Fork(plan_, ++spare_number_, confinement.landlock, far.get())) {
-    // Without a ruleset of its own it could reach the fork server.
-    return false;
-  }
-  spare_ = std::move(near);
-  return true;
-}
-
-// Until its pid is known.
-bool Reaper::AwaitSpare() {
-  const uint64_t until = After(Now(), kSpareNs);
-  while (spare_ && spare_pid_ == 0) {
-    const uint64_t now = Now();
-    pollfd ready{fork_server_.socket(), POLLIN, 0};
-    if (now >= until || (poll(&ready, 1, static_cast<int>((until - now) / 1'000'000 + 1)) < 0 && errno != EINTR)) {
-      fork_server_.End();
-      LoseSpare();
-    } else if (ready.revents != 0) {
-      HandleForkServer();
-    }
-  }
-  return static_cast<bool>(spare_);
-}
-
-bool Reaper::GiveToSpare(const Packet& packet) {
-  if (!packet.Forward(spare_.get())) return false;
-  main_ = spare_pid_;
-  handing_ = true;
-  return true;
-}
-
-// The end of the socket of a spare: it has read its run, or is dead.
-void Reaper::HandleSpare() {
-  char nothing;
-  ssize_t size;
-  do {
-    size = recv(spare_.get(), &nothing, sizeof nothing, MSG_DONTWAIT);
-  } while (size < 0 && errno == EINTR);
-  if (size < 0 && errno == EAGAIN) return;
-  if (!handing_) return LoseSpare();
-  if (size < 0) return BeginCold();
-  handing_ = false;
-  lost_spares_ = 0;
-  spare_.Reset();
-  spare_pid_ = 0;
-  kept_->Clear();
-}
-
-// A spare that got no run is of no use, or gone.
-void Reaper::LoseSpare() {
-  lost_spares_++;
-  DropSpare();
-}
-
-// The view is closed when nobody is left of it.
-void Reaper::DropSpare() {
-  spare_.Reset();
-  handing_ = false;
-  const uint64_t until = After(Now(), kSpareNs);
-  if (spare_pid_ > 0) {
-    kill(spare_pid_, SIGKILL);
-    // One that a fork server made is not this one's child, while that lives.
-    while (waitpid(spare_pid_, nullptr, __WALL) < 0 && errno == EINTR) {
-    }
-  }
-  spare_pid_ = 0;
-  // It ends at the end of its socket, too.
-  while (ended_number_ != spare_number_ && fork_server_.pid() > 0) {
-    protocol::Reply reply;
-    const uint64_t now = Now();
-    pollfd ready{fork_server_.socket(), POLLIN, 0};
-    if (now >= until || (poll(&ready, 1, static_cast<int>((until - now) / 1'000'000 + 1)) < 0 && errno != EINTR)) fork_server_.End();
-    if (ready.revents != 0 && fork_server_.Receive(&reply) == FromServer::kReply && reply.type == protocol::kExited) {
-      ended_number_ = reply.number;
-    }
-  }
-  ended_number_ = spare_number_;
-  if (cell_.entered() && !cell_.Close()) leaving_ = true;
-}
-
-// Starts the run that the spare died with.
-void Reaper::BeginCold() {
-  lost_spares_++;
-  main_ = 0;
-  warm_ = false;
-  DropSpare();
-  char* copy = nullptr;
-  {
-    Strings strings;
-    SpawnFailure failure{EAGAIN, protocol::kClone};
-    const bool valid = kept_->Unpack(3, HeadSize(kept_->command), &copy, &strings) && strings;
-    if (!valid || terminating_ || killing_ || !Begin(kept_, strings, true, &failure)) {
-      FailRun(failure);
-      Leave();
-    }
-  }
-  free(copy);
-  kept_->Clear();
-}
-
-// What is imported into a fork server may be anybody's code: it does not see runs of others.
-void Reaper::EndStrangers() {
-  if (fork_server_.pid() == 0 || fork_server_.Serves(plan_)) return;
-  fork_server_.End();
-  while (OthersLeft()) {
-    SignalNamespace(SIGKILL, 0);
-    while (waitpid(-1, nullptr, __WALL) > 0) {
-    }
-  }
-}
-
-// Whether there is anybody in the cell but the reaper and its fork server.
-bool Reaper::OthersLeft() const {
-  TreeUse use;
-  return !MeasureTree(true, protocol::kUnlimited, fork_server_.pid(), &use) || use.processes > 0;
 }
 
 // Reaps every zombie child. Returns true while anybody of the run is left.
@@ -796,7 +469,6 @@ int Reaper::Run() {
   }
 }
 
-}  // namespace
 }  // namespace skillscale
 
 // `--probe UID GID` tells what this machine has to confine runs with.

@@ -23,7 +23,7 @@ struct Child {
   pid_t reaper;
   int errors;
 
-  [[noreturn]] void Fail(uint32_t step) const {
+  [[noreturn]] SKILLSCALE_OWN_STACK void Fail(uint32_t step) const {
     const SpawnFailure failure{errno, step};
     while (write(errors, &failure, sizeof failure) < 0 && errno == EINTR) {
     }
@@ -31,7 +31,7 @@ struct Child {
   }
 };
 
-int ChildMain(void* argument) {
+SKILLSCALE_OWN_STACK int ChildMain(void* argument) {
   const Child& child = *static_cast<const Child*>(argument);
   const SpawnPlan& plan = child.plan;
   const EntryPlan entry{child.reaper, plan.directory, {plan.streams[0], plan.streams[1], plan.streams[2]}, plan.limits,
@@ -54,7 +54,6 @@ pid_t Spawn(const SpawnPlan& plan, SpawnFailure* failure) {
   Descriptor reader(ends[0]);
   Descriptor writer(ends[1]);
   Child child{plan, getpid(), writer.get()};
-  // The previous child left this stack by execve, so a sanitized build still holds its frames for live.
   ForgetStack(child_stack, sizeof child_stack);
   const pid_t pid = clone(ChildMain, child_stack + sizeof child_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
   if (pid < 0) {

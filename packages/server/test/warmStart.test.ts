@@ -18,10 +18,10 @@ import * as WorkingView from "../src/WorkingView.ts"
 import { importsOf } from "../src/internal/pythonImports.ts"
 import * as Support from "./fixtures/support.ts"
 
-const layer = (warm: boolean) =>
+const layer = (warm: boolean, executor = Support.executor) =>
   Layer.fresh(SkillRunner.layer({ warm: warm ? "on" : "off", grace: 300 })).pipe(
     Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
-    Layer.provide(Layer.fresh(Support.executor))
+    Layer.provide(Layer.fresh(executor))
   )
 
 const run = (skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) =>
@@ -309,10 +309,34 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       }
     }))
 
+  test("does not outlive the folder with all skills", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      const files = {
+        "scripts/run.py": "import pathlib\nprint((pathlib.Path(__file__).parent / 'data.txt').read_text())",
+        "scripts/data.txt": "kept"
+      }
+      const replaced = Effect.gen(function*() {
+        Support.writeSkill(directory, "testing/sample", files)
+        const skill = yield* Support.load(directory, "sample")
+        yield* warmed(skill)
+        for (let round = 0; round < 2; round++) {
+          Fs.cpSync(directory, `${directory}-new`, { recursive: true, preserveTimestamps: true })
+          Fs.rmSync(directory, { recursive: true })
+          Fs.renameSync(`${directory}-new`, directory)
+          const { stderr, stdout } = yield* run(skill)
+          assert.deepStrictEqual([Support.text(stdout), Support.text(stderr)], ["kept\n", ""])
+          yield* warmed(skill)
+        }
+      })
+      yield* Effect.provide(replaced, layer(true, Support.executorFor(directory)))
+    }))
+
   test("gives every run its own input files", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({
-        "scripts/run.py": "import os\nprint(sorted(os.listdir('.')), [open(name).read() for name in os.listdir('.') if name[0] == 'i'])"
+        "scripts/run.py":
+          "import os\nprint(sorted(os.listdir('.')), [open(name).read() for name in os.listdir('.') if name[0] == 'i'])"
       })
       yield* warmed(skill)
       for (let round = 0; round < 6; round++) {
