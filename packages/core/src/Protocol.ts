@@ -134,15 +134,7 @@ const fieldsV1 = {
   timestamp: Schema.optionalKey(Schema.Finite)
 }
 
-const RequestV1 = Schema.Struct(fieldsV1).pipe(Schema.encodeKeys(MessageCodec.addressKeys))
-
-/**
- * A call. The fields below `timestamp` are read only when `v` is 2 or more.
- *
- * @category models
- * @since 0.1.0
- */
-export const Request = Schema.Struct({
+const requestFields = {
   ...fieldsV1,
   /** The protocol version that the caller speaks. */
   v: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThanOrEqualTo(2))),
@@ -164,7 +156,17 @@ export const Request = Schema.Struct({
   attempt: Schema.optionalKey(Schema.Natural),
   /** W3C trace context. */
   traceparent: Schema.optionalKey(Schema.String)
-}).pipe(Schema.encodeKeys({ ...MessageCodec.addressKeys, timeoutMs: "timeout_ms" }))
+}
+
+const requestKeys = { ...MessageCodec.addressKeys, timeoutMs: "timeout_ms" } as const
+
+/**
+ * A call. The fields below `timestamp` are read only when `v` is 2 or more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Request = Schema.Struct(requestFields).pipe(Schema.encodeKeys(requestKeys))
 
 /**
  * The type of `Request`.
@@ -233,13 +235,7 @@ const Text = Schema.NullOr(Schema.String).pipe(
   Schema.withDecodingDefaultKey(Effect.succeed(""))
 )
 
-/**
- * An answer. A response with `event` is not final; every other one is.
- *
- * @category models
- * @since 0.1.0
- */
-export const Response = Schema.Struct({
+const responseFields = {
   requestId: MessageCodec.RequestId,
   status: Schema.Literals(["success", "error"]),
   content: Text,
@@ -267,7 +263,17 @@ export const Response = Schema.Struct({
   data: Schema.optionalKey(Base64),
   /** Counts the events of one request, from 0. */
   seq: Schema.optionalKey(Schema.Natural)
-}).pipe(Schema.encodeKeys({ requestId: "request_id", exitCode: "exit_code" }))
+}
+
+const responseKeys = { requestId: "request_id", exitCode: "exit_code" } as const
+
+/**
+ * An answer. A response with `event` is not final; every other one is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Response = Schema.Struct(responseFields).pipe(Schema.encodeKeys(responseKeys))
 
 /**
  * The type of `Response`.
@@ -308,9 +314,9 @@ export interface Intent {
 
 const orError = Result.mapError((fault: MessageCodec.Fault) => new ProtocolError(fault))
 
-const decodeV1 = MessageCodec.decoder(RequestV1)
-const decodeV2 = MessageCodec.decoder(Request)
-const decodeAnswer = MessageCodec.decoder(Response)
+const requestsV1 = MessageCodec.codec(fieldsV1, MessageCodec.addressKeys)
+const requests = MessageCodec.codec(requestFields, requestKeys)
+const responses = MessageCodec.codec(responseFields, responseKeys)
 
 /**
  * Reads a request from the frames after the topic.
@@ -321,7 +327,7 @@ const decodeAnswer = MessageCodec.decoder(Response)
 export const decodeRequest = (frames: ReadonlyArray<Uint8Array>): Result.Result<Request, ProtocolError> =>
   orError(Result.flatMap(MessageCodec.parse(frames), (value) => {
     const version = value["v"]
-    const decode = version === undefined || version === null || version === 1 ? decodeV1 : decodeV2
+    const { decode } = version === undefined || version === null || version === 1 ? requestsV1 : requests
     return decode(value)
   }))
 
@@ -332,10 +338,7 @@ export const decodeRequest = (frames: ReadonlyArray<Uint8Array>): Result.Result<
  * @since 0.1.0
  */
 export const decodeResponse = (frames: ReadonlyArray<Uint8Array>): Result.Result<Response, ProtocolError> =>
-  orError(Result.flatMap(MessageCodec.parse(frames), decodeAnswer))
-
-const writeRequest = MessageCodec.encoder(Request)
-const writeResponse = MessageCodec.encoder(Response)
+  orError(Result.flatMap(MessageCodec.parse(frames), responses.decode))
 
 /**
  * Writes a request as the payload frame. Fails with `Invalid` or `TooLarge`.
@@ -344,7 +347,7 @@ const writeResponse = MessageCodec.encoder(Response)
  * @since 0.1.0
  */
 export const encodeRequest = (request: Request): Result.Result<Uint8Array, ProtocolError> =>
-  orError(writeRequest(request))
+  orError(requests.encode(request))
 
 /**
  * Writes a response as the payload frame. Fails with `Invalid` or `TooLarge`.
@@ -353,7 +356,7 @@ export const encodeRequest = (request: Request): Result.Result<Uint8Array, Proto
  * @since 0.1.0
  */
 export const encodeResponse = (response: Response): Result.Result<Uint8Array, ProtocolError> =>
-  orError(writeResponse(response))
+  orError(responses.encode(response))
 
 /**
  * Reads an intent. JSON with a string `skill` names the skill, and its `data` is the input (data that is not a string

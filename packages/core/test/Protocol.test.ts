@@ -6,6 +6,7 @@ import * as Schema from "effect/Schema"
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const json = (value: unknown) => [utf8(JSON.stringify(value))]
 
+const plainText = (bytes: Uint8Array) => Buffer.from(bytes).toString("utf8")
 const get = <A, E>(result: Result.Result<A, E>): A => Result.getOrThrowWith(result, (error) => error)
 
 const failure = <A>(result: Result.Result<A, Protocol.ProtocolError>): Protocol.ProtocolError => {
@@ -37,6 +38,36 @@ describe("Protocol", () => {
   it.prop("every response survives a round trip", [Schema.toType(Protocol.Response)], ([response]) => {
     const read = get(Protocol.decodeResponse([get(Protocol.encodeResponse(response))]))
     assert.deepEqual(plain(read), plain(response))
+  })
+
+  it.prop("requests and responses are on the wire what their schemas say", [
+    Schema.toType(Protocol.Request),
+    Schema.toType(Protocol.Response)
+  ], ([request, response]) => {
+    const sent = { ...request, v: 2 }
+    const asked = plainText(get(Protocol.encodeRequest(sent)))
+    const answered = plainText(get(Protocol.encodeResponse(response)))
+    assert.deepStrictEqual(JSON.parse(asked), JSON.parse(JSON.stringify(Schema.encodeSync(Protocol.Request)(sent))))
+    assert.deepStrictEqual(
+      JSON.parse(answered),
+      JSON.parse(JSON.stringify(Schema.encodeSync(Protocol.Response)(response)))
+    )
+    for (const [key, value] of Object.entries(JSON.parse(asked))) {
+      for (const other of [null, 1.5, "", [value], { value }, -1]) {
+        const changed = { ...JSON.parse(asked), [key]: other, v: 2 }
+        const read = Protocol.decodeRequest(json(changed))
+        assert.strictEqual(fails(read), Schema.decodeUnknownOption(Protocol.Request)(changed)._tag === "None", key)
+      }
+    }
+  })
+
+  it("takes nothing from the prototype that a peer names", () => {
+    const payload = Buffer.from(
+      `{"request_id":"a","reply_to":"AGENT_REPLY_1","intent":"x","__proto__":{"v":2,"skill":"y"}}`
+    )
+    const read: object = get(Protocol.decodeRequest([payload]))
+    assert.deepStrictEqual(read, { requestId: "a", replyTo: "AGENT_REPLY_1", intent: "x" })
+    assert.strictEqual(Object.getPrototypeOf(read), Object.prototype)
   })
 
   const fails = (result: Result.Result<unknown, Protocol.ProtocolError>) => Result.isFailure(result)

@@ -101,6 +101,11 @@ const invalid = (value: Json, issue: SchemaIssue.Issue): Fault => ({
   ...sender(value)
 })
 
+const write = (wire: unknown): Result.Result<Uint8Array, Fault> => {
+  const payload = Buffer.from(JSON.stringify(wire), "utf8")
+  return payload.byteLength <= maxBytes ? Result.succeed(payload) : Result.fail(tooLarge(payload))
+}
+
 /** Makes the function that reads a message from what `parse` returned. */
 export const decoder = <A>(schema: Schema.Codec<A, unknown>): (value: Json) => Result.Result<A, Fault> => {
   const fromWire = SchemaParser.decodeUnknownResult(schema)
@@ -110,12 +115,46 @@ export const decoder = <A>(schema: Schema.Codec<A, unknown>): (value: Json) => R
 /** Makes the function that writes a message as the payload frame. */
 export const encoder = <A>(schema: Schema.Codec<A, unknown>): (value: A) => Result.Result<Uint8Array, Fault> => {
   const toWire = SchemaParser.encodeUnknownResult(schema)
-  return (value) =>
-    Result.flatMap(
-      Result.mapError(toWire(value), (issue) => invalid({}, issue)),
-      (wire) => {
-        const payload = Buffer.from(JSON.stringify(wire), "utf8")
-        return payload.byteLength <= maxBytes ? Result.succeed(payload) : Result.fail(tooLarge(payload))
-      }
-    )
+  return (value) => Result.flatMap(Result.mapError(toWire(value), (issue) => invalid({}, issue)), write)
+}
+
+type Names = ReadonlyArray<readonly [from: string, to: string]>
+
+/** Only what is named goes over, so that no `__proto__` of a peer does. */
+const renamed = (value: object, names: Names): Json => {
+  const copy: Record<string, unknown> = {}
+  for (const [from, to] of names) {
+    if (Object.hasOwn(value, from)) copy[to] = Reflect.get(value, from)
+  }
+  return copy
+}
+
+/**
+ * Makes both functions for a struct of which some fields have another name on the wire: what `Schema.encodeKeys` says, in one
+ * pass instead of two.
+ */
+export const codec = <const F extends Schema.Struct.Fields>(
+  fields: F,
+  keys: { readonly [K in keyof F]?: string }
+): {
+  readonly decode: (value: Json) => Result.Result<Schema.Struct.Type<F>, Fault>
+  readonly encode: (value: Schema.Struct.Type<F>) => Result.Result<Uint8Array, Fault>
+} => {
+  const toWire: Names = Object.keys(fields).map((name) => [name, keys[name] ?? name])
+  const fromWire: Names = toWire.map(([name, key]) => [key, name])
+  const wire = Schema.Struct(renamed(fields, toWire) as Record<string, Schema.Codec<unknown>>)
+  const decode = SchemaParser.decodeUnknownResult(wire)
+  const encode = SchemaParser.encodeUnknownResult(wire)
+  return {
+    decode: (value) => {
+      const read = decode(value)
+      return Result.isSuccess(read)
+        ? Result.succeed(renamed(read.success, fromWire) as Schema.Struct.Type<F>)
+        : Result.fail(invalid(value, read.failure))
+    },
+    encode: (value) => {
+      const written = encode(renamed(value, toWire))
+      return Result.isSuccess(written) ? write(written.success) : Result.fail(invalid({}, written.failure))
+    }
+  }
 }
