@@ -39,6 +39,15 @@ if (!canMakeNamespaces && process.env["SKILLSCALE_MUST_RUN"] === "1") {
   it("must run, but this machine has no user namespaces to take away", () => assert.fail())
 }
 
+/** Commands in a mount namespace in which a folder is on a file system whose owners cannot be mapped. */
+const onRamfs = (folder: string, commands: string) =>
+  `export -f skillscale; unshare --mount bash -c 'mount -t ramfs none ${folder} && ${commands}'`
+const canMountRamfs = process.getuid?.() === 0 &&
+  spawnSync("bash", ["-c", "unshare --mount mount -t ramfs none /mnt"]).status === 0
+if (!canMountRamfs && process.getuid?.() === 0 && process.env["SKILLSCALE_MUST_RUN"] === "1") {
+  it("must run, but this machine mounts no ramfs", () => assert.fail())
+}
+
 describe("doctor", () => {
   it.live("exits with 0 and says so where everything is there", () =>
     Effect.gen(function*() {
@@ -100,6 +109,35 @@ skillscale up --require-sandbox --xsub-port 0 --xpub-port 0 --metrics-port 0; ec
         assert.match(stderr, /lacks what --require-sandbox asks for: user-namespace, /)
         assert.isTrue(stdout.endsWith("exit 2\n"), stdout)
         assert.match(stderr, /lacks what --require-sandbox asks for: user-namespace \(unshare: /)
+      }),
+    60_000
+  )
+})
+
+describe("--require-sandbox", () => {
+  it.live.skipIf(!canMountRamfs)(
+    "refuses to start where neither skills nor their copies can be mapped; without it that is logged",
+    () =>
+      Effect.gen(function*() {
+        const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "doctor-ramfs-"))
+        const up = (flags: string) =>
+          `skillscale up ${flags} --skills-dir ${folder}/skills --xsub-port 0 --xpub-port 0 --metrics-port 0`
+        const { stderr, stdout } = yield* Cli.shell(onRamfs(
+          folder,
+          `set -m; mkdir -p ${folder}/skills ${folder}/tmp
+export TMPDIR=${folder}/tmp
+${up("--require-sandbox")}; echo "exit $?"
+${up("")} 2> ${folder}/log &
+until grep -q "message=\\"proxy is ready" ${folder}/log; do kill -0 $! || break; sleep 0.05; done
+kill -TERM -- -$!; wait; cat ${folder}/log >&2`
+        ))
+        assert.match(
+          stderr,
+          /--require-sandbox asks for mounts with mapped owners, .* put the skills or TMPDIR on another one/
+        )
+        assert.include(stdout, "exit 2\n")
+        assert.match(stderr, /message="skills run in copies and not in namespaces of their own/)
+        Fs.rmSync(folder, { recursive: true })
       }),
     60_000
   )

@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Dependencies from "@skillscale/server/Dependencies"
+import * as Executor from "@skillscale/server/Executor"
 import * as Interpreter from "@skillscale/server/Interpreter"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
 import * as SandboxSupport from "@skillscale/server/SandboxSupport"
@@ -42,20 +43,21 @@ const realPath = (path: string): string => {
   }
 }
 
-/** Says once what is missing, or refuses to go on without it. */
+/** Says once what is missing, or refuses to go on without it. Tells whether all is there. */
 const checkSandbox = Effect.fnUntraced(function*(options: Options) {
   if (options.sandbox === "off") {
     if (options.requireSandbox) return yield* Exit.usage("--require-sandbox and --sandbox off exclude each other")
-    return yield* Effect.logWarning("skills are not confined: they can do all that this server can")
+    yield* Effect.logWarning("skills are not confined: they can do all that this server can")
+    return false
   }
   const mechanisms = yield* Effect.result(SandboxSupport.probe())
   if (Result.isFailure(mechanisms)) {
-    return options.requireSandbox
-      ? yield* Exit.unavailable(mechanisms.failure)
-      : yield* Effect.logWarning("skills are not confined", mechanisms.failure.message)
+    if (options.requireSandbox) return yield* Exit.unavailable(mechanisms.failure)
+    yield* Effect.logWarning("skills are not confined", mechanisms.failure.message)
+    return false
   }
   const missing = mechanisms.success.filter(({ isThere }) => !isThere)
-  if (missing.length === 0) return
+  if (missing.length === 0) return true
   const names = missing.map(({ answer, name }) => `${name} (${answer})`).join(", ")
   if (options.requireSandbox) {
     return yield* Exit.usage(`this machine lacks what --require-sandbox asks for: ${names}; see skillscale doctor`)
@@ -63,6 +65,24 @@ const checkSandbox = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.logWarning("skills are confined with less than everything; see skillscale doctor").pipe(
     Effect.annotateLogs({ missing: names })
   )
+  return false
+})
+
+/** What `doctor` cannot see: a cell takes skills that are on, or copied to, a file system whose owners can be mapped. */
+const checkFolders = Effect.fnUntraced(function*(options: Options, folders: readonly [skills: string, copies: string]) {
+  const { canOverlay } = yield* Executor.Executor
+  if (folders.some(canOverlay)) return
+  const names = folders.join(" and ")
+  if (options.requireSandbox) {
+    return yield* Exit.usage(
+      `--require-sandbox asks for mounts with mapped owners, which the file systems of ${names} do not have; ` +
+        "put the skills or TMPDIR on another one"
+    )
+  }
+  yield* Effect.logWarning("skills run in copies and not in namespaces of their own: no mounts with mapped owners")
+    .pipe(
+      Effect.annotateLogs({ folders: names })
+    )
 })
 
 /** The executor is told where the skills and the inputs of runs are, since it shows them to runs in its own way. */
@@ -71,11 +91,13 @@ const executor = (options: Options, cache: string | undefined) =>
     const { base } = yield* WorkingView.WorkingView
     const prepared = cache === undefined ? [] : Dependencies.readable(cache)
     const readable = yield* Sandbox.readable({ extra: [...options.readable, ...prepared] })
-    const sandbox = { readable, folders: [realPath(options.skills), base] }
-    yield* checkSandbox(options)
-    return options.requireNative || options.requireSandbox
+    const folders = [realPath(options.skills), base] as const
+    const sandbox = { readable, folders }
+    const isComplete = yield* checkSandbox(options)
+    const layer = options.requireNative || options.requireSandbox
       ? Exit.layerOrUnavailable(NativeExecutor.layer({ sandbox, prestart: options.prestart }))
       : NativeExecutor.layerOrNode({ sandbox, prestart: options.prestart })
+    return isComplete ? Layer.provideMerge(Layer.effectDiscard(checkFolders(options, folders)), layer) : layer
   }))
 
 /** All that running skills takes, short of the bus. */
