@@ -1,31 +1,14 @@
 import { spawnSync } from "node:child_process"
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync
-} from "node:fs"
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join, resolve } from "node:path"
 import { afterAll, assert, describe, it } from "vitest"
 import { parse as parseYaml } from "yaml"
+import * as Samples from "../support/samples.ts"
 
 const root = resolve(import.meta.dirname, "../../skills")
 const scratch = mkdtempSync(join(tmpdir(), "skills-test-"))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
-
-interface Case {
-  readonly script?: string | undefined
-  readonly args?: ReadonlyArray<string> | undefined
-  readonly stdin?: string | undefined
-  readonly files?: Readonly<Record<string, string>> | undefined
-  readonly exit: number
-}
 
 interface Run {
   readonly args?: ReadonlyArray<string> | undefined
@@ -36,7 +19,7 @@ interface Run {
 }
 
 interface Result {
-  readonly artifacts: ReadonlyMap<string, string>
+  readonly artifacts: Readonly<Record<string, string>>
   readonly exitCode: number | null
   readonly stderr: string
   readonly stdout: string
@@ -48,17 +31,6 @@ const folders = (path: string): ReadonlyArray<string> =>
 const skills = folders(root).flatMap((category) =>
   folders(join(root, category)).map((name) => ({ name, path: join(root, category, name) }))
 )
-
-/** Every file below a folder, its bytes as Latin-1 so that comparing strings compares bytes. */
-const snapshot = (path: string): ReadonlyMap<string, string> => {
-  const files = new Map<string, string>()
-  if (!existsSync(path)) return files
-  for (const entry of readdirSync(path, { recursive: true }).map(String).sort()) {
-    const file = join(path, entry)
-    if (statSync(file).isFile()) files.set(entry, readFileSync(file, "latin1"))
-  }
-  return files
-}
 
 const interpreters: Readonly<Record<string, string>> = { py: "python3", sh: "bash", mjs: process.execPath }
 
@@ -78,7 +50,7 @@ const execute = (
     mkdirSync(dirname(join(cwd, name)), { recursive: true })
     writeFileSync(join(cwd, name), content)
   }
-  const before = snapshot(cwd)
+  const before = Samples.filesBelow(cwd)
   const interpreter = interpreters[script.slice(script.lastIndexOf(".") + 1)]
   assert.isDefined(interpreter, `no interpreter for ${script}`)
   const child = spawnSync(interpreter, [script, ...args], {
@@ -89,7 +61,9 @@ const execute = (
     timeout: 60_000
   })
   assert.isUndefined(child.error)
-  const artifacts = new Map([...snapshot(cwd)].filter(([name, content]) => before.get(name) !== content))
+  const artifacts = Object.fromEntries(
+    Object.entries(Samples.filesBelow(cwd)).filter(([name, content]) => before[name] !== content)
+  )
   return {
     artifacts,
     exitCode: child.status,
@@ -142,22 +116,9 @@ describe.each(skills)("$name", ({ name, path }) => {
   })
 
   it.each(cases)("sample %s", (sample) => {
-    const folder = join(path, "samples", sample)
-    const expected: Case = JSON.parse(readFileSync(join(folder, "case.json"), "utf8"))
-    const input = (file: string) => readFileSync(join(folder, file))
-    const golden = (file: string) => existsSync(join(folder, file)) ? readFileSync(join(folder, file), "latin1") : ""
+    const { call, expected } = Samples.read(join(path, "samples", sample))
     for (const env of [{}, { LC_ALL: "C", LANG: "C", PYTHONWARNINGS: "error", PYTHONHASHSEED: "7" }]) {
-      const result = execute(path, {
-        args: expected.args,
-        env,
-        files: Object.fromEntries(Object.entries(expected.files ?? {}).map(([file, source]) => [file, input(source)])),
-        script: expected.script,
-        stdin: expected.stdin === undefined ? undefined : input(expected.stdin)
-      })
-      assert.strictEqual(result.stderr, golden("stderr"))
-      assert.strictEqual(result.stdout, golden("stdout"))
-      assert.strictEqual(result.exitCode, expected.exit)
-      assert.deepStrictEqual(result.artifacts, snapshot(join(folder, "artifacts")))
+      assert.deepStrictEqual(execute(path, { ...call, env }), expected)
     }
   })
 
@@ -167,7 +128,7 @@ describe.each(skills)("$name", ({ name, path }) => {
     assert.match(result.stdout, /^usage: run\./)
     assert.match(result.stdout, /--format/)
     assert.strictEqual(result.stderr, "")
-    assert.strictEqual(result.artifacts.size, 0)
+    assert.deepStrictEqual(result.artifacts, {})
   })
 
   it.each([["--nonsense"], ["--format", "nonsense"]])("refuses the arguments %s %s", (...args) => {
@@ -507,7 +468,7 @@ describe("markdown-to-html", () => {
     })
     assert.strictEqual(result.exitCode, 2)
     assert.include(result.stderr, "x.html")
-    assert.strictEqual(result.artifacts.size, 0)
+    assert.deepStrictEqual(result.artifacts, {})
   })
 })
 

@@ -588,6 +588,7 @@ describe("SkillDiscovery while it watches", () => {
         for (const path of Object.keys(content)) {
           Fs.renameSync(Path.join(directory, `${path}.new`), Path.join(directory, path))
         }
+        // The pace of the writes; scans fall before, between and after the two renames.
         yield* Effect.sleep("5 millis")
       }
       write(directory, { "a/y/SKILL.md": manifest("y") })

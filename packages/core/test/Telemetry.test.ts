@@ -195,6 +195,7 @@ describe("Telemetry.layer", () => {
       const { layer, messages } = logs()
       const millis = yield* elapsed(
         Effect.withSpan(Effect.succeed(1), "work").pipe(
+          // The time itself: an export begins each second and fails when its retries are over. None is told again.
           Effect.tap(() => Effect.sleep("1200 millis")),
           Effect.repeat({ times: 2 }),
           Effect.provide(Layer.provide(telemetry({ OTEL_EXPORTER_OTLP_ENDPOINT: url }), layer))

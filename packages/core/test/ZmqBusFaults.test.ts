@@ -64,6 +64,11 @@ const subscribed = Effect.fnUntraced(function*(xpub: string, options?: Partial<Z
 const listen = (type: FakeProxy.Options["type"], options?: Partial<FakeProxy.Options>) =>
   FakeProxy.listen({ type, ...options })
 
+/** A turn of the event loop, in which every socket of this process reads what it may. */
+const turn = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
 /** A peer that can be stopped, and started again at its address. */
 const restartable = Effect.fnUntraced(function*(options: FakeProxy.Options) {
   const start = Effect.fnUntraced(function*(options: FakeProxy.Options) {
@@ -316,6 +321,7 @@ describe("a proxy that does not read", () => {
         onReady: ({ socket }) =>
           socket.on("data", () => {
             socket.pause()
+            // How slowly it reads: all of it takes longer than the silence after which it would be left.
             setTimeout(() => socket.resume(), 4)
           })
       })
@@ -445,16 +451,13 @@ describe("a subscription", () => {
         }
       })
       const { stream } = yield* subscribed(peer.address, { capacity: 10 })
-      // Nothing is pulled: what is written stops at what the two kernels and this process hold.
+      yield* eventually("the peer writes", () => written > 0)
+      // Nothing is pulled: what is written stops at what the kernel and this process hold, which is when no turn moves it.
       let before = -1
-      yield* Effect.sleep("50 millis").pipe(
-        Effect.map(() => {
-          const stopped = written > 0 && written === before
-          before = written
-          return stopped
-        }),
-        Effect.repeat({ until: (stopped) => stopped })
-      )
+      while (written !== before) {
+        before = written
+        yield* Effect.repeat(turn, { times: 100 })
+      }
       assert.isBelow(written * 500, mebibyte)
       const heard: Array<string> = []
       yield* stream.pipe(

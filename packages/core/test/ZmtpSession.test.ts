@@ -2,6 +2,7 @@ import * as Zmtp from "@skillscale/core/Zmtp"
 import { Session } from "@skillscale/core/ZmtpSession"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
+import { greeting } from "../../../test/support/zmtp.ts"
 
 interface End {
   readonly session: Session
@@ -63,14 +64,6 @@ const run = ([one, two]: readonly [End, End], sizes: ReadonlyArray<number> = [])
     carry(two, one)
   }
   return [one.seen, two.seen]
-}
-
-const greeting = (minor: number, mechanism = "NULL") => {
-  const bytes = Buffer.concat([Zmtp.signature, Zmtp.greetingTail])
-  bytes[11] = minor
-  bytes.fill(0, 12, 32)
-  bytes.write(mechanism, 12, "latin1")
-  return bytes
 }
 
 describe("Session", () => {

@@ -239,6 +239,7 @@ export const suite = <E>(
         const bus = yield* net.connect
         const stream = yield* subscribeIdle(net, "TOPIC_A")
         const sent = Array.from({ length: 300 }, (_, index) => String(index))
+        // At the pace at which pulls are interrupted, so that messages come at the moment of an interruption.
         yield* Effect.forEach(sent, (text, index) =>
           Effect.andThen(bus.publish("TOPIC_A", bytes(text)), index % 7 === 0 ? Effect.sleep("1 millis") : Effect.void))
           .pipe(Effect.forkScoped)
@@ -263,8 +264,17 @@ export const suite = <E>(
         const scope = yield* Scope.make()
         const bus = yield* net.connect.pipe(Scope.provide(scope))
         const stream = yield* bus.subscription(["TOPIC_A"])
-        const running = yield* stream.pipe(Stream.runDrain, Effect.flip, Effect.forkScoped)
-        yield* Effect.sleep("20 millis")
+        let isPulled = false
+        const running = yield* stream.pipe(
+          Stream.runForEach(() =>
+            Effect.sync(() => {
+              isPulled = true
+            })
+          ),
+          Effect.flip,
+          Effect.forkScoped
+        )
+        yield* probe(net, "TOPIC_A", () => isPulled)
         yield* Scope.close(scope, Exit.void)
         const publish = yield* Effect.flip(bus.publish("TOPIC_A", bytes("1")))
         const subscribe = yield* Effect.flip(bus.subscription(["TOPIC_A"]))

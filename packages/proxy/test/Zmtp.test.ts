@@ -3,6 +3,7 @@ import type * as Proxy from "@skillscale/proxy/Proxy"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
+import { greeting } from "../../../test/support/zmtp.ts"
 import { noServerReply } from "../src/internal/noServer.ts"
 import { count, eventually, publisher, replicas, start, subscriber } from "./support.ts"
 
@@ -26,14 +27,6 @@ const connect = (port: number) =>
     }),
     ({ socket }) => Effect.sync(() => socket.destroy())
   )
-
-const greeting = (minor: number, mechanism = "NULL") => {
-  const bytes = Buffer.concat([Zmtp.signature, Zmtp.greetingTail])
-  bytes[11] = minor
-  bytes.fill(0, 12, 32)
-  bytes.write(mechanism, 12, "latin1")
-  return bytes
-}
 
 const stillWorks = Effect.fnUntraced(function*(proxy: Proxy.Proxy["Service"]) {
   const { heard } = yield* subscriber(proxy, ["TOPIC_WORKS"])

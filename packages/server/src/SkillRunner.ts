@@ -329,13 +329,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
     const prepared = yield* preparedFor(skill, script)
     const policy = yield* policyOf(skill)
-    const fit = policy === undefined ? { kind: "copy" as const, root: skill.root } : fitOf(skill)
-    const { root } = fit
-    // Inputs whose owner cannot be mapped would give their owner to the whole view.
-    const hasInputs = Object.keys(call.files ?? {}).length > 0
-    const kind = fit.kind === "overlay" && hasInputs && !executor.canOverlay(views.base) ? "copy" : fit.kind
-    const source = kind === "overlay" ? { ...skill, root } : skill
-    const view = yield* views.open(source, call.files ?? {}, kind, prepared.nodeModules)
+    const files = call.files ?? {}
+    const { kind, root } = fitOf(skill, { isConfined: policy !== undefined, hasInputs: Object.keys(files).length > 0 })
+    const view = yield* views.open({ ...skill, root }, files, kind, prepared.nodeModules)
     if (call.digest !== undefined) {
       const actual = yield* view.digest
       if (actual !== call.digest) return yield* new SkillChanged({ expected: call.digest, actual })

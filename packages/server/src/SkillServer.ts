@@ -37,7 +37,6 @@ import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
-import * as DependenciesWait from "./internal/dependenciesWait.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
@@ -102,10 +101,19 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
-  const work = Calls.make({ admission, discovery, id, limitMs: limit, metrics, replies, runner, skills, topic })
-  const awaitDependencies = dependencies === undefined
-    ? () => Effect.void
-    : DependenciesWait.make({ dependencies, skills, limitMs: limit, maxWaiting: options.queue ?? 64 })
+  const work = Calls.make({
+    id,
+    topic,
+    limitMs: limit,
+    maxWaiting: options.queue ?? 64,
+    skills,
+    dependencies,
+    discovery,
+    runner,
+    admission,
+    metrics,
+    replies
+  })
   let draining = false
 
   const inHand = yield* FiberMap.make<string, void, never>()
@@ -128,8 +136,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         yield* Effect.logError("a call failed inside the server", exit.cause)
         return yield* refuse(request, skill, Answer.internal(Cause.squash(exit.cause)))
       })
-      const call = Effect.andThen(awaitDependencies(request, arrived), work(request, arrived, (name) => skill = name))
-      return restore(call).pipe(
+      return restore(work(request, arrived, (name) => skill = name)).pipe(
         Effect.exit,
         Effect.flatMap(finish),
         Effect.ensuring(Effect.sync(() => cancelled.delete(keyOf(request))))

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -27,6 +28,22 @@ const script = (dependencies: ReadonlyArray<string>, body = "print(1)", more = "
 
 const service = (layer: Layer.Layer<Dependencies.Dependencies>) =>
   Effect.map(Layer.build(layer), (context) => Effect.provide(Dependencies.Dependencies, context)).pipe(Effect.flatten)
+
+/** Runs an effect when so many milliseconds more have passed, as it sees it. */
+const later = <A, E, R>(millis: number, effect: Effect.Effect<A, E, R>) =>
+  Clock.clockWith((clock) => {
+    const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + millis
+    const moved: Clock.Clock = {
+      currentTimeMillisUnsafe,
+      currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
+      currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe() + BigInt(millis) * 1_000_000n,
+      currentTimeNanos: Effect.sync(() => moved.currentTimeNanosUnsafe()),
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + BigInt(millis) * 1_000_000n,
+      monotonicTimeNanos: Effect.sync(() => moved.monotonicTimeNanosUnsafe()),
+      sleep: (duration) => clock.sleep(duration)
+    }
+    return Effect.provideService(effect, Clock.Clock, moved)
+  })
 
 describe("Dependencies", () => {
   it.live("prepares once for each distinct set of requirements, across skills, changes and servers", () =>
@@ -77,7 +94,7 @@ describe("Dependencies", () => {
 
   it.live("tells where each skill is, and prepares again what failed when some time has passed", () =>
     Effect.gen(function*() {
-      const { breaks, hold, layer, pass } = yield* Fixture.faked({ retryAfter: 300 })
+      const { breaks, hold, layer, pass } = yield* Fixture.faked({ retryAfter: "1 hour" })
       const dependencies = yield* service(layer)
       const skill = yield* Support.skill({ "run.py": script(["six"]) })
       const state = () => dependencies.state(skill)
@@ -95,9 +112,11 @@ describe("Dependencies", () => {
       )
       assert.notInclude(error.message, "hush")
       yield* breaks(false)
-      assert.strictEqual((yield* Effect.flip(dependencies.prepare(skill))).message, error.message)
-      yield* Effect.sleep("350 millis")
-      yield* dependencies.prepare(skill)
+      for (const minutes of [0, 50]) {
+        const again = yield* Effect.flip(later(minutes * 60_000, dependencies.prepare(skill)))
+        assert.strictEqual(again.message, error.message)
+      }
+      yield* later(60 * 60_000, dependencies.prepare(skill))
       assert.deepStrictEqual(state(), { status: "ready" })
       assert.deepStrictEqual(yield* dependencies.inspect(skill), { status: "ready" })
     }))

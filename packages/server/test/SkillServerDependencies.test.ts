@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Fixture from "./fixtures/dependencies.ts"
@@ -33,13 +34,12 @@ const serve = Effect.fnUntraced(function*(options: Partial<Serving.Options> = {}
         lines.find((line) => line.startsWith("skillscale_skill_dependencies") && line.includes(`state="${state}"`))
     )
   const until = (status: string) =>
-    Effect.gen(function*() {
-      for (;;) {
-        const state = yield* stateOf("needs")
-        if (state?.status === status) return state
-        yield* Effect.sleep("10 millis")
-      }
-    })
+    Effect.flatMap(stateOf("needs"), (state) => state?.status === status ? Effect.succeed(state) : Effect.fail(state))
+      .pipe(
+        Effect.retry(Schedule.spaced("10 millis")),
+        Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.die(new Error(`never: ${status}`)) }),
+        Effect.orDie
+      )
   return { ...fake, at, stateOf, gauge, until }
 })
 

@@ -1,6 +1,8 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import {
   carrying,
   descriptors,
@@ -11,6 +13,7 @@ import {
   run,
   running,
   sh,
+  temporaryDirectory,
   text,
   zombies
 } from "./executorKit.ts"
@@ -57,8 +60,8 @@ const interruption = ({ test, capabilities }: Harness): void => {
         grace: "300 millis"
       })
       const fiber = yield* Effect.forkChild(run(spec))
-      yield* running(value)
-      yield* Effect.sleep(50)
+      // The second is the sleep, which begins when the signal is ignored.
+      yield* running(value, 2)
       const started = performance.now()
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual(carrying(value), [])
@@ -77,6 +80,7 @@ const atAnyMoment = ({ test, capabilities }: Harness): void => {
       const once = (delay: number) =>
         Effect.gen(function*() {
           const fiber = yield* run(spec).pipe(Effect.forkChild({ startImmediately: true }))
+          // The moment itself, from the first instant to the end of the run.
           yield* Effect.sleep(delay)
           yield* Fiber.interrupt(fiber)
         })
@@ -96,10 +100,17 @@ const atAnyMoment = ({ test, capabilities }: Harness): void => {
 
   test("of one run leaves the others alone", () =>
     Effect.gen(function*() {
-      const other = yield* Effect.forkChild(run(sh("sleep 0.5; echo fine")))
-      const fiber = yield* Effect.forkChild(run(sh("sleep 1000")))
-      yield* Effect.sleep(100)
+      const folder = yield* temporaryDirectory
+      const [waits, ends] = [marker(), marker()]
+      const env = { PATH: "/usr/bin:/bin" }
+      const other = yield* Effect.forkChild(
+        run(sh("until [ -e go ]; do sleep 0.01; done; echo fine", { cwd: folder, env: { ...env, MARKER: waits } }))
+      )
+      const fiber = yield* Effect.forkChild(run(sh("sleep 1000", { env: { ...env, MARKER: ends } })))
+      yield* running(waits)
+      yield* running(ends)
       yield* Fiber.interrupt(fiber)
+      Fs.writeFileSync(Path.join(folder, "go"), "")
       assert.strictEqual(text((yield* Fiber.join(other)).stdout), "fine\n")
     }))
 }

@@ -63,6 +63,7 @@ const emitting = ({ test }: Harness): void => {
           if (event._tag === "Stdout") bytes += event.data.byteLength
           if (!first) return Effect.void
           first = false
+          // Time for the program to fill everything that is between them, and to be held up.
           return Effect.sleep(1500)
         })
       )
@@ -94,6 +95,7 @@ for i in range(1600):
         last = count
         return still
       })
+      // Time in which a program that is not held up would have written much more.
       yield* Effect.sleep(300)
       assert.isBelow(written() * 65536, 4 * megabyte)
       yield* Fiber.interrupt(fiber)

@@ -136,11 +136,13 @@ time.sleep(1000)`
 
   testWith("wholeTree")("reaps what a running program abandons", () =>
     Effect.gen(function*() {
+      const folder = yield* temporaryDirectory
       const fiber = yield* Effect.forkChild(run(py(
-        "import os, time\nfor i in range(50):\n  if os.fork() == 0:\n    if os.fork() == 0: os._exit(0)\n    os._exit(0)\n  os.wait()\ntime.sleep(1000)",
-        { env: { MARKER: "abandon" } }
+        "import os, time\nfor i in range(50):\n  if os.fork() == 0:\n    if os.fork() == 0: os._exit(0)\n    os._exit(0)\n  os.wait()\nopen('abandoned', 'w')\ntime.sleep(1000)",
+        { cwd: folder }
       )))
-      yield* Effect.sleep(200)
+      const abandoned = () => Fs.existsSync(Path.join(folder, "abandoned"))
+      yield* eventually("it abandoned all of them", abandoned, (isSo) => isSo)
       yield* eventually("zombies", zombies, (found) => found.length === 0)
       yield* Fiber.interrupt(fiber)
     }))

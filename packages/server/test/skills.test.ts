@@ -20,6 +20,7 @@ import * as SandboxSupport from "../src/SandboxSupport.ts"
 import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
+import * as Samples from "../../../test/support/samples.ts"
 import { skipUnless } from "./executorSuite.ts"
 
 const directory = Fs.realpathSync(fileURLToPath(new URL("../../../skills", import.meta.url)))
@@ -141,45 +142,6 @@ const cold = Effect.fnUntraced(
   }
 )
 
-interface Case {
-  readonly script?: string | undefined
-  readonly args?: ReadonlyArray<string> | undefined
-  readonly stdin?: string | undefined
-  readonly files?: Readonly<Record<string, string>> | undefined
-  readonly exit: number
-}
-
-const filesBelow = (folder: string): Readonly<Record<string, string>> =>
-  Fs.existsSync(folder)
-    ? Object.fromEntries(
-      Fs.readdirSync(folder, { recursive: true }).map(String).filter((name) =>
-        Fs.statSync(Path.join(folder, name)).isFile()
-      ).map((name) => [name, Fs.readFileSync(Path.join(folder, name), "latin1")])
-    )
-    : {}
-
-/** A sample as its call, and what has to come of it. */
-const sample = (folder: string): { readonly call: SkillRunner.Call; readonly expected: Seen } => {
-  const { args, exit, files, script, stdin }: Case = JSON.parse(Fs.readFileSync(Path.join(folder, "case.json"), "utf8"))
-  const input = (name: string) => Fs.readFileSync(Path.join(folder, name))
-  const golden = (name: string) => Fs.existsSync(Path.join(folder, name)) ? latin1(input(name)) : ""
-  return {
-    call: {
-      script,
-      args,
-      stdin: stdin === undefined ? undefined : input(stdin),
-      files: Object.fromEntries(Object.entries(files ?? {}).map(([path, source]) => [path, input(source)]))
-    },
-    expected: {
-      exitCode: exit,
-      signal: "",
-      stdout: golden("stdout"),
-      stderr: golden("stderr"),
-      artifacts: filesBelow(Path.join(folder, "artifacts"))
-    }
-  }
-}
-
 /** Calls that every skill refuses, with the exit code. */
 const refused: Readonly<Record<string, readonly [call: SkillRunner.Call, exitCode: number]>> = {
   "no input": [{}, 1],
@@ -230,8 +192,14 @@ layer(Runners.layer, { excludeTestServices: true, timeout: 60_000 })("skill", (i
     describe(skill.name, () => {
       const samples = Fs.readdirSync(Path.join(skill.root, "samples"))
       for (const name of samples) {
-        const { call, expected } = sample(Path.join(skill.root, "samples", name))
-        inEveryWay(it, `sample ${name}`, skill, call, (result) => assert.deepStrictEqual(result, expected))
+        const { call, expected } = Samples.read(Path.join(skill.root, "samples", name))
+        inEveryWay(
+          it,
+          `sample ${name}`,
+          skill,
+          call,
+          (result) => assert.deepStrictEqual(result, { ...expected, signal: "" })
+        )
       }
       for (const [title, [call, exitCode]] of Object.entries(refused)) {
         inEveryWay(it, `refuses ${title}`, skill, call, (result) => {

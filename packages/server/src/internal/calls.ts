@@ -1,3 +1,7 @@
+/**
+ * The work of a call: waits until its skill is prepared, finds the skill, has the call admitted and runs it, up to the final
+ * response or the refusal. Whether that is sent is left to others.
+ */
 import * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
@@ -6,7 +10,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Admission from "../Admission.ts"
+import type * as Dependencies from "../Dependencies.ts"
 import type * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 import * as IntentMatch from "./intentMatch.ts"
@@ -18,7 +24,10 @@ export interface Options {
   readonly id: string
   readonly topic: string
   readonly limitMs: number
+  /** Calls that may wait at a time for skills that are being prepared. */
+  readonly maxWaiting: number
   readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
+  readonly dependencies: Dependencies.Dependencies["Service"] | undefined
   readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
   readonly runner: SkillRunner.SkillRunner["Service"]
   readonly admission: Admission.Admission
@@ -28,19 +37,75 @@ export interface Options {
 
 const accepts = (request: Protocol.Request, event: Protocol.Event) => (request.accept ?? []).includes(event)
 
-/** Makes the work of a call: from the request to the final response or the refusal. Whether it is sent is left to others. */
-export const make = ({ admission, discovery, id, limitMs, metrics, replies, runner, skills, topic }: Options) => {
+/** Finds the skill that the request or its intent names, else the one that the intent clearly asks for. */
+const targetOf = (
+  { intent, skill }: Protocol.Request,
+  named: string | undefined,
+  served: ReadonlyArray<SkillDiscovery.Skill>
+) => {
+  const name = skill ?? named
+  return name === undefined
+    ? IntentMatch.match(intent, served)
+    : served.find((candidate) => candidate.name === name)
+}
+
+/**
+ * Holds calls of skills that are being prepared, before they take a worker: preparing takes minutes, and other skills of the
+ * server go on meanwhile. A call waits within its own time. What else is wrong with it is left to the call itself.
+ */
+const preparation = (
+  dependencies: Dependencies.Dependencies["Service"],
+  { limitMs, maxWaiting, skills }: Pick<Options, "limitMs" | "maxWaiting" | "skills">
+) => {
+  let waiting = 0
+
+  const stillPreparing = (skill: SkillDiscovery.Skill, budget: number) => {
+    const { detail } = dependencies.state(skill)
+    return `skill ${skill.name} is still being prepared${
+      detail === undefined ? "" : ` (${detail})`
+    } and was not started within ${budget} ms; try again later`
+  }
+
+  const wait = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, budget: number, arrived: number) {
+    if (waiting >= maxWaiting) {
+      return yield* Effect.fail(
+        Answer.overloaded(`skill ${skill.name} is being prepared, and ${waiting} calls wait for that; try again later`)
+      )
+    }
+    waiting += 1
+    const left = budget - ((yield* Clock.currentTimeMillis) - arrived)
+    yield* Effect.ignore(dependencies.prepare(skill)).pipe(
+      Effect.timeoutOrElse({
+        duration: Math.max(0, left),
+        orElse: () => Effect.fail({ ...Answer.budgetGone(budget), error: stillPreparing(skill, budget) })
+      }),
+      Effect.ensuring(Effect.sync(() => waiting -= 1))
+    )
+  })
+
+  return (request: Protocol.Request, arrived: number): Effect.Effect<void, Answer.Refusal> =>
+    Effect.flatMap(skills, (served) => {
+      // The usual case: nothing is being prepared.
+      if (served.every((skill) => dependencies.state(skill).status !== "preparing")) return Effect.void
+      const intent = Protocol.parseIntent(request.intent)
+      const skill = targetOf(request, Result.isSuccess(intent) ? intent.success.skill : undefined, served)
+      if (skill === undefined || dependencies.state(skill).status !== "preparing") return Effect.void
+      return wait(skill, Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, limitMs), arrived)
+    })
+}
+
+/** Makes the work of calls. */
+export const make = (options: Options) => {
+  const { admission, dependencies, discovery, id, limitMs, metrics, replies, runner, skills, topic } = options
+  const awaitPrepared = dependencies === undefined ? () => Effect.void : preparation(dependencies, options)
   const updateLoad = Effect.flatMap(admission.load, metrics.load)
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request) {
     const served = yield* skills
     const intent = yield* Effect.mapError(Effect.fromResult(Protocol.parseIntent(request.intent)), Answer.badRequest)
-    const name = request.skill ?? intent.skill
-    const skill = name === undefined
-      ? IntentMatch.match(request.intent, served)
-      : served.find((candidate) => candidate.name === name)
+    const skill = targetOf(request, intent.skill, served)
     if (skill !== undefined) return { skill, data: intent.data }
-    return yield* Effect.fail(Answer.skillNotFound(name, topic, served))
+    return yield* Effect.fail(Answer.skillNotFound(request.skill ?? intent.skill, topic, served))
   })
 
   const run = Effect.fnUntraced(function*(
@@ -73,6 +138,7 @@ export const make = ({ admission, discovery, id, limitMs, metrics, replies, runn
 
   /** `onSkill` hears which skill it is as soon as that is known. */
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, onSkill: (name: string) => void) {
+    yield* awaitPrepared(request, arrived)
     const { data, skill } = yield* find(request)
     onSkill(skill.name)
     yield* Effect.annotateCurrentSpan({ skill: skill.name })

@@ -76,6 +76,20 @@ const printable = (output: Uint8Array): string =>
     .replaceAll(/\u001b\[[0-9;?]*[A-Za-z]|[^\n\t\u0020-\u007e\u00a0-\uffff]/g, "")
     .trim()
 
+const maxReason = 500
+
+/** Where a tool says why; the hints of the tools are for whom runs them by hand. npm begins with the reason, others end with it. */
+export const lastWords = (tool: string, output: string): string => {
+  const lines = output.split("\n").map((line) => line.trim()).filter((line) =>
+    line !== "" && !/^(?:\[notice\]|hint:|npm error A complete log|WARNING: Retrying|npm warn)/.test(line)
+  )
+  const errors = lines.filter((line) => /error|failed|×|╰|no matching|not found|cannot|unable/i.test(line))
+  const said = errors.length > 0 ? errors : lines
+  const broken = /broken by '([^\n]+?)': \//.exec(output)?.[1]
+  const parts = [...tool.startsWith("npm") ? said.slice(0, 4) : said.slice(-4), ...broken === undefined ? [] : [broken]]
+  return parts.join("; ").slice(0, maxReason)
+}
+
 const isExecutable = (file: string): boolean => {
   try {
     Fs.accessSync(file, Fs.constants.X_OK)

@@ -34,9 +34,16 @@ const fits = (skill: Pick<SkillDiscovery.Skill, "files">, root: string): boolean
   return true
 }
 
+/** What of a run decides. */
+export interface Run {
+  /** Overlays are for confined runs only. */
+  readonly isConfined: boolean
+  readonly hasInputs: boolean
+}
+
 export interface Fit {
   readonly kind: WorkingView.Kind
-  /** The folder of the skill by the path that has no links in it, by which the executor knows it. */
+  /** The folder of the skill, for an overlay by the path that has no links in it, by which the executor knows it. */
   readonly root: string
 }
 
@@ -52,7 +59,7 @@ export const make = (canOverlay: (folder: string) => boolean, base: string) => {
     }
     return { kind: canOverlay(base) ? "overlaid copy" : "copy", root: skill.root }
   }
-  return (skill: Pick<SkillDiscovery.Skill, "files" | "digest" | "root">): Fit => {
+  const fitOf = (skill: Pick<SkillDiscovery.Skill, "files" | "digest" | "root">): Fit => {
     const last = looks.get(skill.root)
     const now = performance.now()
     if (last !== undefined && last.digest === skill.digest && now - last.at < trustMs) return last.fit
@@ -60,5 +67,12 @@ export const make = (canOverlay: (folder: string) => boolean, base: string) => {
     const fit = look(skill)
     looks.set(skill.root, { digest: skill.digest, at: now, fit })
     return fit
+  }
+  return (skill: Pick<SkillDiscovery.Skill, "files" | "digest" | "root">, { hasInputs, isConfined }: Run): Fit => {
+    const copy: Fit = { kind: "copy", root: skill.root }
+    if (!isConfined) return copy
+    const fit = fitOf(skill)
+    // Inputs whose owner cannot be mapped would give their owner to the whole view.
+    return fit.kind === "overlay" && hasInputs && !canOverlay(base) ? copy : fit
   }
 }

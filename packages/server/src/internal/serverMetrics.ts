@@ -27,7 +27,9 @@ const executionSeconds = Metric.histogram("skillscale_execution_seconds", {
   boundaries: seconds
 })
 
-const running = Metric.gauge("skillscale_running_processes", { description: "Calls that run now, each a process of its own" })
+const running = Metric.gauge("skillscale_running_processes", {
+  description: "Calls that run now, each a process of its own"
+})
 
 const starts = Metric.counter("skillscale_starts_total", {
   description: "Runs that ended, by how they were started: warm or cold",

@@ -75,3 +75,15 @@ export const collect = Effect.fnUntraced(function*(
   }
   return { artifacts, truncated }
 })
+
+/** Keeps what a run wrote over the files that were placed, which the executor shows before the overlay goes. */
+export const overlaid = (placed: () => ReadonlyMap<string, ViewFiles.Placed>, limits: Limits) => {
+  let written = none
+  return {
+    onWritten: (folder: string) =>
+      Effect.map(collect(folder, placed(), limits), (artifacts) => {
+        written = artifacts
+      }),
+    artifacts: Effect.sync(() => written)
+  }
+}

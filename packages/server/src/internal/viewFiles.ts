@@ -4,6 +4,7 @@
  * Small files are handled with synchronous calls, which cost a fifth of asynchronous ones, in slices of time so that the
  * event loop stays free; large files go through the thread pool.
  */
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
@@ -22,6 +23,9 @@ export class SourceError extends Error {
     this.cause = cause
   }
 }
+
+/** A view cannot be made or looked at; `cause` is a `SourceError` when a file of the skill is to blame. */
+export class Failed extends Data.TaggedError("Failed")<{ readonly path: string; readonly cause: unknown }> {}
 
 /** A file in a view as it was when it was placed. */
 export interface Placed {
@@ -80,8 +84,23 @@ export const settleFolder = (path: string, owner?: Owner): string => {
 export const isErrno = (cause: unknown, ...codes: ReadonlyArray<string>): boolean =>
   cause instanceof Error && "code" in cause && codes.includes(String(cause.code))
 
+export const isDiskFull = (cause: unknown): boolean => isErrno(cause, "ENOSPC", "EDQUOT")
+
+/** Does something to a path. A promise that was begun is waited for. */
+export const attempt = <A>(path: string, make: () => A | Promise<A>): Effect.Effect<A, Failed> =>
+  Effect.suspend(() => {
+    const fail = (cause: unknown) => new Failed({ path, cause })
+    try {
+      const made = make()
+      if (!(made instanceof Promise)) return Effect.succeed(made)
+      return Effect.uninterruptible(Effect.tryPromise({ try: () => made, catch: fail }))
+    } catch (cause) {
+      return Effect.fail(fail(cause))
+    }
+  })
+
 /** Returns an effect that lets others run when it has been a few milliseconds since they last could. */
-export const pause = () => {
+const pause = () => {
   let began = performance.now()
   return Effect.suspend(() => {
     if (performance.now() - began < sliceMs) return Effect.void
@@ -90,6 +109,20 @@ export const pause = () => {
     })
   })
 }
+
+/** Makes files one after the other, in slices of time, and tells what was made of each. */
+export const fill = Effect.fnUntraced(function*<A extends { readonly path: string }, P>(
+  files: ReadonlyArray<A>,
+  make: (file: A) => P | Promise<P>
+) {
+  const placed = new Map<string, P>()
+  const rest = pause()
+  for (const file of files) {
+    placed.set(file.path, yield* attempt(file.path, () => make(file)))
+    yield* rest
+  }
+  return placed
+})
 
 /** Whom the files of a view belong to, when not to the server. */
 export interface Owner {
