@@ -13,7 +13,7 @@ const reading: Readonly<Record<string, Attempt>> = {
   "see other processes": { code: `if os.path.exists(f"/proc/{VICTIM}/stat"): escaped()` },
   "read the server's memory": {
     asRoot: true,
-    code: `line = next(l for l in open(f"/proc/{SERVER}/maps") if " rw-p " in l and "[heap]" in l)
+    code: `line = next(l for l in open(f"/proc/{SERVER}/maps") if " rw-p " in l)
 start = int(line.split("-")[0], 16)
 memory = os.open(f"/proc/{SERVER}/mem", os.O_RDONLY)
 if len(os.pread(memory, 64, start)) == 64: escaped()`
@@ -21,7 +21,7 @@ if len(os.pread(memory, 64, start)) == 64: escaped()`
   "read the server's memory by a system call": {
     asRoot: true,
     code: `class Part(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
-try: start = int(next(l for l in open(f"/proc/{SERVER}/maps") if "[heap]" in l).split("-")[0], 16)
+try: start = int(next(l for l in open(f"/proc/{SERVER}/maps") if " rw-p " in l).split("-")[0], 16)
 except OSError: start = 0
 into = ctypes.create_string_buffer(8)
 near, far = Part(ctypes.addressof(into), 8), Part(start, 8)
