@@ -46,6 +46,8 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
     if beside & {name.partition(".")[0] for name in sys.modules if name not in hidden}:
         # The script would find its own in the place of what is imported.
         return None
+    for name in hidden:
+        sys.modules.pop(name, None)
     vetted = vet(os, folder, script)
     if vetted is None:
         return None
@@ -59,8 +61,6 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
             __import__(name)
         except BaseException:
             continue
-    for name in hidden:
-        sys.modules.pop(name, None)
     if len(os.listdir("/proc/self/task")) > 1 or len(os.listdir("/proc/self/fd")) > descriptors:
         return None
 
@@ -79,10 +79,15 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
         return all(os.environ.get(key) == value for key, value in at_import.items())
 
     # Code that was run often is kept in a faster form, which the children then need not make, nor copy what it replaces.
-    steps = habits()
-    for _ in range(20):
-        for step in steps:
-            step()
+    steps = []
+    for step in habits():
+        try:
+            for _ in range(20):
+                step()
+            steps.append(step)
+        except BaseException:
+            # A package changed what it uses.
+            continue
     # To free them is to write to what they are made of.
     del before, own, hidden, beside, vetted, harmless
     gc.collect()
