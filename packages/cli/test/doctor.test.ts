@@ -133,7 +133,7 @@ kill -TERM -- -$!; wait; cat ${folder}/log >&2`
         ))
         assert.match(
           stderr,
-          /--require-sandbox asks for mounts with mapped owners, .* put the skills or TMPDIR on another one/
+          /--require-sandbox asks for namespaces of their own, .*; put the skills or TMPDIR on another one/
         )
         assert.include(stdout, "exit 2\n")
         assert.match(stderr, /message="skills run in copies and not in namespaces of their own/)

@@ -68,18 +68,18 @@ const checkSandbox = Effect.fnUntraced(function*(options: Options) {
   return false
 })
 
-/** What `doctor` cannot see: a cell takes skills that are on, or copied to, a file system whose owners can be mapped. */
+/** What `doctor` cannot see: where the server is root, a cell takes skills from file systems whose owners can be mapped. */
 const checkFolders = Effect.fnUntraced(function*(options: Options, folders: readonly [skills: string, copies: string]) {
   const { canOverlay } = yield* Executor.Executor
   if (folders.some(canOverlay)) return
   const names = folders.join(" and ")
   if (options.requireSandbox) {
     return yield* Exit.usage(
-      `--require-sandbox asks for mounts with mapped owners, which the file systems of ${names} do not have; ` +
-        "put the skills or TMPDIR on another one"
+      `--require-sandbox asks for namespaces of their own, which neither skills nor copies of them in ${names} can have: ` +
+        "most often their file systems have no mounts with mapped owners; put the skills or TMPDIR on another one"
     )
   }
-  yield* Effect.logWarning("skills run in copies and not in namespaces of their own: no mounts with mapped owners")
+  yield* Effect.logWarning("skills run in copies and not in namespaces of their own; see --require-sandbox")
     .pipe(
       Effect.annotateLogs({ folders: names })
     )
