@@ -270,6 +270,27 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       }
     }))
 
+  test("goes for that of another skill when there are as many cells as are kept", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      const inTurn = Effect.gen(function*() {
+        const skills = yield* Effect.forEach(["a", "b", "c"], (name) => {
+          Support.writeSkill(directory, `testing/${name}`, { "scripts/run.py": `print("${name}")` })
+          return Support.load(directory, name)
+        })
+        for (let round = 0; round < 2; round++) {
+          for (const skill of skills) {
+            const result = yield* warmed(skill)
+            assert.strictEqual(result._tag === "Success" ? Support.text(result.success.stdout) : "", `${skill.name}\n`)
+            const served = pids().filter((pid) => isForkServer(pid) && !parents(pid).some(isForkServer))
+              .flatMap((pid) => commandOf(pid).filter((word) => word.startsWith(`${directory}/`)))
+            assert.isAtMost(new Set(served).size, 2)
+          }
+        }
+      })
+      yield* Effect.provide(inTurn, layer(true, Support.executorFor(directory, { warm: 1, idle: 2 })))
+    }))
+
   test("is in all cells that a skill keeps busy", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({ "scripts/run.py": "import time\ntime.sleep(0.05)" })
