@@ -91,15 +91,19 @@ bool Show(const std::string& path) {
   return errno == EACCES;
 }
 
-// Readable paths that a run's own /tmp would hide, in whose place they are shown.
+// Readable paths that a folder of a run's own would hide, in whose place they are shown.
 std::string PlaceOf(size_t index) { return std::string(kFolders) + "/readable-" + std::to_string(index); }
 
-// Where a path of the host is in a cell, in which /var/tmp leads to /tmp.
-std::string InCell(const std::string& path) { return IsBelow(path, "/var/tmp") ? path.substr(4) : path; }
+constexpr const char* kOwn[] = {"/tmp", "/var/tmp", "/dev/shm"};
+
+// Whether a run has its own files there, which hide those of the host.
+bool IsOwn(const std::string& path) {
+  return std::any_of(std::begin(kOwn), std::end(kOwn), [&path](const char* own) { return IsBelow(path, own); });
+}
 
 std::string FolderOf(size_t index) { return std::string(kFolders) + "/" + std::to_string(index); }
 
-// Makes the folders above and of a path that lies in a run's own /tmp.
+// Makes the folders above and of a path that lies in a folder of a run's own.
 bool MakeOwnFolders(const std::string& path) {
   for (size_t at = path.find('/', 5);; at = path.find('/', at + 1)) {
     if (mkdir(path.substr(0, at).c_str(), 0755) < 0 && errno != EEXIST) return false;
@@ -107,7 +111,7 @@ bool MakeOwnFolders(const std::string& path) {
   }
 }
 
-// Makes an empty file or folder in a run's own /tmp.
+// Makes an empty file or folder there.
 bool MakeOwn(const std::string& path, bool folder) {
   if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST;
   return static_cast<bool>(Descriptor(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)));
@@ -186,6 +190,8 @@ std::string Escaped(const std::string& path) {
 
 bool Cell::Enter(const CellPlan& plan, StepError* failure) {
   const bool root = geteuid() == 0;
+  var_tmp_ = std::any_of(plan.skills.begin(), plan.skills.end(),
+                         [](const std::string& folder) { return IsBelow(folder, "/var/tmp"); });
   if (root && !BecomeUser(plan, failure)) return false;
   if (!Unshare(plan, failure)) return false;
   if (!root && !BuildRoot(plan, failure)) return false;
@@ -275,13 +281,13 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   }
   for (const std::string& path : plan.readable) {
     struct stat about;
-    if (!IsBelow(InCell(path), "/tmp") || InCell(path) == "/tmp" || stat(path.c_str(), &about) < 0) continue;
+    if (!IsOwn(path) || std::count(std::begin(kOwn), std::end(kOwn), path) > 0 || stat(path.c_str(), &about) < 0) continue;
     const std::string place = PlaceOf(readable_.size());
     if (!(S_ISDIR(about.st_mode) ? MakeFolders(place) : MakeParents(place) && MakeFile(place)) ||
         mount(path.c_str(), (kRoot + place).c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
       return Fails(failure, protocol::kMount);
     }
-    readable_.push_back({InCell(path), S_ISDIR(about.st_mode)});
+    readable_.push_back({OwnPath(path), S_ISDIR(about.st_mode)});
   }
   // Only the reaper passes here, whose capabilities do not ask for modes: a fork server is under no Landlock rule for files.
   const std::string folders = std::string(kRoot) + kFolders;
@@ -294,7 +300,7 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   }
   if (!MakeLink("/proc/self/fd", "/dev/fd") || !MakeLink("/proc/self/fd/0", "/dev/stdin") ||
       !MakeLink("/proc/self/fd/1", "/dev/stdout") || !MakeLink("/proc/self/fd/2", "/dev/stderr") ||
-      !MakeLink("pts/ptmx", "/dev/ptmx") || !MakeLink("/tmp", "/var/tmp")) {
+      !MakeLink("pts/ptmx", "/dev/ptmx") || !(var_tmp_ ? MakeFolders("/var/tmp") : MakeLink("/tmp", "/var/tmp"))) {
     return Fails(failure, protocol::kMount);
   }
   if (!SetMountAttributes(AT_FDCWD, kRoot, AT_RECURSIVE,
@@ -364,13 +370,13 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
   if (mkdir("/.scratch/tmp", 01777) < 0 || mkdir("/.scratch/shm", 01777) < 0 || mkdir("/.scratch/upper", 0755) < 0 ||
       mkdir("/.scratch/work", 0700) < 0 || chmod("/.scratch/tmp", 01777) < 0 || chmod("/.scratch/shm", 01777) < 0 ||
       mount("/.scratch/tmp", "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
-      mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0) {
+      mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0 ||
+      (var_tmp_ && mount("/.scratch/tmp", "/var/tmp", nullptr, MS_BIND, nullptr) < 0)) {
     return Fails(failure, protocol::kMount);
   }
   for (size_t i = 0; i < readable_.size(); i++) {
     const Shown& shown = readable_[i];
-    const size_t slash = shown.path.rfind('/');
-    if ((slash > 4 && !MakeOwnFolders(shown.path.substr(0, slash))) || !MakeOwn(shown.path, shown.folder) ||
+    if (!MakeOwnFolders(shown.path.substr(0, shown.path.rfind('/'))) || !MakeOwn(shown.path, shown.folder) ||
         mount(PlaceOf(i).c_str(), shown.path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
       return Fails(failure, protocol::kMount);
     }
@@ -378,7 +384,11 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
   return view.at[0] == '\0' || (HideFolders(view, failure) && Overlay(view, failure));
 }
 
-// The path of a folder that the run's own /tmp cannot hide.
+std::string Cell::OwnPath(const std::string& path) const {
+  return !var_tmp_ && IsBelow(path, "/var/tmp") ? path.substr(4) : path;
+}
+
+// The path of a folder that no folder of the run's own can hide.
 std::string Cell::Hidden(const std::string& path) const {
   for (size_t i = 0; i < folders_.size(); i++) {
     if (IsBelow(path, folders_[i])) return FolderOf(i) + path.substr(folders_[i].size());
@@ -390,8 +400,8 @@ std::string Cell::Hidden(const std::string& path) const {
 bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
   for (size_t i = 0; i < folders_.size(); i++) {
     const std::string& folder = folders_[i];
-    // A run's own /tmp hides it, or the overlay is all of it.
-    if (IsBelow(folder, "/tmp") || folder == view.at) continue;
+    // A folder of the run's own hides it, or the overlay is all of it.
+    if (IsOwn(folder) || folder == view.at) continue;
     const std::string place = "/.scratch/folder-" + std::to_string(i);
     if (mkdir(place.c_str(), 0755) < 0) return Fails(failure, protocol::kMount);
     if (IsBelow(view.at, folder)) {
@@ -408,7 +418,7 @@ bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
 }
 
 bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
-  if (IsBelow(view.at, "/tmp") && !MakeOwnFolders(view.at)) return Fails(failure, protocol::kMount);
+  if (IsOwn(view.at) && !MakeOwnFolders(view.at)) return Fails(failure, protocol::kMount);
   lower_ = Hidden(view.skill);
   struct stat about;
   if (stat(lower_.c_str(), &about) < 0) return Fails(failure, protocol::kOverlay);
@@ -459,7 +469,8 @@ bool Cell::Close() {
   for (size_t i = hiding_.size(); i-- > 0;) closed = umount2(hiding_[i].c_str(), MNT_DETACH) == 0 && closed;
   hiding_.clear();
   for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);
-  for (const char* place : {"/dev/shm", "/tmp", kScratch}) {
+  for (const char* place : {"/dev/shm", "/tmp", "/var/tmp", kScratch}) {
+    if (!var_tmp_ && strcmp(place, "/var/tmp") == 0) continue;
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
   }
   open_ = false;

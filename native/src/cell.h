@@ -78,12 +78,16 @@ class Cell {
   bool BuildRoot(const CellPlan& plan, StepError* failure);
   bool Fork(StepError* failure);
   bool Settle(const CellPlan& plan, StepError* failure);
+  // Where a path that lies in a folder of a run's own is in the cell.
+  std::string OwnPath(const std::string& path) const;
   std::string Hidden(const std::string& path) const;
   bool HideFolders(const ViewPlan& view, StepError* failure);
   bool Overlay(const ViewPlan& view, StepError* failure);
 
   bool entered_ = false;
   uint32_t mapped_ = UINT32_MAX;
+  // Skills lie below /var/tmp, which is then a folder with the files of /tmp rather than a link to it.
+  bool var_tmp_ = false;
   struct Shown {
     std::string path;
     bool folder;

@@ -24,19 +24,20 @@ const modes: Readonly<Record<string, SkillRunner.Options>> = {
   "without a sandbox, in a copy": { sandbox: "off" }
 }
 
-const layerOf = (mode: SkillRunner.Options) => (options?: SkillRunner.Options, directory?: string) =>
-  SkillRunner.layer({ ...mode, ...options }).pipe(
-    Layer.provide(Layer.mergeAll(
-      Interpreter.layer,
-      WorkingView.layer({ directory }),
-      Secrets.layer({
-        API_KEY: Redacted.make(hush),
-        OTHER_KEY: Redacted.make("not-yours-1234"),
-        PATH: Redacted.make("/evil")
-      })
-    )),
-    Layer.provideMerge(Support.executor)
-  )
+const layerOf =
+  (mode: SkillRunner.Options) => (options?: SkillRunner.Options, directory?: string, executor = Support.executor) =>
+    SkillRunner.layer({ ...mode, ...options }).pipe(
+      Layer.provide(Layer.mergeAll(
+        Interpreter.layer,
+        WorkingView.layer({ directory }),
+        Secrets.layer({
+          API_KEY: Redacted.make(hush),
+          OTHER_KEY: Redacted.make("not-yours-1234"),
+          PATH: Redacted.make("/evil")
+        })
+      )),
+      Layer.provideMerge(executor)
+    )
 
 const run = (
   skill: SkillDiscovery.Skill,
@@ -77,6 +78,25 @@ const seeIn = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: Ski
 for (const [name, mode] of Object.entries(modes)) {
   describe(`SkillRunner ${name}`, () => suite(layerOf(mode), mode.sandbox === "off"))
 }
+
+describe("in a cell a skill is at its own path", () => {
+  const folders = [
+    "/tmp",
+    "/var/tmp",
+    "/dev/shm",
+    ...(Support.isRoot ? ["/root", "/srv", "/usr/share", "/var/lib"] : [])
+  ]
+  for (const parent of folders) {
+    it.live(`below ${parent}`, () =>
+      Effect.gen(function*() {
+        const folder = yield* Support.folderIn(parent)
+        const root = Support.writeSkill(folder, "testing/sample", { "scripts/run.py": probe })
+        const skill = yield* Support.load(folder, "sample")
+        const seen = yield* Effect.provide(seeIn(skill), layerOf({})({}, undefined, Support.executorFor(folder)))
+        assert.strictEqual(seen.cwd, root)
+      }))
+  }
+})
 
 function suite(layer: ReturnType<typeof layerOf>, copies: boolean): void {
   const live = (
