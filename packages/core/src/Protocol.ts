@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as MessageCodec from "./internal/messageCodec.ts"
+import * as MessageShortcut from "./internal/messageShortcut.ts"
 
 /**
  * The largest payload that is decoded or encoded: 64 MiB.
@@ -176,25 +177,29 @@ export const Request = Schema.Struct(requestFields).pipe(Schema.encodeKeys(reque
  */
 export type Request = typeof Request.Type
 
+const usageFields = {
+  wallMs: Schema.Finite,
+  cpuMs: Schema.Finite,
+  maxRssBytes: Schema.Finite,
+  queueMs: Schema.Finite,
+  execMs: Schema.Finite
+}
+
+const usageKeys = {
+  wallMs: "wall_ms",
+  cpuMs: "cpu_ms",
+  maxRssBytes: "max_rss_bytes",
+  queueMs: "queue_ms",
+  execMs: "exec_ms"
+} as const
+
 /**
  * What a call used: wall, CPU, queue and execution time in milliseconds, memory in bytes.
  *
  * @category models
  * @since 0.1.0
  */
-export const Usage = Schema.Struct({
-  wallMs: Schema.Finite,
-  cpuMs: Schema.Finite,
-  maxRssBytes: Schema.Finite,
-  queueMs: Schema.Finite,
-  execMs: Schema.Finite
-}).pipe(Schema.encodeKeys({
-  wallMs: "wall_ms",
-  cpuMs: "cpu_ms",
-  maxRssBytes: "max_rss_bytes",
-  queueMs: "queue_ms",
-  execMs: "exec_ms"
-}))
+export const Usage = Schema.Struct(usageFields).pipe(Schema.encodeKeys(usageKeys))
 
 /**
  * The type of `Usage`.
@@ -314,9 +319,17 @@ export interface Intent {
 
 const orError = Result.mapError((fault: MessageCodec.Fault) => new ProtocolError(fault))
 
-const requestsV1 = MessageCodec.codec(fieldsV1, MessageCodec.addressKeys)
-const requests = MessageCodec.codec(requestFields, requestKeys)
-const responses = MessageCodec.codec(responseFields, responseKeys)
+const requestsV1 = MessageCodec.codec(
+  Schema.Struct(fieldsV1).pipe(Schema.encodeKeys(MessageCodec.addressKeys)),
+  MessageShortcut.make(fieldsV1, MessageCodec.addressKeys)
+)
+const requests = MessageCodec.codec(Request, MessageShortcut.make(requestFields, requestKeys))
+const text = MessageShortcut.same((value) => typeof value === "string")
+const usage = MessageShortcut.make(usageFields, usageKeys)
+const responses = MessageCodec.codec(
+  Response,
+  MessageShortcut.make(responseFields, responseKeys, { content: text, error: text, usage })
+)
 
 /**
  * Reads a request from the frames after the topic.

@@ -1,5 +1,6 @@
 import * as Protocol from "@skillscale/core/Protocol"
 import { assert, describe, it } from "@effect/vitest"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
@@ -25,6 +26,30 @@ const plain = (value: unknown): unknown =>
     : typeof value === "object" && value !== null
     ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
     : value
+
+const fails = (result: Result.Result<unknown, Protocol.ProtocolError>) => Result.isFailure(result)
+const known = <A>(result: Result.Result<A, Protocol.ProtocolError>) =>
+  plain(Option.getOrUndefined(Result.getSuccess(result)))
+
+/** A message with each of its fields changed, left out and doubled in a list. */
+function* variants(message: object): Generator<readonly [string, object]> {
+  for (const [key, value] of Object.entries(message)) {
+    const others = [null, undefined, 1.5, "", [value], { value }, -1, Number.NaN, ["a", 7], Object.assign([], { length: 1 })]
+    for (const [index, other] of others.entries()) {
+      yield [`${key}, variant ${index}`, { ...message, [key]: other }]
+    }
+    yield [`no ${key}`, Object.fromEntries(Object.entries(message).filter(([name]) => name !== key))]
+  }
+}
+
+const reader = (schema: Schema.Codec<unknown, unknown>) => (message: object) =>
+  plain(Option.getOrUndefined(Schema.decodeUnknownOption(schema)(JSON.parse(JSON.stringify(message)))))
+const readRequest = reader(Protocol.Request)
+const readResponse = reader(Protocol.Response)
+const writable = (schema: Schema.Codec<unknown, unknown>) => (message: object) =>
+  Option.isSome(Schema.encodeUnknownOption(schema)(message))
+const canWriteRequest = writable(Protocol.Request)
+const canWriteResponse = writable(Protocol.Response)
 
 const v1 = { request_id: "a1b2", reply_to: "AGENT_REPLY_1", intent: "hello", timestamp: 1739836800.123 }
 
@@ -52,12 +77,19 @@ describe("Protocol", () => {
       JSON.parse(answered),
       JSON.parse(JSON.stringify(Schema.encodeSync(Protocol.Response)(response)))
     )
-    for (const [key, value] of Object.entries(JSON.parse(asked))) {
-      for (const other of [null, 1.5, "", [value], { value }, -1]) {
-        const changed = { ...JSON.parse(asked), [key]: other, v: 2 }
-        const read = Protocol.decodeRequest(json(changed))
-        assert.strictEqual(fails(read), Schema.decodeUnknownOption(Protocol.Request)(changed)._tag === "None", key)
-      }
+    for (const [key, changed] of variants(JSON.parse(asked))) {
+      const message = { ...changed, v: 2 }
+      assert.deepStrictEqual(known(Protocol.decodeRequest(json(message))), readRequest(message), key)
+    }
+    for (const [key, changed] of variants(JSON.parse(answered))) {
+      assert.deepStrictEqual(known(Protocol.decodeResponse(json(changed))), readResponse(changed), key)
+    }
+    // What no type allows, a program without types may send.
+    for (const [key, changed] of variants(sent)) {
+      assert.strictEqual(fails(Protocol.encodeRequest(changed as typeof sent)), !canWriteRequest(changed), key)
+    }
+    for (const [key, changed] of variants(response)) {
+      assert.strictEqual(fails(Protocol.encodeResponse(changed as typeof response)), !canWriteResponse(changed), key)
     }
   })
 
@@ -69,8 +101,6 @@ describe("Protocol", () => {
     assert.deepStrictEqual(read, { requestId: "a", replyTo: "AGENT_REPLY_1", intent: "x" })
     assert.strictEqual(Object.getPrototypeOf(read), Object.prototype)
   })
-
-  const fails = (result: Result.Result<unknown, Protocol.ProtocolError>) => Result.isFailure(result)
 
   it.prop("no bytes crash a decoder", [Schema.Array(Schema.Uint8Array)], ([frames]) => {
     for (const decode of [Protocol.decodeRequest, Protocol.decodeResponse]) {

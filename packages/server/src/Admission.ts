@@ -100,39 +100,43 @@ interface Ticket {
 }
 
 /**
- * Makes an admission control.
+ * Makes an admission control. `onLoad` is told the load whenever it changes.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options?: Options): Admission => {
+export const make = (options?: Options, onLoad: (load: Load) => void = () => {}): Admission => {
   const workers = Math.max(1, options?.workers ?? 4)
   const queue = Math.max(0, options?.queue ?? 64)
   const waiting = new Set<Ticket>()
   let running = 0
+  const load = (): Load => ({ running, queued: waiting.size })
 
   const take = (): Ticket | undefined => {
     if (running < workers) {
       running += 1
+      onLoad(load())
       return { granted: true, onGranted: () => {} }
     }
     if (waiting.size >= queue) return undefined
     const ticket: Ticket = { granted: false, onGranted: () => {} }
     waiting.add(ticket)
+    onLoad(load())
     return ticket
   }
 
   const giveBack = (ticket: Ticket) => {
     if (!ticket.granted) {
       waiting.delete(ticket)
-      return
+      return onLoad(load())
     }
     const [next] = waiting
     if (next === undefined) {
       running -= 1
-      return
+      return onLoad(load())
     }
     waiting.delete(next)
+    onLoad(load())
     next.granted = true
     next.onGranted()
   }
@@ -171,5 +175,5 @@ export const make = (options?: Options): Admission => {
       })
     )
 
-  return { admit, load: Effect.sync(() => ({ running, queued: waiting.size })) }
+  return { admit, load: Effect.sync(load) }
 }

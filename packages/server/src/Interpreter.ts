@@ -116,6 +116,7 @@ export const programs: Readonly<Record<string, string>> = {
 }
 
 const maxShebangBytes = 256
+const maxKnown = 64
 
 /** Synchronous, since it takes microseconds and stands before every run. */
 const isThere = (file: string): boolean => {
@@ -194,12 +195,11 @@ export const make = Effect.fnUntraced(function*(
   const path = options?.path ?? process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
 
   const find = Effect.fnUntraced(function*(program: string) {
-    if (program === "node") return process.execPath
-    const found = search(program, path)
+    const first = search(program, path)
     const question = selfReport(program)
-    if (found === undefined || question === undefined) return found
+    if (first === undefined || question === undefined) return first
     const answer = yield* executor.run({
-      file: found,
+      file: first,
       args: question,
       cwd: "/",
       env: operatorEnv(path),
@@ -209,18 +209,26 @@ export const make = Effect.fnUntraced(function*(
       Effect.orElseSucceed(() => ""),
       Effect.withTracerEnabled(false)
     )
-    return Path.isAbsolute(answer) && isExecutable(answer) ? answer : found
+    return Path.isAbsolute(answer) && isExecutable(answer) ? answer : first
   })
 
-  const cache = yield* Cache.make({ capacity: 64, lookup: find })
+  const found = new Map<string, string>()
+  /** Shared by those that look for the same program at the same time. */
+  const searches = yield* Cache.make({ capacity: maxKnown, timeToLive: 0, lookup: find })
 
   /** Looks again when there was none, or it is gone: installing and upgrading must not take a restart. */
-  const current = Effect.fnUntraced(function*(program: string) {
-    const known = yield* Cache.get(cache, program)
-    if (known !== undefined && isThere(known)) return known
-    yield* Cache.invalidate(cache, program)
-    return yield* Cache.get(cache, program)
-  })
+  const current = (program: string): Effect.Effect<string | undefined> =>
+    Effect.suspend(() => {
+      if (program === "node") return Effect.succeed(process.execPath)
+      const last = found.get(program)
+      if (last !== undefined && Fs.existsSync(last)) return Effect.succeed(last)
+      return Effect.map(Cache.get(searches, program), (file) => {
+        if (found.size >= maxKnown) found.clear()
+        if (file === undefined) found.delete(program)
+        else found.set(program, file)
+        return file
+      })
+    })
 
   const named = Effect.fnUntraced(function*(script: string, program: string, args: ReadonlyArray<string>) {
     if (Path.isAbsolute(program) && isExecutable(program)) return { file: program, args }
@@ -252,15 +260,15 @@ export const make = Effect.fnUntraced(function*(
     return /^-|=/.test(target) ? yield* named(script, "env", rest) : yield* orPrepared(target, args)
   })
 
-  const searchPath = Effect.map(
-    Effect.forEach(["python3", "node"], current),
-    (files) => {
-      const own = files.flatMap((file) => file === undefined ? [] : [Path.dirname(file)])
-      return [...new Set([...own, ...path.split(Path.delimiter).filter((folder) => folder !== "")])].join(
-        Path.delimiter
-      )
-    }
-  )
+  const pathWith = (python: string | undefined) => {
+    const own = [...python === undefined ? [] : [Path.dirname(python)], Path.dirname(process.execPath)]
+    return [...new Set([...own, ...path.split(Path.delimiter).filter((folder) => folder !== "")])].join(Path.delimiter)
+  }
+  let made: { readonly python: string | undefined; readonly path: string } | undefined
+  const searchPath = Effect.map(current("python3"), (python) => {
+    if (made === undefined || made.python !== python) made = { python, path: pathWith(python) }
+    return made.path
+  })
 
   return Interpreter.of({ resolve, searchPath })
 })

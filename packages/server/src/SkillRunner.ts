@@ -197,6 +197,14 @@ export class SkillRunner extends Context.Service<SkillRunner, {
 
 const maxTold = 1024
 
+/** What a skill's manifest asks for, as far as it gets that. Read once. */
+interface Terms {
+  readonly policy: Sandbox.Policy | undefined
+  readonly refused: ReadonlyArray<string>
+  readonly limits: Executor.Limits
+  readonly secrets: ReadonlyArray<string>
+}
+
 const timedOut = (file: string, timeoutMs: number) =>
   new Executor.ExecutorError({ file, reason: new Executor.TimedOut({ timeoutMs }), stderr: new Uint8Array() })
 
@@ -221,20 +229,41 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const sandbox = options?.sandbox ?? {}
   const fitOf = OverlayFit.make(executor.canOverlay, views.base)
   const warmStarts = WarmStart.make(options?.warm ?? "on")
+  const confined = (skill: SkillDiscovery.Skill): Sandbox.Resolved | undefined =>
+    sandbox === "off" || !executor.capabilities.confines ? undefined : Sandbox.resolve(skill.manifest, sandbox)
+  const limitsUnder = (policy: Sandbox.Policy): Executor.Limits => ({
+    ...limits,
+    ...options?.limits === undefined ? { memoryBytes: policy.memoryBytes, fileBytes: policy.diskBytes } : {},
+    treeBytes: policy.memoryBytes,
+    treeTasks: policy.processes,
+    diskBytes: policy.diskBytes,
+    ...policy.cpuSeconds === undefined ? {} : { cpuSeconds: policy.cpuSeconds }
+  })
+  const known = new WeakMap<SkillManifest.SkillManifest, Terms>()
+  const termsOf = (skill: SkillDiscovery.Skill): Terms => {
+    const existing = known.get(skill.manifest)
+    if (existing !== undefined) return existing
+    const { policy, refused = [] } = confined(skill) ?? {}
+    const terms = {
+      policy,
+      refused,
+      limits: policy === undefined ? limits : limitsUnder(policy),
+      secrets: SkillManifest.env(skill.manifest)
+    }
+    known.set(skill.manifest, terms)
+    return terms
+  }
+
   const told = new Set<string>()
   /** Says once what a skill asks for and does not get. */
-  const policyOf = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill) {
-    if (sandbox === "off" || !executor.capabilities.confines) return undefined
-    const { policy, refused } = Sandbox.resolve(skill.manifest, sandbox)
-    if (refused.length > 0 && !told.has(skill.digest)) {
-      if (told.size >= maxTold) told.clear()
-      told.add(skill.digest)
-      yield* Effect.logWarning("a skill asks for more than it gets").pipe(
-        Effect.annotateLogs({ skill: skill.name, refused: refused.join(" ") })
-      )
-    }
-    return policy
-  })
+  const tell = (skill: SkillDiscovery.Skill, refused: ReadonlyArray<string>) => {
+    if (refused.length === 0 || told.has(skill.digest)) return Effect.void
+    if (told.size >= maxTold) told.clear()
+    told.add(skill.digest)
+    return Effect.logWarning("a skill asks for more than it gets").pipe(
+      Effect.annotateLogs({ skill: skill.name, refused: refused.join(" ") })
+    )
+  }
 
   const collect = (spec: Executor.Spec, redactor: Redaction.Redactor) =>
     executor.run(spec).pipe(
@@ -283,9 +312,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     )
   }
 
-  const secretsOf = (skill: SkillDiscovery.Skill) => {
+  const secretsOf = (names: ReadonlyArray<string>) => {
     const declared: Record<string, string> = {}
-    for (const name of SkillManifest.env(skill.manifest)) {
+    for (const name of names) {
       const secret = secrets.get(name)
       if (Option.isSome(secret)) declared[name] = Redacted.value(secret.value)
     }
@@ -293,8 +322,12 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   }
 
   /** Waits, within the call's own time, when the skill is still being prepared. */
-  const preparedFor = (skill: SkillDiscovery.Skill, script: string) =>
-    dependencies === undefined ? Effect.succeed(Dependencies.nothing) : Effect.mapError(
+  const preparedFor = (
+    dependencies: Dependencies.Dependencies["Service"],
+    skill: SkillDiscovery.Skill,
+    script: string
+  ) =>
+    Effect.mapError(
       dependencies.prepare(skill),
       ({ message }) =>
         new Interpreter.InterpreterError({ script, reason: new Interpreter.NotPrepared({ detail: message }) })
@@ -324,11 +357,13 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
 
   /** Makes the view and says what to start in it, without what depends on the time that is left. */
   const prepare = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: Call, script: string) {
-    const declared = secretsOf(skill)
+    const terms = termsOf(skill)
+    const { policy } = terms
+    const declared = secretsOf(terms.secrets)
     const refused = RunEnv.refuse(call.env ?? {}, declared) ?? RunEnv.refuseArgs(call.args ?? [])
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
-    const prepared = yield* preparedFor(skill, script)
-    const policy = yield* policyOf(skill)
+    const prepared = dependencies === undefined ? Dependencies.nothing : yield* preparedFor(dependencies, skill, script)
+    yield* tell(skill, terms.refused)
     const files = call.files ?? {}
     const { kind, root } = fitOf(skill, { isConfined: policy !== undefined, hasInputs: Object.keys(files).length > 0 })
     const view = yield* views.open({ ...skill, root }, files, kind, prepared.nodeModules)
@@ -348,15 +383,8 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       grace: options?.grace,
       stdoutBytes: options?.stdoutBytes,
       stderrBytes: options?.stderrBytes,
-      ...policy === undefined ? { limits } : {
-        limits: {
-          ...limits,
-          ...options?.limits === undefined ? { memoryBytes: policy.memoryBytes, fileBytes: policy.diskBytes } : {},
-          treeBytes: policy.memoryBytes,
-          treeTasks: policy.processes,
-          diskBytes: policy.diskBytes,
-          ...policy.cpuSeconds === undefined ? {} : { cpuSeconds: policy.cpuSeconds }
-        },
+      limits: terms.limits,
+      ...policy === undefined ? {} : {
         confinement: {
           network: policy.network,
           systemCalls: policy.systemCalls,

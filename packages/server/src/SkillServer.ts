@@ -24,7 +24,6 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -96,8 +95,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const id = options.id ?? randomBytes(4).toString("hex")
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
-  const admission = Admission.make(options)
-  const metrics = ServerMetrics.make(topic)
+  const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
+  const admission = Admission.make(options, metrics.load)
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
@@ -126,10 +125,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       let skill = ServerMetrics.unknownSkill
       const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
         if (Exit.isSuccess(exit)) {
-          yield* metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
+          metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
           return yield* replies.sendFinal(request.replyTo, exit.value)
         }
-        if (cancelled.has(keyOf(request))) return yield* metrics.request(skill, "Cancelled")
+        if (cancelled.has(keyOf(request))) return metrics.request(skill, "Cancelled")
         const refusal = Cause.findErrorOption(exit.cause)
         if (Option.isSome(refusal)) return yield* refuse(request, skill, refusal.value)
         if (Cause.hasInterruptsOnly(exit.cause)) return yield* refuse(request, skill, Answer.shuttingDown(id))
@@ -157,14 +156,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       yield* Effect.logWarning("refused a message", decoded.failure.detail).pipe(
         Effect.annotateLogs({ topic, reason: decoded.failure.reason, replyTo: replyTo ?? "(unknown)" })
       )
-      if (replyTo === undefined) return yield* metrics.dropped(decoded.failure.reason)
+      if (replyTo === undefined) return metrics.dropped(decoded.failure.reason)
       const refusal = Answer.badRequest(decoded.failure)
       return yield* refuse({ replyTo, requestId: requestId ?? "unknown" }, ServerMetrics.unknownSkill, refusal)
     }
     const request = decoded.success
     if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
     const key = keyOf(request)
-    if (FiberMap.hasUnsafe(inHand, key)) return yield* metrics.dropped("duplicate")
+    if (FiberMap.hasUnsafe(inHand, key)) return metrics.dropped("duplicate")
     yield* FiberMap.run(inHand, key, handle(request, arrived))
   })
 
@@ -190,34 +189,34 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const decoded = Control.decode(message.frames)
     if (Result.isFailure(decoded)) {
       yield* Effect.logWarning("dropped a control message", decoded.failure.detail)
-      return yield* metrics.dropped("control")
+      return metrics.dropped("control")
     }
     const control = decoded.success
     return yield* control.kind === "cancel" ? cancel(keyOf(control)) : controls.ask(control)
   })
 
-  const onMessage = (message: Bus.Message) =>
-    Effect.andThen(
-      Metric.update(metrics.received, message.frames.reduce((sum, frame) => sum + frame.byteLength, 0)),
-      message.topic === topic ? onRequest(message) : onControl(message)
-    ).pipe(Effect.catchDefect((defect) =>
-      Effect.andThen(metrics.dropped("internal"), Effect.logError("a message failed inside the server", defect))
-    ))
+  const onMessage = (message: Bus.Message) => {
+    metrics.received(message.frames.reduce((sum, frame) => sum + frame.byteLength, 0))
+    return Effect.catchDefect(message.topic === topic ? onRequest(message) : onControl(message), (defect) => {
+      metrics.dropped("internal")
+      return Effect.logError("a message failed inside the server", defect)
+    })
+  }
 
   yield* metrics.present(id, executor.capabilities.name)
   yield* Stream.runForEach(
     discovery.changes,
-    () => Effect.flatMap(skills, (served) => Metric.update(metrics.skills, served.length))
+    () => Effect.map(skills, (served) => metrics.skills(served.length))
   ).pipe(Effect.forkScoped)
 
   if (dependencies !== undefined) {
     const served = Stream.map(discovery.changes, (catalog) => catalog.skills.filter(serves))
     yield* Effect.forkScoped(dependencies.follow(served))
     yield* Stream.runForEach(dependencies.changes, () =>
-      Effect.flatMap(skills, (served) => {
+      Effect.map(skills, (served) => {
         const counts = { ready: 0, preparing: 0, failed: 0 }
         for (const skill of served) counts[dependencies.state(skill).status] += 1
-        return metrics.dependencies(counts)
+        metrics.dependencies(counts)
       })).pipe(Effect.forkScoped)
   }
 

@@ -35,6 +35,25 @@ describe("Admission", () => {
       assert.strictEqual(yield* admission.admit(() => Effect.succeed("again")), "again")
     }))
 
+  it.effect("tells every change of the load when it happens", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const admission = Admission.make({ workers: 1, queue: 2 }, ({ queued, running }) =>
+        told.push(`${running}+${queued}`))
+      const first = yield* hold(admission)
+      const second = yield* hold(admission)
+      const third = yield* hold(admission)
+      assert.deepStrictEqual(told.splice(0), ["1+0", "1+1", "1+2"])
+      yield* Effect.flip(admission.admit(() =>
+        Effect.void
+      ))
+      assert.deepStrictEqual(told, [])
+      yield* Fiber.interrupt(second.fiber)
+      yield* first.end
+      yield* third.end
+      assert.deepStrictEqual(told, ["1+1", "1+0", "0+0"])
+    }))
+
   it.effect("a queue of 0 refuses as soon as all workers are busy", () =>
     Effect.gen(function*() {
       const admission = Admission.make({ workers: 1, queue: 0 })

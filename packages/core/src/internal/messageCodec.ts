@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import * as Topic from "../Topic.ts"
+import * as Shortcut from "./messageShortcut.ts"
 
 /** What a message that cannot be read or written is called by; the fields of a `ProtocolError`. */
 export interface Fault {
@@ -118,43 +119,21 @@ export const encoder = <A>(schema: Schema.Codec<A, unknown>): (value: A) => Resu
   return (value) => Result.flatMap(Result.mapError(toWire(value), (issue) => invalid({}, issue)), write)
 }
 
-type Names = ReadonlyArray<readonly [from: string, to: string]>
-
-/** Only what is named goes over, so that no `__proto__` of a peer does. */
-const renamed = (value: object, names: Names): Json => {
-  const copy: Record<string, unknown> = {}
-  for (const [from, to] of names) {
-    if (Object.hasOwn(value, from)) copy[to] = Reflect.get(value, from)
-  }
-  return copy
-}
-
-/**
- * Makes both functions for a struct of which some fields have another name on the wire: what `Schema.encodeKeys` says, in one
- * pass instead of two.
- */
-export const codec = <const F extends Schema.Struct.Fields>(
-  fields: F,
-  keys: { readonly [K in keyof F]?: string }
-): {
-  readonly decode: (value: Json) => Result.Result<Schema.Struct.Type<F>, Fault>
-  readonly encode: (value: Schema.Struct.Type<F>) => Result.Result<Uint8Array, Fault>
+/** Makes both functions for messages most of which can take a shortcut past their schema. */
+export const codec = <A>(schema: Schema.Codec<A, unknown>, shortcut: Shortcut.Shortcut): {
+  readonly decode: (value: Json) => Result.Result<A, Fault>
+  readonly encode: (value: A) => Result.Result<Uint8Array, Fault>
 } => {
-  const toWire: Names = Object.keys(fields).map((name) => [name, keys[name] ?? name])
-  const fromWire: Names = toWire.map(([name, key]) => [key, name])
-  const wire = Schema.Struct(renamed(fields, toWire) as Record<string, Schema.Codec<unknown>>)
-  const decode = SchemaParser.decodeUnknownResult(wire)
-  const encode = SchemaParser.encodeUnknownResult(wire)
+  const read = decoder(schema)
+  const written = encoder(schema)
   return {
     decode: (value) => {
-      const read = decode(value)
-      return Result.isSuccess(read)
-        ? Result.succeed(renamed(read.success, fromWire) as Schema.Struct.Type<F>)
-        : Result.fail(invalid(value, read.failure))
+      const known = shortcut.decode(value)
+      return known === Shortcut.undecided ? read(value) : Result.succeed(known as A)
     },
     encode: (value) => {
-      const written = encode(renamed(value, toWire))
-      return Result.isSuccess(written) ? write(written.success) : Result.fail(invalid({}, written.failure))
+      const known = shortcut.encode(value)
+      return known === Shortcut.undecided ? written(value) : write(known)
     }
   }
 }

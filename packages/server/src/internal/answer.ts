@@ -158,7 +158,8 @@ const failure = (skill: string, result: SkillRunner.RunResult, stderr: string): 
 export const fromResult = (
   requestId: string,
   skill: string,
-  result: SkillRunner.RunResult
+  result: SkillRunner.RunResult,
+  times: { readonly queueMs: number; readonly execMs: number }
 ): Protocol.Response => {
   const done = result.exitCode === 0 && result.signal === ""
   const stderr = tail(result.stderr, maxStderr)
@@ -181,17 +182,10 @@ export const fromResult = (
       wallMs: result.usage.wallMs,
       cpuMs: result.usage.userMs + result.usage.systemMs,
       maxRssBytes: result.usage.maxRssBytes,
-      queueMs: 0,
-      execMs: 0
+      ...times
     }
   }
 }
-
-export const withTimes = (
-  response: Protocol.Response,
-  times: { readonly queueMs: number; readonly execMs: number }
-): Protocol.Response =>
-  response.usage === undefined ? response : { ...response, usage: { ...response.usage, ...times } }
 
 /** What the caller gets in place of a response that cannot be sent. */
 export const unsendable = (response: Protocol.Response, error: Protocol.ProtocolError): Protocol.Response => ({

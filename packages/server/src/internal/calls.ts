@@ -8,7 +8,6 @@ import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Admission from "../Admission.ts"
@@ -26,7 +25,7 @@ export interface Options {
   readonly limitMs: number
   /** Calls that may wait at a time for skills that are being prepared. */
   readonly maxWaiting: number
-  readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
+  readonly skills: Effect.Effect<Served>
   readonly dependencies: Dependencies.Dependencies["Service"] | undefined
   readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
   readonly runner: SkillRunner.SkillRunner["Service"]
@@ -35,13 +34,15 @@ export interface Options {
   readonly replies: Replies
 }
 
+type Served = ReadonlyArray<SkillDiscovery.Skill>
+
 const accepts = (request: Protocol.Request, event: Protocol.Event) => (request.accept ?? []).includes(event)
 
 /** Finds the skill that the request or its intent names, else the one that the intent clearly asks for. */
 const targetOf = (
   { intent, skill }: Protocol.Request,
   named: string | undefined,
-  served: ReadonlyArray<SkillDiscovery.Skill>
+  served: Served
 ) => {
   const name = skill ?? named
   return name === undefined
@@ -51,7 +52,8 @@ const targetOf = (
 
 /**
  * Holds calls of skills that are being prepared, before they take a worker: preparing takes minutes, and other skills of the
- * server go on meanwhile. A call waits within its own time. What else is wrong with it is left to the call itself.
+ * server go on meanwhile. A call waits within its own time, and goes on with the skills that are served then. What else is
+ * wrong with it is left to the call itself.
  */
 const preparation = (
   dependencies: Dependencies.Dependencies["Service"],
@@ -83,25 +85,23 @@ const preparation = (
     )
   })
 
-  return (request: Protocol.Request, arrived: number): Effect.Effect<void, Answer.Refusal> =>
-    Effect.flatMap(skills, (served) => {
-      // The usual case: nothing is being prepared.
-      if (served.every((skill) => dependencies.state(skill).status !== "preparing")) return Effect.void
-      const intent = Protocol.parseIntent(request.intent)
-      const skill = targetOf(request, Result.isSuccess(intent) ? intent.success.skill : undefined, served)
-      if (skill === undefined || dependencies.state(skill).status !== "preparing") return Effect.void
-      return wait(skill, Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, limitMs), arrived)
-    })
+  return (request: Protocol.Request, arrived: number, served: Served): Effect.Effect<Served, Answer.Refusal> => {
+    // The usual case: nothing is being prepared.
+    if (served.every((skill) => dependencies.state(skill).status !== "preparing")) return Effect.succeed(served)
+    const intent = Protocol.parseIntent(request.intent)
+    const skill = targetOf(request, Result.isSuccess(intent) ? intent.success.skill : undefined, served)
+    if (skill === undefined || dependencies.state(skill).status !== "preparing") return Effect.succeed(served)
+    const budget = Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, limitMs)
+    return Effect.andThen(wait(skill, budget, arrived), skills)
+  }
 }
 
 /** Makes the work of calls. */
 export const make = (options: Options) => {
   const { admission, dependencies, discovery, id, limitMs, metrics, replies, runner, skills, topic } = options
-  const awaitPrepared = dependencies === undefined ? () => Effect.void : preparation(dependencies, options)
-  const updateLoad = Effect.flatMap(admission.load, metrics.load)
+  const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
 
-  const find = Effect.fnUntraced(function*(request: Protocol.Request) {
-    const served = yield* skills
+  const find = Effect.fnUntraced(function*(request: Protocol.Request, served: Served) {
     const intent = yield* Effect.mapError(Effect.fromResult(Protocol.parseIntent(request.intent)), Answer.badRequest)
     const skill = targetOf(request, intent.skill, served)
     if (skill !== undefined) return { skill, data: intent.data }
@@ -112,7 +112,7 @@ export const make = (options: Options) => {
     request: Protocol.Request,
     skill: SkillDiscovery.Skill,
     data: string,
-    leftMs: number
+    { leftMs, queueMs, started }: { readonly leftMs: number; readonly queueMs: number; readonly started: number }
   ) {
     if (Option.isNone(skill.entry) && request.script === undefined && skill.scripts.length === 0) {
       const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
@@ -132,14 +132,18 @@ export const make = (options: Options) => {
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, accepts(request, "chunk") ? onOutput : undefined).pipe(Effect.mapError(Answer.fromRunError))
-    yield* metrics.started(result.warm)
-    return Answer.fromResult(request.requestId, skill.name, result)
+    metrics.started(result.warm)
+    const execMs = (yield* Clock.currentTimeMillis) - started
+    return Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
   })
 
   /** `onSkill` hears which skill it is as soon as that is known. */
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, onSkill: (name: string) => void) {
-    yield* awaitPrepared(request, arrived)
-    const { data, skill } = yield* find(request)
+    const served = yield* skills
+    const { data, skill } = yield* find(
+      request,
+      prepared === undefined ? served : yield* prepared(request, arrived, served)
+    )
     onSkill(skill.name)
     yield* Effect.annotateCurrentSpan({ skill: skill.name })
     if (request.digest !== undefined && request.digest !== skill.digest) {
@@ -147,22 +151,18 @@ export const make = (options: Options) => {
     }
     const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
     const start = Effect.fnUntraced(function*(queueMs: number) {
-      yield* updateLoad
-      yield* Metric.update(metrics.queueSeconds, queueMs / 1000)
+      metrics.queued(queueMs / 1000)
       const started = yield* Clock.currentTimeMillis
-      const left = budget - (started - arrived)
-      if (left <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
-      const response = yield* run(request, skill, data, left).pipe(Effect.ensuring(
-        Effect.flatMap(Clock.currentTimeMillis, (now) => metrics.executed(skill.name, (now - started) / 1000))
+      const leftMs = budget - (started - arrived)
+      if (leftMs <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
+      return yield* run(request, skill, data, { leftMs, queueMs, started }).pipe(Effect.ensuring(
+        Effect.map(Clock.currentTimeMillis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
-      const ended = yield* Clock.currentTimeMillis
-      return Answer.withTimes(response, { queueMs, execMs: ended - started })
     })
     const event = accepts(request, "accepted")
       ? replies.send(request.replyTo, Answer.accepted(request.requestId, id))
       : Effect.void
-    return yield* admission.admit(start, { onAccepted: Effect.andThen(updateLoad, event), patienceMs: budget }).pipe(
-      Effect.ensuring(updateLoad),
+    return yield* admission.admit(start, { onAccepted: event, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
         Impatient: () => Effect.fail(Answer.budgetGone(budget))

@@ -2,7 +2,6 @@ import type * as Bus from "@skillscale/core/Bus"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import * as Answer from "./answer.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
@@ -20,14 +19,13 @@ export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics
     const payload = yield* Effect.fromResult(
       Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
     ).pipe(Effect.orDie)
-    yield* Metric.update(metrics.sent, payload.byteLength)
-    yield* bus.publish(to, payload).pipe(
-      Effect.catch((error) =>
-        Effect.andThen(metrics.dropped("reply"), Effect.logError("cannot send a reply", error.message)).pipe(
-          Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
-        )
+    metrics.sent(payload.byteLength)
+    yield* Effect.catch(bus.publish(to, payload), (error) => {
+      metrics.dropped("reply")
+      return Effect.logError("cannot send a reply", error.message).pipe(
+        Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
       )
-    )
+    })
   })
 
   /** Sends a final response with the time and the server's name. */
@@ -39,10 +37,10 @@ export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics
 
   /** Answers with a refusal and counts it for the skill. */
   const refuse = (address: Address, skill: string, refusal: Answer.Refusal) =>
-    Effect.andThen(
-      metrics.request(skill, refusal.code),
-      sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
-    )
+    Effect.suspend(() => {
+      metrics.request(skill, refusal.code)
+      return sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
+    })
 
   return { send, sendFinal, refuse }
 }
