@@ -34,7 +34,18 @@ const known = <A>(result: Result.Result<A, Protocol.ProtocolError>) =>
 /** A message with each of its fields changed, left out and doubled in a list. */
 function* variants(message: object): Generator<readonly [string, object]> {
   for (const [key, value] of Object.entries(message)) {
-    const others = [null, undefined, 1.5, "", [value], { value }, -1, Number.NaN, ["a", 7], Object.assign([], { length: 1 })]
+    const others = [
+      null,
+      undefined,
+      1.5,
+      "",
+      [value],
+      { value },
+      -1,
+      Number.NaN,
+      ["a", 7],
+      Object.assign([], { length: 1 })
+    ]
     for (const [index, other] of others.entries()) {
       yield [`${key}, variant ${index}`, { ...message, [key]: other }]
     }
