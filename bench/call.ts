@@ -16,7 +16,7 @@ import * as Path from "node:path"
 import { type Figure, median } from "./figure.ts"
 import { start, type Started, startProxy } from "./stack.ts"
 
-const warmUp = 1000
+const warmUp = 3000
 const rounds = 21
 const callsPerRound = 100
 const connects = 15
