@@ -19,7 +19,7 @@
       "target_name": "skillscale",
       "sources": [
         "src/module.cc", "src/arguments.cc", "src/event_values.cc", "src/supervisor.cc", "src/run_control.cc",
-        "src/run.cc", "src/output.cc", "src/reaper_pool.cc", "src/reaper_process.cc", "src/poller.cc"
+        "src/run.cc", "src/output.cc", "src/reaper_pool.cc", "src/reaper_process.cc", "src/control_group.cc", "src/poller.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"],

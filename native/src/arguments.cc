@@ -195,9 +195,12 @@ bool ReadSupervisorOptions(const Napi::Value& value, SupervisorOptions* options)
   Napi::Object object;
   if (!ReadObject(value, &object)) return false;
   const Fields fields(object);
-  if (!fields.Text("reaperPath", &options->reaper_path)) return false;
+  if (!fields.Text("reaperPath", &options->reaper_path) || !fields.Text("controlGroups", &options->control_groups)) return false;
   if (options->reaper_path.find('\0') != std::string::npos) {
     return Refuse(value.Env(), "reaperPath", "a path without NUL");
+  }
+  if (options->control_groups.find('\0') != std::string::npos) {
+    return Refuse(value.Env(), "controlGroups", "a path without NUL");
   }
   return ReadKind(fields, "kind", &options->kind) && ReadPaths(fields, value.Env(), options) &&
          ReadId(fields, "uid", &options->uid) && ReadId(fields, "gid", &options->gid) &&

@@ -245,6 +245,8 @@ bool Cell::Unshare(const CellPlan& plan, StepError* failure) {
   if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | network) < 0) {
     return Fails(failure, protocol::kUnshare);
   }
+  // Of the paths of its control groups nothing is seen. A kernel may have none.
+  if (unshare(CLONE_NEWCGROUP) < 0 && errno != EINVAL) return Fails(failure, protocol::kUnshare);
   char map[64];
   if (!WriteFile("/proc/self/setgroups", "deny")) return Fails(failure, protocol::kMap);
   snprintf(map, sizeof map, "%u %u 1", uid, uid);

@@ -34,6 +34,8 @@ export interface Supervisor {
  */
 export interface SupervisorOptions {
   readonly reaperPath: string
+  /** The folder in which every reaper gets a control group of its own; empty for none. */
+  readonly controlGroups: string
   /** Where runs that are prepared for live: 0 among the host's processes, 1 in a cell, 2 in a cell with the host's network. */
   readonly kind: number
   /** `readable` paths that confined runs may read, then `skills` folders with skills, each followed by NUL. */

@@ -45,6 +45,8 @@ enum ReplyType : uint32_t { kHello = 1, kSpawnFailed = 2, kExited = 3, kClean = 
 // Of Configure: in namespaces of its own, and with the host's network there.
 inline constexpr uint32_t kIsolated = 1;
 inline constexpr uint32_t kNetwork = 2;
+// Of Configure: the reaper goes through the door that is attached into a control group, before anything else.
+inline constexpr uint32_t kGrouped = 4;
 // Of Spawn: under Landlock and a system call filter, and that filter as a list of what is allowed.
 inline constexpr uint32_t kConfined = 1;
 inline constexpr uint32_t kAllowList = 2;
@@ -100,6 +102,7 @@ enum Step : uint32_t {
   kCapset,
   kLandlock,
   kSeccomp,
+  kControlGroup,
   kStepCount
 };
 
@@ -110,7 +113,7 @@ inline constexpr const char* kStepNames[kStepCount] = {
     "eventfd",   "timerfd_create", "epoll_ctl",     "fcntl",        "write",          "unshare",
     "uid_map",   "setresuid",     "mount",          "mount proc",   "mount_setattr",  "open_tree",
     "move_mount", "pivot_root",   "mount overlay",  "socket",       "capset",         "landlock",
-    "seccomp"};
+    "seccomp",   "cgroup"};
 
 struct Limits {
   uint64_t cpu_seconds = kUnlimited;

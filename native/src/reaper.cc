@@ -44,6 +44,13 @@ constexpr uint64_t kOthers = 4;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
 
+// Goes through the door into a control group, of which all that follows is part.
+bool Join(int door, StepError* failure) {
+  if (write(door, "0", 1) == 1) return true;
+  *failure = {errno, protocol::kControlGroup};
+  return false;
+}
+
 }  // namespace
 
 void Reaper::Reply(protocol::Reply reply, int descriptor) {
@@ -356,12 +363,13 @@ bool Reaper::Configure() {
   StepError failure{ENOMEM, protocol::kRead};
   {
     Strings strings;
-    if (!packet.Unpack(0, 0, &copy, &strings)) {
+    const bool grouped = (packet.command.flags & protocol::kGrouped) != 0;
+    if (!packet.Unpack(grouped ? 1 : 0, 0, &copy, &strings)) {
       free(copy);
       exit_code_ = 2;
       return false;
     }
-    if (strings && Settle(packet, strings, &failure)) failure = {};
+    if (strings && (!grouped || Join(packet.descriptors[0].get(), &failure)) && Settle(packet, strings, &failure)) failure = {};
   }
   free(copy);
   packet.Clear();

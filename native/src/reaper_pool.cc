@@ -45,33 +45,52 @@ bool ReaperPool::Open(StepError* failure) {
   return static_cast<bool>(null_);
 }
 
-bool ReaperPool::Start(Kind kind, StepError* failure) {
-  Reaper reaper;
-  reaper.kind = kind;
-  reaper.epoch = epoch_;
-  if (!reaper.process.Start(options_.reaper_path.c_str(), null_.get(), failure)) return false;
+// Tells it how to live.
+bool ReaperPool::Configure(Reaper& reaper, StepError* failure) {
   protocol::Command configure{};
   configure.type = protocol::kConfigure;
   configure.argc = options_.readable;
   configure.envc = options_.skills;
   configure.uid = options_.uid;
   configure.gid = options_.gid;
-  if (kind != Kind::kPlain) configure.flags |= protocol::kIsolated;
-  if (kind == Kind::kConnectedCell) configure.flags |= protocol::kNetwork;
-  if (!reaper.process.Send(configure, options_.paths, nullptr, failure)) {
-    reaper.process.Hangup();
-    reaper.process.Signal(SIGKILL);
-    reaper.process.Collect(true);
+  if (reaper.kind != Kind::kPlain) configure.flags |= protocol::kIsolated;
+  if (reaper.kind == Kind::kConnectedCell) configure.flags |= protocol::kNetwork;
+  if (!reaper.group) return reaper.process.Send(configure, options_.paths, nullptr, 0, failure);
+  configure.flags |= protocol::kGrouped;
+  const Descriptor door = reaper.group.Door(failure);
+  const int attached = door.get();
+  return door && reaper.process.Send(configure, options_.paths, &attached, 1, failure);
+}
+
+// Ends it and all that it started, as far as the kernel tells them.
+void ReaperPool::End(Reaper& reaper) {
+  reaper.process.Signal(SIGKILL);
+  reaper.group.Kill();
+}
+
+// It never came up.
+void ReaperPool::Abandon(Reaper& reaper) {
+  reaper.process.Hangup();
+  End(reaper);
+  reaper.process.Collect(true);
+  if (!reaper.group.Remove()) emptying_.push_back(std::move(reaper.group));
+}
+
+bool ReaperPool::Start(Kind kind, StepError* failure) {
+  Reaper reaper;
+  reaper.kind = kind;
+  reaper.epoch = epoch_;
+  const uint64_t id = next_id_++;
+  if (!options_.control_groups.empty() && !reaper.group.Make(options_.control_groups, std::to_string(id), failure)) return false;
+  if (!reaper.process.Start(options_.reaper_path.c_str(), null_.get(), failure) || !Configure(reaper, failure)) {
+    Abandon(reaper);
     return false;
   }
-  const uint64_t id = next_id_++;
   if (!poller_.Watch(reaper.process.control(), Source::kControl, id, EPOLLIN) ||
       !poller_.Watch(reaper.process.pidfd(), Source::kPidfd, id, EPOLLIN)) {
     *failure = {errno, protocol::kEpollCtl};
     poller_.Unwatch(reaper.process.control());
-    reaper.process.Hangup();
-    reaper.process.Signal(SIGKILL);
-    reaper.process.Collect(true);
+    Abandon(reaper);
     return false;
   }
   reaper.since = Now();
@@ -195,7 +214,16 @@ void ReaperPool::Remove(uint64_t id) {
   Reaper& reaper = reapers_.at(id);
   poller_.Unwatch(reaper.process.pidfd());
   reaper.process.Collect(true);
+  reaper.group.Kill();
+  emptying_.push_back(std::move(reaper.group));
   reapers_.erase(id);
+  RemoveGroups();
+}
+
+void ReaperPool::RemoveGroups() {
+  emptying_.erase(std::remove_if(emptying_.begin(), emptying_.end(), [](ControlGroup& group) { return group.Remove(); }),
+                  emptying_.end());
+  if (!emptying_.empty()) ExpectAction();
 }
 
 void ReaperPool::Terminate(uint64_t id) {
@@ -228,7 +256,7 @@ void ReaperPool::Tend() {
     const bool staying = reaper.retired && now - reaper.since >= kLeaveNs;
     const bool deaf = reaper.unanswered >= kUnansweredKills;
     if (mute || stuck || staying || deaf) {
-      reaper.process.Signal(SIGKILL);
+      End(reaper);
     } else if (reaper.killing && !reaper.retired) {
       Kill(id);
     } else {
@@ -236,19 +264,23 @@ void ReaperPool::Tend() {
     }
   }
   tend_at_ = expecting ? After(now, kTendNs) : kNever;
+  RemoveGroups();
 }
 
 void ReaperPool::HangUpAndReap() {
   for (auto& entry : reapers_) Retire(entry.first);
   const uint64_t until = After(Now(), kStopNs);
   for (auto& entry : reapers_) AwaitEnd(entry.second.process, until);
-  for (auto& entry : reapers_) entry.second.process.Signal(SIGKILL);
+  for (auto& entry : reapers_) End(entry.second);
   const uint64_t last = After(Now(), kEndNs);
   for (auto& entry : reapers_) {
     AwaitEnd(entry.second.process, last);
     if (entry.second.process.pidfd() >= 0) poller_.Unwatch(entry.second.process.pidfd());
+    emptying_.push_back(std::move(entry.second.group));
   }
   reapers_.clear();
+  // Who made the folder removes what is not empty yet.
+  RemoveGroups();
 }
 
 }  // namespace skillscale

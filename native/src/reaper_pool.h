@@ -3,7 +3,8 @@
 // A reaper is idle, at work for one run, starting a fork server after it, or retired: its socket is closed and its end awaited. It leaves the pool when its
 // pidfd says that it ended. Reapers are trusted to follow the protocol but not to be scheduled: a script of the same user can
 // stop its reaper. `Tend`, called about once a second, sends SIGCONT to all that are expected to act, and SIGKILL to one that
-// never greeted, did not leave, or left several orders to kill unanswered; its main process dies with it.
+// never greeted, did not leave, or left several orders to kill unanswered; its main process dies with it, and where it has a
+// control group, all that it started.
 #ifndef SKILLSCALE_REAPER_POOL_H_
 #define SKILLSCALE_REAPER_POOL_H_
 
@@ -14,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "control_group.h"
 #include "descriptor.h"
 #include "poller.h"
 #include "reaper_process.h"
@@ -40,10 +42,13 @@ struct SupervisorOptions {
   uint32_t max_reapers = 1;
   // Of how many the next run may be started ahead.
   uint32_t prestart = 0;
+  // The folder in which each reaper gets a control group of its own; empty for none.
+  std::string control_groups;
 };
 
 struct Reaper {
   ReaperProcess process;
+  ControlGroup group;
   Kind kind = Kind::kPlain;
   // Of its last run.
   uint64_t affinity = 0;
@@ -119,6 +124,10 @@ class ReaperPool {
   void HangUpAndReap();
 
  private:
+  bool Configure(Reaper& reaper, StepError* failure);
+  void End(Reaper& reaper);
+  void Abandon(Reaper& reaper);
+  void RemoveGroups();
   void ExpectAction();
 
   const SupervisorOptions options_;
@@ -126,6 +135,8 @@ class ReaperPool {
   Descriptor null_;
   std::unordered_map<uint64_t, Reaper> reapers_;
   std::vector<uint64_t> idle_;
+  // Of reapers that are gone; the kernel takes a moment to empty them.
+  std::vector<ControlGroup> emptying_;
   uint64_t next_id_ = 1;
   uint64_t epoch_ = 0;
   uint64_t tend_at_;

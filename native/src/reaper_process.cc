@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "rights.h"
 #include "sanitizer.h"
 
@@ -124,17 +126,12 @@ bool ReaperProcess::Start(const char* path, int null_descriptor, StepError* fail
   return false;
 }
 
-bool ReaperProcess::Send(protocol::Command command, const std::string& payload, const int* streams, StepError* failure) {
+bool ReaperProcess::Send(protocol::Command command, const std::string& payload, const int* attached, size_t count,
+                         StepError* failure) {
   command.magic = protocol::kMagic;
   command.payload_bytes = payload.size();
   int descriptors[4] = {-1, -1, -1, -1};
-  size_t count = 0;
-  if (streams != nullptr) {
-    while (count < 3) {
-      descriptors[count] = streams[count];
-      count++;
-    }
-  }
+  std::copy_n(attached, count, descriptors);
   Descriptor memfd;
   if (payload.size() > protocol::kInlineBytes) {
     memfd.Reset(memfd_create("skillscale-arguments", MFD_CLOEXEC));

@@ -19,8 +19,8 @@ class ReaperProcess {
   ReaperProcess& operator=(ReaperProcess&&) = default;
 
   bool Start(const char* path, int null_descriptor, StepError* failure);
-  // Sends a Configure or, with three streams, a Spawn. Fills in what the payload tells.
-  bool Send(protocol::Command command, const std::string& payload, const int* streams, StepError* failure);
+  // Sends a Configure, or a Spawn with its three streams. Fills in what the payload tells.
+  bool Send(protocol::Command command, const std::string& payload, const int* attached, size_t count, StepError* failure);
   bool SendCommand(protocol::CommandType type);
   // Returns 1 with a reply and what is attached to it, 0 when there is none yet, -1 when the reaper is gone or talks nonsense.
   int Receive(protocol::Reply* reply, Descriptor* attached);

@@ -12,6 +12,14 @@ constexpr uint64_t kLingerNs = kSecond;
 constexpr size_t kScratchBytes = 256 * 1024;
 constexpr int kReadsPerWake = 16;
 
+// What a run writes is memory, too.
+bool LimitGroup(Reaper& reaper, const protocol::Limits& limits, StepError* failure) {
+  const bool bounded = limits.tree_bytes != protocol::kUnlimited && limits.disk_bytes != protocol::kUnlimited;
+  const uint64_t bytes = bounded ? After(limits.tree_bytes, limits.disk_bytes) : protocol::kUnlimited;
+  reaper.group.TakeMemoryKills();
+  return reaper.group.Limit(bytes, limits.tree_tasks, failure);
+}
+
 }  // namespace
 
 RunControl::RunControl(SupervisorOptions options, Poller* poller, std::function<void(Event)> emit)
@@ -168,7 +176,10 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
   const uint64_t run_id = found->first;
   Run& run = *found->second;
   if (!HandleRunReply(run, reply)) return false;
-  if (reply.type == protocol::kExited) reaper.warm = run.result.warm;
+  if (reply.type == protocol::kExited) {
+    reaper.warm = run.result.warm;
+    if (run.result.detail == protocol::kNoLimit && reaper.group.TakeMemoryKills() > 0) run.result.detail = protocol::kMemoryLimit;
+  }
   if (reply.clean != protocol::kLeft) {
     run.clean = true;
     run.reaper = 0;
@@ -323,7 +334,12 @@ bool RunControl::Dispatch(Run& run, uint64_t reaper_id) {
   spawn.uid = pool_.options().uid;
   spawn.gid = pool_.options().gid;
   spawn.limits = request.limits;
-  if (!reaper.process.Send(spawn, request.payload, streams, &failure)) {
+  if (!LimitGroup(reaper, request.limits, &failure)) {
+    pool_.PutBack(reaper_id);
+    FailRun(run, failure);
+    return true;
+  }
+  if (!reaper.process.Send(spawn, request.payload, streams, 3, &failure)) {
     const bool dead = failure.error == EPIPE || failure.error == ECONNRESET || failure.error == ENOTCONN;
     if (!dead) {
       pool_.PutBack(reaper_id);

@@ -146,7 +146,8 @@ export const judgePool = (object: unknown): ReadonlySet<string> => {
       const minimum: unknown = Reflect.get(object, "minReapers")
       return isWhole(value, isWhole(minimum, 1) ? Math.min(minimum, 65_536) : 1)
     },
-    reaperPath: (value) => typeof value === "string" && !value.includes("\0")
+    reaperPath: (value) => typeof value === "string" && !value.includes("\0"),
+    controlGroups: (value) => typeof value === "string" && !value.includes("\0")
   })
   if (wrong.has("paths") || wrong.has("readable") || wrong.has("skills")) return wrong.add("paths")
   const paths = String(Reflect.get(object, "paths"))

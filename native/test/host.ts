@@ -46,6 +46,7 @@ export const options = (
 /** A pool of reapers that live among the processes of the host. */
 export const pool = (reaperPath: string, more?: Partial<Native.SupervisorOptions>): Native.SupervisorOptions => ({
   reaperPath,
+  controlGroups: "",
   kind: 0,
   paths: "",
   readable: 0,

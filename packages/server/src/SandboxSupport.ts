@@ -9,6 +9,7 @@
 import * as Native from "@skillscale/native/native"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ControlGroups from "./internal/controlGroups.ts"
 import { errnoCode } from "./internal/executorOutcome.ts"
 
 /**
@@ -26,6 +27,8 @@ export interface Mechanism {
   readonly protects: string
   /** What runs can do where it is missing. */
   readonly without: string
+  /** Whether runs are not confined in full without it. */
+  readonly isRequired: boolean
 }
 
 /**
@@ -81,6 +84,21 @@ const answerOf = (mechanism: Native.Mechanism): string =>
     ? `version ${mechanism.version}`
     : "works"
 
+const controlGroup = Effect.scoped(
+  Effect.map(ControlGroups.make({ probe: true }), ({ controllers, folder, lacking }): Mechanism => {
+    const has = folder === "" ? "" : ["end", ...controllers].join(", ")
+    return {
+      name: "control-group",
+      isThere: lacking === undefined,
+      answer: [has, lacking ?? ""].filter((part) => part !== "").join("; "),
+      protects:
+        "the host's memory and processes from a tree as a whole, at the moment it grows; all of it ends at once",
+      without: "memory and processes of a tree are measured, every 5 to 40 ms",
+      isRequired: false
+    }
+  })
+)
+
 /**
  * Asks the kernel. Whom runs of root become may matter to it; by default nobody, 65534.
  *
@@ -93,9 +111,13 @@ export const probe = (
   Effect.tryPromise({
     try: () => Native.probe(Native.load().reaperPath, { uid: options?.uid ?? 65_534, gid: options?.gid ?? 65_534 }),
     catch: (cause) => new ProbeFailed({ detail: cause instanceof Error ? cause.message : String(cause), cause })
-  }).pipe(Effect.map((mechanisms) =>
-    mechanisms.flatMap((mechanism) => {
-      const [protects, without] = known[mechanism.name] ?? ["", ""]
-      return [{ name: mechanism.name, isThere: mechanism.errno === 0, answer: answerOf(mechanism), protects, without }]
-    })
-  ))
+  }).pipe(
+    Effect.map((mechanisms) =>
+      mechanisms.map((mechanism): Mechanism => {
+        const [protects, without] = known[mechanism.name] ?? ["", ""]
+        const isThere = mechanism.errno === 0
+        return { name: mechanism.name, isThere, answer: answerOf(mechanism), protects, without, isRequired: true }
+      })
+    ),
+    Effect.zipWith(controlGroup, (mechanisms, last) => [...mechanisms, last])
+  )

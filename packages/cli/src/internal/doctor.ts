@@ -9,9 +9,9 @@ const row = (cells: ReadonlyArray<string>, widths: ReadonlyArray<number>): strin
 /** A table that is readable on a terminal and as Markdown. */
 const table = (mechanisms: ReadonlyArray<SandboxSupport.Mechanism>): ReadonlyArray<string> => {
   const head = ["mechanism", "", "the kernel says", "protects", "without it"]
-  const rows = mechanisms.map(({ answer, isThere, name, protects, without }) => [
+  const rows = mechanisms.map(({ answer, isRequired, isThere, name, protects, without }) => [
     name,
-    isThere ? "yes" : "NO",
+    isThere ? "yes" : isRequired ? "NO" : "no",
     answer,
     protects,
     without
@@ -29,8 +29,15 @@ export const doctor = Effect.fnUntraced(function*(input: { readonly json: boolea
   const mechanisms = yield* Effect.mapError(SandboxSupport.probe(), Exit.unavailable)
   if (input.json) yield* Io.line(JSON.stringify(mechanisms, null, 2))
   else for (const line of table(mechanisms)) yield* Io.line(line)
-  const missing = mechanisms.filter(({ isThere }) => !isThere)
-  if (missing.length === 0) return yield* Io.note("skills are confined with everything that SkillScale has")
+  const missing = mechanisms.filter(({ isRequired, isThere }) => isRequired && !isThere)
+  if (missing.length === 0) {
+    const optional = mechanisms.filter(({ isThere }) => !isThere).map(({ name }) => name)
+    return yield* Io.note(
+      optional.length === 0
+        ? "skills are confined with everything that SkillScale has"
+        : `skills are confined; what would help, and is not required: ${optional.join(", ")}`
+    )
+  }
   const names = missing.map(({ name }) => name).join(", ")
   return yield* new Exit.Failed({
     code: 1,

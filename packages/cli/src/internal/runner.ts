@@ -56,7 +56,7 @@ const checkSandbox = Effect.fnUntraced(function*(options: Options) {
     yield* Effect.logWarning("skills are not confined", mechanisms.failure.message)
     return false
   }
-  const missing = mechanisms.success.filter(({ isThere }) => !isThere)
+  const missing = mechanisms.success.filter(({ isRequired, isThere }) => isRequired && !isThere)
   if (missing.length === 0) return true
   const names = missing.map(({ answer, name }) => `${name} (${answer})`).join(", ")
   if (options.requireSandbox) {

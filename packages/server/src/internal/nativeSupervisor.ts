@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
+import * as ControlGroups from "./controlGroups.ts"
 import { errnoCode } from "./executorOutcome.ts"
 import type { ResolvedSpec } from "./executorSpec.ts"
 
@@ -167,6 +168,7 @@ export const makeSupervisor = Effect.fnUntraced(
     cells: boolean
   ): Effect.fn.Return<Supervisor, Unavailable, Scope.Scope> {
     const { native, reaperPath } = yield* loadAddon
+    const groups = yield* ControlGroups.make()
     const context = yield* Effect.context<never>()
     const listeners = new Map<number, Listener>()
     // A folder that was replaced is another one, though it has the same path; cells show the one that they were made with.
@@ -214,6 +216,7 @@ export const makeSupervisor = Effect.fnUntraced(
         try {
           supervisor = native.createSupervisor({
             reaperPath,
+            controlGroups: groups.folder,
             kind: cells ? 1 : 0,
             paths: [...sandbox.readable, ...sandbox.folders].map((path) => `${path}\0`).join(""),
             readable: sandbox.readable.length,
