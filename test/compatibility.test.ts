@@ -177,7 +177,14 @@ describe("malformed messages", () => {
       "version 2 fields of the wrong type": (replyTo) => [toBuffer({ ...request(replyTo, "bad"), v: 2, args: "x" })],
       "a third frame": (replyTo) => [toBuffer(request(replyTo, "bad")), utf8("extra")],
       "an empty frame in between": (replyTo) => [utf8(""), toBuffer(request(replyTo, "bad"))],
-      "invalid UTF-8": (replyTo) => [invalidUtf8(replyTo)]
+      "malformed JSON": (replyTo) => [utf8(`{"reply_to":"${replyTo}",`)],
+      "invalid UTF-8": (replyTo) => [invalidUtf8(replyTo)],
+      "2 MiB of invalid UTF-8": (replyTo) => [Buffer.concat([invalidUtf8(replyTo), Buffer.alloc(2 ** 21, 0xff)])],
+      "a third frame after 2 MiB": (replyTo) => [
+        toBuffer({ ...request(replyTo, "bad"), x: "x".repeat(2 ** 21) }),
+        utf8("extra")
+      ],
+      "a message of 65 MiB": (replyTo) => [toBuffer({ ...request(replyTo, "bad"), x: "x".repeat(65 * 2 ** 20) })]
     }
     for (const [what, frames] of Object.entries(answered)) {
       it.effect(`${what} is answered, and the next request works`, () =>
@@ -186,7 +193,7 @@ describe("malformed messages", () => {
           yield* send(utf8(topic), ...frames(replyTo))
           const refused = yield* next
           assert.strictEqual(refused["status"], "error")
-          assert.strictEqual(refused["code"], "BadRequest")
+          assert.strictEqual(refused["code"], what.includes("65 MiB") ? "TooLarge" : "BadRequest")
           assert.isAbove(String(refused["error"]).length, 20)
           yield* send(utf8(topic), toBuffer(request(replyTo, "good")))
           const reply = yield* next
@@ -196,7 +203,7 @@ describe("malformed messages", () => {
     }
 
     const dropped: Readonly<Record<string, (replyTo: string) => ReadonlyArray<Buffer>>> = {
-      "malformed JSON": (replyTo) => [utf8(`{"reply_to":"${replyTo}",`)],
+      "malformed JSON without an address": () => [utf8("{\"intent\":\"x\",")],
       "no payload": () => [],
       "an empty payload": () => [utf8("")],
       "JSON that is no object": () => [utf8("[1,2]")],

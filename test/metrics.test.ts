@@ -47,6 +47,20 @@ const total = (
     )
     .reduce((sum, sample) => sum + sample.value, 0)
 
+/** Of one that is there. */
+const level = (scraped: ReturnType<typeof parse>, name: string, labels: Readonly<Record<string, string>>) => {
+  assert.isTrue(scraped.samples.some((sample) => sample.name === name), `${name} is there`)
+  return total(scraped, name, labels)
+}
+
+/** Every name ends with its unit, or counts what it names. */
+const isNamed = (name: string, type: string | undefined) =>
+  type === "counter"
+    ? name.endsWith("_total")
+    : type === "histogram"
+    ? name.endsWith("_seconds")
+    : /_(seconds|bytes|depth|processes|skills|dependencies|info|up|connections|subscriptions)$/.test(name)
+
 const fail: Stack.Fixture = { category: "testing", name: "fail", files: { "scripts/run.sh": "exit 3\n" } }
 const python: Stack.Fixture = {
   category: "testing",
@@ -87,10 +101,10 @@ describe("metrics", () => {
       assert.strictEqual(total(scraped, "skillscale_execution_seconds_count", { skill: "echo" }), 3)
       assert.strictEqual(total(scraped, "skillscale_queue_seconds_count", { topic }), 5)
       assert.isAbove(total(scraped, "skillscale_execution_seconds_sum", { skill: "echo" }), 0)
-      assert.strictEqual(total(scraped, "skillscale_queue_depth", { topic }), 0)
+      assert.strictEqual(level(scraped, "skillscale_queue_depth", { topic }), 0)
       assert.strictEqual(total(scraped, "skillscale_starts_total", { topic, start: "cold" }), 5)
       assert.strictEqual(total(scraped, "skillscale_starts_total", { topic, start: "warm" }), 0)
-      assert.strictEqual(total(scraped, "skillscale_running_processes", { topic }), 0)
+      assert.strictEqual(level(scraped, "skillscale_running_processes", { topic }), 0)
       assert.strictEqual(total(scraped, "skillscale_skills", { topic }), 2)
       assert.isAbove(total(scraped, "skillscale_received_bytes_total", { topic }), 6 * 50)
       assert.isAbove(total(scraped, "skillscale_sent_bytes_total", { topic }), 6 * 50)
@@ -108,6 +122,7 @@ describe("metrics", () => {
           const base = types.has(name) ? name : name.replace(/_(bucket|sum|count)$/, "")
           assert.isTrue(types.has(base), `${name} has a type`)
           assert.isAbove(help.get(base)?.length ?? 0, 10, `${name} has help`)
+          assert.isTrue(isNamed(base, types.get(base)), `${base} (${types.get(base)}) has a unit`)
         }
       }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)

@@ -167,12 +167,18 @@ export const fromBus = async (
   }
 }
 
-const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, ClientError.ClientError> =>
-  Effect.gen(function*() {
+const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, ClientError.ClientError> => {
+  const refuse = (detail: string) => connectError(new ClientError.BadRequest({ detail }))
+  const wrong = [options.xsub, options.xpub].find((address) => address !== undefined && typeof address !== "string")
+  if (wrong !== undefined) {
+    return Effect.fail(refuse(`${JSON.stringify(wrong)} is no address; write tcp://127.0.0.1:5444`))
+  }
+  return Effect.gen(function*() {
     const xsub = options.xsub ?? (yield* Settings.proxyXsub)
     const xpub = options.xpub ?? (yield* Settings.proxyXpub)
     return { xsub, xpub }
-  }).pipe(Effect.mapError((error) => connectError(new ClientError.BadRequest({ detail: error.message }))))
+  }).pipe(Effect.mapError((error) => refuse(error.message)))
+}
 
 /**
  * Connects to the proxy. Rejects with `Unreachable` when the client does not hear itself within `connectTimeout`.

@@ -49,6 +49,10 @@ const reason = async (promise: Promise<unknown>): Promise<string> => {
   return error.reason._tag
 }
 
+const read = async (events: AsyncIterable<unknown>) => {
+  for await (const event of events) assert.fail(String(event))
+}
+
 describe("PromiseClient", () => {
   it("has the same operations", async () => {
     await using test = await setup()
@@ -170,7 +174,27 @@ describe("PromiseClient", () => {
     await using test = await setup()
     // @ts-expect-error a number is what a program without types may pass
     assert.strictEqual(await reason(test.client.invoke({ skill: "a", topic, data: 7 })), "BadRequest")
+    const wrongs: ReadonlyArray<unknown> = [
+      { topic },
+      { topic, skill: 7 },
+      { skill: "a", topic: 7 },
+      { skill: "a", topic: "" },
+      null,
+      "a"
+    ]
+    for (const request of wrongs) {
+      // @ts-expect-error as above
+      assert.strictEqual(await reason(test.client.invoke(request)), "BadRequest")
+      // @ts-expect-error as above
+      assert.strictEqual(await reason(test.client.run(request)), "BadRequest")
+      // @ts-expect-error as above
+      assert.strictEqual(await reason(read(test.client.stream(request))), "BadRequest")
+    }
     // @ts-expect-error as above
-    assert.strictEqual(await reason(test.client.invoke({ topic })), "BadRequest")
+    assert.strictEqual(await reason(test.client.describe(7)), "BadRequest")
+    // @ts-expect-error as above
+    assert.strictEqual(await reason(test.client.resource("a", "x", { topic: 7 })), "BadRequest")
+    // @ts-expect-error as above
+    assert.strictEqual(await reason(PromiseClient.connect({ xsub: 5 })), "BadRequest")
   })
 })

@@ -246,7 +246,7 @@ describe("SkillClient.invoke", () => {
           yield* send(replyTo, { request_id: "someone else's", status: "success", content: "x", error: "" })
           yield* send(replyTo, { request_id: "someone else's", status: "maybe" })
           yield* answerTo(request, { event: "progress", content: "50 %" })
-          yield* answerTo(request, { event: "unheard of", content: "?" })
+          yield* answerTo(request, { v: 2, event: "unheard of", content: "?" })
           yield* echo(request)
         }).pipe(Effect.orDie))
       assert.strictEqual((yield* invoke({ data: "x" })).content, "echo: x")

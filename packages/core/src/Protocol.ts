@@ -25,6 +25,14 @@ import * as MessageShortcut from "./internal/messageShortcut.ts"
 export const maxBytes: number = MessageCodec.maxBytes
 
 /**
+ * The `request_id` of an answer to a request whose own could not be read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const unknownId = "unknown"
+
+/**
  * The largest `SKILLSCALE_INTENT`, in bytes: 96 KiB. The kernel limits one environment string to 128 KiB.
  *
  * @category models
@@ -240,12 +248,16 @@ const Text = Schema.NullOr(Schema.String).pipe(
   Schema.withDecodingDefaultKey(Effect.succeed(""))
 )
 
-const responseFields = {
+const responseFieldsV1 = {
   requestId: MessageCodec.RequestId,
   status: Schema.Literals(["success", "error"]),
   content: Text,
   error: Text,
-  timestamp: Schema.optionalKey(Schema.Finite),
+  timestamp: Schema.optionalKey(Schema.Finite)
+}
+
+const responseFields = {
+  ...responseFieldsV1,
   v: Schema.optionalKey(Schema.Int),
   code: Schema.optionalKey(Schema.String),
   retryable: Schema.optionalKey(Schema.Boolean),
@@ -326,6 +338,13 @@ const requestsV1 = MessageCodec.codec(
 const requests = MessageCodec.codec(Request, MessageShortcut.make(requestFields, requestKeys))
 const text = MessageShortcut.same((value) => typeof value === "string")
 const usage = MessageShortcut.make(usageFields, usageKeys)
+const knownEvents: ReadonlySet<unknown> = new Set([...Event.literals, "fanout"])
+
+/** What is left of a response whose server, of version 1, means other things by the names of version 2. */
+const responsesV1 = MessageCodec.codec(
+  Schema.Struct(responseFieldsV1).pipe(Schema.encodeKeys({ requestId: "request_id" })),
+  MessageShortcut.make(responseFieldsV1, { requestId: "request_id" }, { content: text, error: text })
+)
 const responses = MessageCodec.codec(
   Response,
   MessageShortcut.make(responseFields, responseKeys, { content: text, error: text, usage })
@@ -351,7 +370,12 @@ export const decodeRequest = (frames: ReadonlyArray<Uint8Array>): Result.Result<
  * @since 0.1.0
  */
 export const decodeResponse = (frames: ReadonlyArray<Uint8Array>): Result.Result<Response, ProtocolError> =>
-  orError(Result.flatMap(MessageCodec.parse(frames), responses.decode))
+  orError(Result.flatMap(MessageCodec.parse(frames), (value) => {
+    const response = responses.decode(value)
+    if (typeof value["v"] === "number" && value["v"] >= 2 || knownEvents.has(value["event"])) return response
+    const isForeign = Result.isFailure(response) || response.success.event !== undefined
+    return isForeign ? responsesV1.decode(value) : response
+  }))
 
 /**
  * Writes a request as the payload frame. Fails with `Invalid` or `TooLarge`.

@@ -72,8 +72,9 @@ describe("Protocol", () => {
   })
 
   it.prop("every response survives a round trip", [Schema.toType(Protocol.Response)], ([response]) => {
-    const read = get(Protocol.decodeResponse([get(Protocol.encodeResponse(response))]))
-    assert.deepEqual(plain(read), plain(response))
+    const wire = { ...response, v: 2 }
+    const read = get(Protocol.decodeResponse([get(Protocol.encodeResponse(wire))]))
+    assert.deepEqual(plain(read), plain(wire))
   })
 
   it.prop("requests and responses are on the wire what their schemas say", [
@@ -93,7 +94,8 @@ describe("Protocol", () => {
       assert.deepStrictEqual(known(Protocol.decodeRequest(json(message))), readRequest(message), key)
     }
     for (const [key, changed] of variants(JSON.parse(answered))) {
-      assert.deepStrictEqual(known(Protocol.decodeResponse(json(changed))), readResponse(changed), key)
+      const message = { ...changed, v: 2 }
+      assert.deepStrictEqual(known(Protocol.decodeResponse(json(message))), readResponse(message), key)
     }
     // What no type allows, a program without types may send.
     for (const [key, changed] of variants(sent)) {
@@ -162,6 +164,31 @@ describe("Protocol", () => {
     assert.isTrue(Result.isFailure(Protocol.decodeResponse(json({ request_id: "a", status: "maybe", content: "x" }))))
   })
 
+  it("reads what servers of version 1 answer who mean other things by the names of version 2", () => {
+    const answer = { request_id: "a", status: "success" as const, content: "x", error: "" }
+    const { request_id: requestId, ...rest } = answer
+    const others = {
+      code: 200,
+      usage: "none",
+      server: {},
+      stderr: null,
+      truncated: false,
+      exit_code: "0",
+      v: "1.0",
+      seq: -1
+    }
+    for (const [key, value] of [...Object.entries(others), ["event", "done"], ["v", 1.5]]) {
+      assert.deepStrictEqual(get(Protocol.decodeResponse(json({ ...answer, [String(key)]: value }))), {
+        requestId,
+        ...rest
+      })
+    }
+    assert.strictEqual(get(Protocol.decodeResponse(json({ ...answer, code: "NoServer" }))).code, "NoServer")
+    // An event is nobody's final answer, and version 2 is what it says.
+    assert.isTrue(fails(Protocol.decodeResponse(json({ ...answer, event: "chunk", data: "?" }))))
+    assert.isTrue(fails(Protocol.decodeResponse(json({ ...answer, v: 2, code: 200 }))))
+  })
+
   it("keeps the sender's address when the rest is wrong", () => {
     for (
       const frames of [
@@ -169,13 +196,53 @@ describe("Protocol", () => {
         json({ request_id: "a1b2", reply_to: "AGENT_REPLY_1" }),
         [...json(v1), utf8("extra")],
         [utf8(""), ...json(v1)],
-        [Buffer.concat([utf8(JSON.stringify(v1).slice(0, -1)), utf8(",\"x\":\""), new Uint8Array([0xff]), utf8("\"}")])]
+        [Buffer.concat([
+          utf8(JSON.stringify(v1).slice(0, -1)),
+          utf8(",\"x\":\""),
+          new Uint8Array([0xff]),
+          utf8("\"}")
+        ])],
+        [...json(v1), ...Array.from({ length: 5 }, () => utf8("extra"))],
+        [utf8(JSON.stringify(v1).slice(0, -1))],
+        // The address at either end of what is too large to be looked through.
+        [Buffer.concat([utf8(`${JSON.stringify(v1).slice(0, -1)},"x":"`), Buffer.alloc(2 ** 21, 0xff)])],
+        [Buffer.concat([Buffer.alloc(2 ** 21, 0xff), utf8(`",${JSON.stringify(v1).slice(1)}`)])],
+        [Buffer.concat([
+          utf8(`${JSON.stringify(v1).slice(0, -1)},"x":"`),
+          Buffer.alloc(Protocol.maxBytes, 0x78),
+          utf8("\"}")
+        ])]
       ]
     ) {
       const error = failure(Protocol.decodeRequest(frames))
       assert.strictEqual(error.requestId, "a1b2")
       assert.strictEqual(error.replyTo, "AGENT_REPLY_1")
     }
+  })
+
+  it("looks for the address in 16 frames, and in 64 KiB at each end of them", () => {
+    const spaces = Buffer.alloc(65_536, 0x20)
+    const address = utf8(JSON.stringify(v1))
+    const middle = Buffer.concat([spaces, address, spaces, utf8("{")])
+    const near = Buffer.concat([spaces.subarray(address.byteLength), address, spaces, spaces, utf8("{")])
+    assert.isUndefined(failure(Protocol.decodeRequest([middle])).replyTo)
+    assert.strictEqual(failure(Protocol.decodeRequest([near])).replyTo, "AGENT_REPLY_1")
+    const empty = Array.from({ length: 16 }, () => utf8(""))
+    assert.isUndefined(failure(Protocol.decodeRequest([...empty, address])).replyTo)
+    assert.strictEqual(failure(Protocol.decodeRequest([...empty.slice(1), address])).replyTo, "AGENT_REPLY_1")
+  })
+
+  it("takes no address from the text of a field", () => {
+    const inner = JSON.stringify({ reply_to: "AGENT_REPLY_2", request_id: "no" })
+    const broken = utf8(JSON.stringify({ x: inner, ...v1, y: 1 }).slice(0, -1))
+    assert.deepInclude(failure(Protocol.decodeRequest([broken])), { requestId: "a1b2", replyTo: "AGENT_REPLY_1" })
+    assert.isUndefined(failure(Protocol.decodeRequest([utf8(JSON.stringify({ intent: inner }).slice(0, -1))])).replyTo)
+  })
+
+  it("bounds request_id at 256 and paths at 1,024 characters", () => {
+    const id = (length: number) => fails(Protocol.decodeRequest(json({ ...v1, request_id: "i".repeat(length) })))
+    const path = (length: number) => fails(Protocol.decodeRequest(json({ ...v1, v: 2, script: "p".repeat(length) })))
+    assert.deepStrictEqual([id(256), id(257), path(1024), path(1025)], [false, true, false, true])
   })
 
   it("does not take a skill topic or a control topic for a reply address", () => {

@@ -271,6 +271,16 @@ describe("a proxy that goes away", () => {
 })
 
 describe("a proxy that does not read", () => {
+  it.live("is sent 1,000 messages by default, and the next fails with Backpressure", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", { address: unixSocket(), onReady: ({ socket }) => socket.pause() })
+      const { bus } = yield* publisher(peer.address, { sendTimeout: "100 millis" })
+      yield* bus.publish("NEWS", huge)
+      yield* publishAll(bus, numbers(999))
+      const error = yield* Effect.flip(publishAll(bus, ["refused"]))
+      assert.strictEqual(error.reason._tag, "Backpressure")
+    }))
+
   it.live("is sent as many messages as the high-water mark, and the next fails with Backpressure", () =>
     Effect.gen(function*() {
       const peer = yield* listen("XSUB", {
@@ -431,6 +441,33 @@ describe("a subscription", () => {
       const messages = yield* stream.pipe(Stream.take(20), Stream.runCollect)
       assert.deepStrictEqual(messages.map(textOf), numbers(20).map((text) => text.repeat(20)))
       yield* eventually("the topic", () => String(peer.connections[0]?.prefixes) === "NEWS")
+    }))
+
+  it.live("that is not pulled holds 1,000 messages by default, and some that came with them", () =>
+    Effect.gen(function*() {
+      const all = 20_000
+      let written = 0
+      const peer = yield* listen("XPUB", {
+        address: unixSocket(),
+        onReady: ({ socket }) => {
+          const message = FakeProxy.encode("NEWS", "x".repeat(2000))
+          const more = (): void => {
+            while (written < all && socket.write(message)) written += 1
+            written += 1
+          }
+          socket.on("drain", more)
+          more()
+        }
+      })
+      yield* subscribed(peer.address)
+      yield* eventually("the peer writes", () => written > 0)
+      let before = -1
+      while (written !== before) {
+        before = written
+        yield* Effect.repeat(turn, { times: 100 })
+      }
+      assert.isAbove(written, 1000)
+      assert.isBelow(written, 2000)
     }))
 
   it.live("that is not pulled holds up its peer, and loses nothing", () =>

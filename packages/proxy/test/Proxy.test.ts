@@ -102,6 +102,27 @@ describe("forwarding", () => {
     60_000
   )
 
+  it.live(
+    "by default a subscriber that does not read has 64 MiB, and a request to nobody of more than that no answer",
+    () =>
+      Effect.gen(function*() {
+        const proxy = yield* start()
+        const child = yield* childSubscriber(proxy, "@EVERYONE", "stop")
+        yield* replicas(proxy, "@EVERYONE", 1)
+        child.kill("SIGSTOP")
+        const { send } = yield* publisher(proxy)
+        const payload = Buffer.alloc(1024 * 1024)
+        for (let index = 0; index < 110; index++) yield* send("@EVERYONE", payload)
+        const dropped = (reason: string) => Effect.map(proxy.topology, (topology) => topology.dropped[reason] ?? 0)
+        yield* send("TOPIC_NOBODY", Buffer.alloc(64 * 1024 * 1024 + 1))
+        yield* eventually("the last one, which is too large", Effect.map(dropped("too_large"), (count) => count === 1))
+        const kept = 110 - (yield* dropped("slow_subscriber"))
+        // Beside what the kernel buffers on both ends of a loopback connection.
+        assert.isTrue(kept >= 64 && kept < 100, String(kept))
+      }),
+    60_000
+  )
+
   it.live("publishers and subscribers recover from a restart", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -55,6 +55,13 @@ describe("noServerReply", () => {
 
   it("answers what it cannot read but for the address", () => {
     assert.strictEqual(ask("TOPIC_X", { request_id: "1", reply_to: "AGENT_REPLY_1" }), "Reply")
+    for (const request_id of [undefined, 7, "", "i".repeat(257)]) {
+      const reply = noServerReply("TOPIC_X", [Buffer.from(JSON.stringify({ ...wellFormed, request_id }))])
+      const { payload, replyTo } = reply._tag === "Reply" ? reply : assert.fail(reply._tag)
+      const answer = JSON.parse(Buffer.from(payload).toString())
+      assert.deepInclude(answer, { request_id: "unknown", code: "NoServer", v: 2 })
+      assert.strictEqual(replyTo, "AGENT_REPLY_1")
+    }
   })
 })
 
@@ -105,6 +112,45 @@ describe("peers that are not ZeroMQ", () => {
         yield* eventually("it is disconnected", Effect.sync(isClosed))
       }
       assert.deepInclude(yield* proxy.topology, { subscribers: 0, replies: 0 })
+    }))
+})
+
+describe("by default", () => {
+  const subscriptions = (count: number) =>
+    Buffer.concat([
+      greeting(1),
+      Zmtp.encodeReady("SUB"),
+      ...Array.from({ length: count }, (_, index) => Zmtp.encodeCommand("SUBSCRIBE", Buffer.from(`TOPIC_${index}`)))
+    ])
+  /** The beginning of a frame of so many bytes. */
+  const frame = (bytes: number) => {
+    const head = Buffer.alloc(9)
+    head[0] = 2
+    head.writeBigUInt64BE(BigInt(bytes), 1)
+    return Buffer.concat([greeting(1), Zmtp.encodeReady("PUB"), head])
+  }
+
+  it.live("a connection has 10,000 subscriptions, and a message 256 MiB", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const write = (port: number, bytes: Buffer) =>
+        Effect.map(connect(port), (connection) => {
+          connection.socket.write(bytes)
+          return connection
+        })
+      // With its head.
+      const largest = 256 * 1024 * 1024 - 9
+      const within = [yield* write(proxy.xpubPort, subscriptions(10_000)), yield* write(proxy.xsubPort, frame(largest))]
+      const beyond = [
+        yield* write(proxy.xpubPort, subscriptions(10_001)),
+        yield* write(proxy.xsubPort, frame(largest + 1))
+      ]
+      yield* eventually("those beyond are disconnected", Effect.sync(() => beyond.every(({ isClosed }) => isClosed())))
+      yield* eventually(
+        "the others are not",
+        Effect.map(proxy.topology, ({ publishers, subscribers }) => publishers + subscribers === 2)
+      )
+      assert.isFalse(within.some(({ isClosed }) => isClosed()))
     }))
 })
 

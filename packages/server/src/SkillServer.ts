@@ -158,12 +158,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       )
       if (replyTo === undefined) return metrics.dropped(decoded.failure.reason)
       const refusal = Answer.badRequest(decoded.failure)
-      return yield* refuse({ replyTo, requestId: requestId ?? "unknown" }, ServerMetrics.unknownSkill, refusal)
+      return yield* refuse({ replyTo, requestId: requestId ?? Protocol.unknownId }, ServerMetrics.unknownSkill, refusal)
     }
     const request = decoded.success
     if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
     const key = keyOf(request)
-    if (FiberMap.hasUnsafe(inHand, key)) return metrics.dropped("duplicate")
+    if (FiberMap.hasUnsafe(inHand, key)) {
+      metrics.dropped("duplicate")
+      return yield* Effect.logInfo("dropped a request that is in hand already").pipe(
+        Effect.annotateLogs({ topic, requestId: request.requestId, replyTo: request.replyTo })
+      )
+    }
     yield* FiberMap.run(inHand, key, handle(request, arrived))
   })
 
@@ -181,13 +186,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     skills,
     discovery,
     dependencies,
-    reply: replies.send,
+    reply: replies.sendFinal,
     maxConcurrent: maxControls
   })
 
   const onControl = Effect.fnUntraced(function*(message: Bus.Message) {
     const decoded = Control.decode(message.frames)
     if (Result.isFailure(decoded)) {
+      const { requestId = Protocol.unknownId, replyTo } = decoded.failure
+      if (replyTo !== undefined) {
+        return yield* replies.sendFinal(replyTo, Answer.refusal(requestId, Answer.badRequest(decoded.failure)))
+      }
       yield* Effect.logWarning("dropped a control message", decoded.failure.detail)
       return metrics.dropped("control")
     }

@@ -110,6 +110,35 @@ describe("SkillServer answers", () => {
       assert.match(vague.error, /no skill clearly matches the request; name one: .* echo, fail/)
     }))
 
+  it.live("an unknown skill with 50 of them at most", () =>
+    Effect.gen(function*() {
+      const names = Array.from({ length: 51 }, (_, index) => `skill-${index}`)
+      const at = yield* Serving.serve({
+        skills: Object.fromEntries(names.map((name) => [name, { "scripts/run.sh": "" }]))
+      })
+      const { error } = yield* at.call({ skill: "nope" })
+      assert.lengthOf(error.match(/skill-\d+/g) ?? [], 50)
+      assert.match(error, / and 1 more$/)
+    }))
+
+  it.live("a failure with the last 16 KiB of standard error", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({
+        skills: {
+          loud: {
+            "scripts/run.py": "import sys\nsys.stderr.write('x' * 100 + '\\n' + 'y' * 16383 + '\\n')\nsys.exit(1)\n"
+          },
+          long: { "scripts/run.py": "import sys\nsys.stderr.write('z' * 20000 + '\\n')\nsys.exit(1)\n" }
+        }
+      })
+      const response = yield* at.call({ skill: "loud" })
+      assert.isTrue(response.stderr === `${"y".repeat(16_383)}\n`, response.stderr?.slice(0, 200))
+      assert.deepStrictEqual(response.truncated, ["stderr"])
+      // One line that is longer than that.
+      const { stderr } = yield* at.call({ skill: "long" })
+      assert.isTrue(stderr === `${"z".repeat(16_383)}\n`, stderr?.slice(0, 200))
+    }))
+
   it.live("a pinned digest only while the skill is the same, and edits as they are on disk", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve()
@@ -141,6 +170,9 @@ describe("SkillServer answers", () => {
       yield* at.final("same")
       yield* at.final(other)
       assert.lengthOf(at.finals("same"), 1)
+      assert.isTrue(
+        (yield* at.metrics).some((line) => /dropped_messages_total\{.*reason="duplicate".*\} 1$/.test(line))
+      )
       yield* at.send(request)
       yield* Support.eventually("the second answer", () => at.finals("same").length === 2)
     }))
@@ -546,10 +578,11 @@ describe("SkillServer tells", () => {
       }
       assert.strictEqual((yield* at.ask({ kind: "describe", skill: "nope" })).code, "SkillNotFound")
       assert.strictEqual((yield* at.ask({ kind: "topology" })).code, "BadRequest")
-      yield* at.control({ kind: "what" })
+      assert.strictEqual((yield* at.ask({ kind: "what" })).code, "BadRequest")
+      assert.strictEqual((yield* at.ask({ kind: "describe", skill: 7 })).code, "BadRequest")
       yield* at.raw([Buffer.from("{")], Topic.control(Serving.topic))
       assert.strictEqual((yield* settle(at)).status, "success")
-      assert.isTrue((yield* at.metrics).some((line) => /dropped_messages_total\{.*reason="control".*\} 2$/.test(line)))
+      assert.isTrue((yield* at.metrics).some((line) => /dropped_messages_total\{.*reason="control".*\} 1$/.test(line)))
     }))
 
   it.live("refuses more than 64 questions at a time", () =>

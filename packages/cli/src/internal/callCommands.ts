@@ -36,7 +36,7 @@ export const run = Command.make("run", {
   files: Flag.String("file").pipe(
     Flag.atLeast(0),
     Flag.withMetavar("LOCAL[=NAME]"),
-    Flag.withDescription("A file to place in the working directory; may be repeated")
+    Flag.withDescription("A file to place in the working directory, under its own name or NAME; may be repeated")
   ),
   out: Flags.path("out", "DIR").pipe(
     Flag.withDescription("Folder that receives the files that the script wrote"),

@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import * as SchemaParser from "effect/SchemaParser"
 import * as Stream from "effect/Stream"
 import { isUtf8 } from "node:buffer"
+import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Connection from "./connection.ts"
 import * as Exit from "./exit.ts"
@@ -30,7 +31,8 @@ const readFiles = Effect.fnUntraced(function*(specs: ReadonlyArray<string>) {
   const files = new Map<string, Uint8Array>()
   let size = 0
   for (const spec of specs) {
-    const split = spec.indexOf("=")
+    // A file whose own name has the sign in it is meant as it stands.
+    const split = Fs.existsSync(spec) ? -1 : spec.indexOf("=")
     const local = split === -1 ? spec : spec.slice(0, split)
     const name = split === -1 ? Path.basename(local) : spec.slice(split + 1)
     if (local === "" || !isRelativePath(name)) {

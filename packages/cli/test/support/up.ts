@@ -34,6 +34,7 @@ export const fixtures: ReadonlyArray<Stack.Fixture> = [
     "cat.sh": "cat\n",
     "endless.sh": "echo $$ > \"$1\"\nexec yes\n",
     "files.sh": "mkdir -p a/b\nprintf one > a/b/one.txt\nprintf two > two.txt\ncat in.txt > copy.txt\n",
+    "ls.sh": "ls\n",
     "fail.sh": "echo out\necho err >&2\nexit 7\n"
   })
 ]

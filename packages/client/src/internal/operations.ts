@@ -49,7 +49,7 @@ const decodeResource = decodeJson(Control.ResourceReply)
 const decodeTopology = decodeJson(Control.TopologyReply)
 
 const failed = (operation: ClientError.Operation, skill: string | undefined) => (reason: ClientError.Reason) =>
-  new ClientError.ClientError({ operation, reason, ...(skill === undefined ? {} : { skill }) })
+  new ClientError.ClientError({ operation, reason, ...(typeof skill === "string" && skill !== "" ? { skill } : {}) })
 
 const outcomeOf = (exit: Exit.Exit<unknown, ClientError.Reason>): metrics.Outcome => {
   if (Exit.isSuccess(exit)) return "Success"
@@ -82,7 +82,14 @@ const observed = <A>(
 /** A topic that no catalog told. */
 const named = (topic: string): Catalog.Located => ({ topic, forget: Effect.void })
 
-const asRun = ({ data, ...rest }: SkillClient.InvokeRequest): SkillClient.RunRequest => ({ ...rest, stdin: data })
+const asRun = (request: SkillClient.InvokeRequest): SkillClient.RunRequest => {
+  if (typeof request !== "object" || request === null) return request
+  const { data, ...rest } = request
+  return { ...rest, stdin: data }
+}
+
+/** What names an operation, of a request that may be anything. */
+const skillOf = (request: SkillClient.InvokeRequest | SkillClient.RunRequest): string => request?.skill ?? ""
 
 /** Like `observed`, for what goes on until its scope closes. `note` tells how it ended, if it did. */
 const observedStream = <A>(
@@ -176,15 +183,18 @@ export const make = (
     control: (address: Connection.Address) => Control.Control,
     read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
   ) => {
-    const on = Effect.map(locate(skill, options), ({ forget, topic }) => ({ topic: Topic.control(topic), forget }))
+    const on = request.named({ ...options, skill }).pipe(
+      Effect.andThen(locate(skill, options)),
+      Effect.map(({ forget, topic }) => ({ topic: Topic.control(topic), forget }))
+    )
     return ask({ ...options, skill, on }, control, read)
   }
 
   const invoke: SkillClient.SkillClient["Service"]["invoke"] = (run) =>
-    observed("invoke", run.skill, call(asRun(run), Answer.reply))
+    observed("invoke", skillOf(run), call(asRun(run), Answer.reply))
 
   const stream: SkillClient.SkillClient["Service"]["stream"] = (run) =>
-    observedStream("stream", run.skill, (note) =>
+    observedStream("stream", skillOf(run), (note) =>
       Effect.gen(function*() {
         yield* request.checked(run)
         const budget = yield* request.budget(run.timeout ?? timeout)
@@ -213,9 +223,9 @@ export const make = (
         requests,
         (run, index) =>
           Effect.mapError(invoke(run), ({ reason }) =>
-            new ClientError.ClientError({ operation: "invokeSequential", skill: run.skill, index, reason }))
+            new ClientError.ClientError({ operation: "invokeSequential", skill: skillOf(run), index, reason }))
       ),
-    run: (run) => observed("run", run.skill, call(run, Answer.runResult)),
+    run: (run) => observed("run", skillOf(run), call(run, Answer.runResult)),
     stream,
     catalog: Effect.map(survey, ({ skills }) => skills),
     survey,

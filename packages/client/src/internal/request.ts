@@ -132,13 +132,27 @@ export const command = (
 
 /** Fails for what a program without types may pass. */
 export const checked = (request: SkillClient.RunRequest): Effect.Effect<void, ClientError.Reason> =>
-  Result.match(wellFormed(request), {
+  orBadRequest(Result.flatMap(wellNamed(request), () => wellFormed(request)))
+
+/** Checks what a program without types may get wrong about whom it asks. */
+export const named = (request: SkillClient.CallOptions & { readonly skill: string }) => orBadRequest(wellNamed(request))
+
+const orBadRequest = (checked: Result.Result<void, string>): Effect.Effect<void, ClientError.Reason> =>
+  Result.match(checked, {
     onSuccess: () => Effect.void,
     onFailure: (detail) => Effect.fail(new ClientError.BadRequest({ detail }))
   })
 
-const wellFormed = ({ skill, stdin }: SkillClient.RunRequest): Result.Result<void, string> => {
+const wellNamed = (request: SkillClient.CallOptions & { readonly skill: string }): Result.Result<void, string> => {
+  if (typeof request !== "object" || request === null) return Result.fail("the request is not an object")
+  const { skill, topic } = request
   if (typeof skill !== "string" || skill === "") return Result.fail("the request names no skill")
+  return topic === undefined || typeof topic === "string" && topic !== ""
+    ? Result.void
+    : Result.fail("the topic is not a name such as TOPIC_DATA_PROCESSING")
+}
+
+const wellFormed = ({ stdin }: SkillClient.RunRequest): Result.Result<void, string> => {
   return stdin === undefined || typeof stdin === "string" || stdin instanceof Uint8Array
     ? Result.void
     : Result.fail("the data is neither a string nor a Uint8Array; encode it, for instance with JSON.stringify")

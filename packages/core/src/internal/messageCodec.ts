@@ -32,7 +32,8 @@ export const addressKeys = { requestId: "request_id", replyTo: "reply_to" } as c
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const maxDetail = 500
-const maxSalvageBytes = 1024 * 1024
+const maxSalvageFrames = 16
+const salvagedEndBytes = 64 * 1024
 
 const isReplyTopic = Schema.is(Topic.ReplyTopic)
 const isRequestId = Schema.is(RequestId)
@@ -45,49 +46,57 @@ const sender = (value: Json): { requestId?: string; replyTo?: string } => ({
   ...(isReplyTopic(value["reply_to"]) ? { replyTo: value["reply_to"] } : {})
 })
 
+/** In a text that is too large to be read, or is not JSON; quotes within strings are escaped there. */
+const senderIn = (text: string): { requestId?: string; replyTo?: string } => {
+  const field = (name: string) => new RegExp(`"${name}"\\s*:\\s*"([^"\\\\]*)"`).exec(text)?.[1]
+  return sender({ request_id: field("request_id"), reply_to: field("reply_to") })
+}
+
+const lossy = (bytes: Uint8Array, from: number, to: number): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8", from, to)
+
+/** Finds the address of a message that is not valid. */
 const salvage = (frames: ReadonlyArray<Uint8Array>): { requestId?: string; replyTo?: string } => {
-  for (const frame of frames) {
-    if (frame.byteLength > maxSalvageBytes) continue
-    try {
-      const value: unknown = JSON.parse(Buffer.from(frame).toString("utf8"))
-      if (isRecord(value)) return sender(value)
-    } catch {
-      continue
-    }
+  for (const frame of frames.slice(0, maxSalvageFrames)) {
+    const size = frame.byteLength
+    const ends = size <= 2 * salvagedEndBytes
+      ? lossy(frame, 0, size)
+      : `${lossy(frame, 0, salvagedEndBytes)}\n${lossy(frame, size - salvagedEndBytes, size)}`
+    const found = senderIn(ends)
+    if (found.replyTo !== undefined) return found
   }
   return {}
 }
 
 const clip = (text: string): string => text.length <= maxDetail ? text : `${text.slice(0, maxDetail)}…`
 
-const tooLarge = ({ byteLength }: Uint8Array): Fault => ({
+const tooLarge = (payload: Uint8Array): Fault => ({
   reason: "TooLarge",
-  detail: `the message has ${byteLength} bytes, more than the limit of ${maxBytes}`
+  detail: `the message has ${payload.byteLength} bytes, more than the limit of ${maxBytes}`,
+  ...salvage([payload])
 })
 
 /** Reads the JSON object from the frames after the topic. */
 export const parse = (frames: ReadonlyArray<Uint8Array>): Result.Result<Json, Fault> => {
   const payload = frames[0]
   if (payload === undefined || frames.length !== 1) {
-    // A peer that sends one frame too many put its JSON in one of them; it is told when its address is there.
-    const address = frames.length > 1 && frames.length <= 4 ? salvage(frames) : {}
+    // A peer that sends frames too many put its JSON in one of them; it is told when its address is there.
     const detail = `expected 2 frames, a topic and JSON, but the message has ${frames.length + 1}`
-    return Result.fail({ reason: "FrameCount", detail, ...address })
+    return Result.fail({ reason: "FrameCount", detail, ...salvage(frames) })
   }
   if (payload.byteLength > maxBytes) return Result.fail(tooLarge(payload))
   let text: string
   try {
     text = utf8.decode(payload)
   } catch {
-    const lossy = payload.byteLength <= maxSalvageBytes ? salvage(frames) : {}
-    return Result.fail({ reason: "NotUtf8", detail: "the message is not valid UTF-8", ...lossy })
+    return Result.fail({ reason: "NotUtf8", detail: "the message is not valid UTF-8", ...salvage(frames) })
   }
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (cause) {
     const detail = `the message is not valid JSON: ${clip(cause instanceof Error ? cause.message : String(cause))}`
-    return Result.fail({ reason: "NotJson", detail })
+    return Result.fail({ reason: "NotJson", detail, ...salvage(frames) })
   }
   return isRecord(value)
     ? Result.succeed(value)

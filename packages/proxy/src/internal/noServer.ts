@@ -22,9 +22,11 @@ export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>):
     return notRequest
   }
   const request = Protocol.decodeRequest(frames)
-  const requestId = Result.isSuccess(request) ? request.success.requestId : request.failure.requestId
+  const requestId = Result.isSuccess(request)
+    ? request.success.requestId
+    : request.failure.requestId ?? Protocol.unknownId
   const replyTo = Result.isSuccess(request) ? request.success.replyTo : request.failure.replyTo
-  if (requestId === undefined || replyTo === undefined || !isReplyTopic(replyTo)) {
+  if (replyTo === undefined || !isReplyTopic(replyTo)) {
     return Topic.isSkills(topic)
       ? { _tag: "Malformed", detail: Result.isFailure(request) ? request.failure.message : "no reply address" }
       : notRequest
@@ -38,7 +40,7 @@ export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>):
     timestamp: Date.now() / 1000,
     code: "NoServer",
     retryable: true,
-    ...(Result.isSuccess(request) && request.success.v !== undefined ? { v: 2 } : {})
+    ...(Result.isSuccess(request) && request.success.v === undefined ? {} : { v: 2 })
   })
   return Result.isSuccess(payload)
     ? { _tag: "Reply", replyTo, payload: payload.success }

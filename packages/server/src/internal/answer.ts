@@ -142,9 +142,10 @@ const text = (bytes: Uint8Array): { content: string; stdout?: Uint8Array } => {
 export const tail = (bytes: Uint8Array, limit: number): string => {
   const all = Buffer.from(bytes)
   if (all.byteLength <= limit) return all.toString("utf8")
-  const cut = all.subarray(all.byteLength - limit)
-  const newline = cut.indexOf(10)
-  return cut.subarray(newline === -1 ? 0 : newline + 1).toString("utf8")
+  const from = all.byteLength - limit
+  const newline = all.indexOf(10, from - 1)
+  // A line that is longer than all of it begins where it may.
+  return all.subarray(newline === -1 || newline === all.byteLength - 1 ? from : newline + 1).toString("utf8")
 }
 
 const failure = (skill: string, result: SkillRunner.RunResult, stderr: string): string => {

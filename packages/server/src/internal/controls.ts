@@ -2,7 +2,6 @@ import * as Control from "@skillscale/core/Control"
 import type * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
@@ -83,8 +82,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         onSuccess: (value) => Answer.instructions(question.requestId, JSON.stringify(value))
       })
     )
-    const timestamp = (yield* Clock.currentTimeMillis) / 1000
-    yield* reply(question.replyTo, { ...response, timestamp, v: 2, server: id })
+    yield* reply(question.replyTo, response)
   })
 
   const ask = (question: Question) =>
