@@ -87,12 +87,12 @@ describe.skipIf(skipUnless(found.folder !== "", "a control group of version 2 th
         const script = `
         const Effect = await import("effect/Effect")
         const { make } = await import(${JSON.stringify(module)})
+        process.setgid(65534)
+        process.setuid(65534)
         console.log(JSON.stringify(await Effect.runPromise(Effect.scoped(make()))))`
         const { stderr, stdout } = ChildProcess.spawnSync(process.execPath, ["--input-type=module", "-e", script], {
           cwd: import.meta.dirname,
-          encoding: "utf8",
-          uid: 65_534,
-          gid: 65_534
+          encoding: "utf8"
         })
         assert.deepStrictEqual(JSON.parse(stdout || stderr), {
           folder: "",
