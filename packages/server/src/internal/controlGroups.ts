@@ -45,6 +45,15 @@ const findOwn = (): string | undefined => {
   return undefined
 }
 
+/** None where the kernel has no control groups at all. */
+const whereOwn = (): string | undefined => {
+  try {
+    return findOwn()
+  } catch {
+    return undefined
+  }
+}
+
 /** This process may have moved to its own group before. */
 const base = (own: string): string => Path.basename(own) === `${ownName()}${ownGroup}` ? Path.dirname(own) : own
 
@@ -127,7 +136,7 @@ export const make = Effect.fnUntraced(function*(
   options?: { readonly probe: boolean }
 ): Effect.fn.Return<ControlGroups, never, Scope.Scope> {
   const mayMove = options?.probe !== true
-  const own = findOwn()
+  const own = whereOwn()
   if (own === undefined) return { folder: "", controllers: [], lacking: "control groups of version 2 are not mounted" }
   const parent = base(own)
   const folder = Path.join(parent, `${ownName()}.cells-${++count}`)
