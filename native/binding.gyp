@@ -27,7 +27,7 @@
     },
     {
       "target_name": "skillscale-zygote",
-      "sources": ["src/zygote.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "sources": ["src/zygote.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti"],
       # Every run is a copy of the program that it is loaded into: it brings no other library along.
@@ -42,7 +42,7 @@
     },
     {
       "target_name": "skillscale-prestart",
-      "sources": ["src/prestart.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "sources": ["src/prestart.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE"],
       # In a cell it is loaded into a program of the machine, where AddressSanitizer does not come first.

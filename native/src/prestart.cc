@@ -1,21 +1,59 @@
 // The addon that prestart.cjs loads into a Node process that was started ahead: it waits for the run, which comes over standard
-// input, takes its streams, and says what its arguments and environment are.
+// input, takes its streams, and says what its arguments and environment are. And it ends the process when Node is done with
+// it, without giving back piece by piece what goes with the process.
 #include <errno.h>
+#include <fcntl.h>
+#include <link.h>
 #include <napi.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
+
+#include "descriptor.h"
 #include "entry.h"
+#include "keeper.h"
 #include "packet.h"
 #include "protocol.h"
 
 namespace {
 
+using skillscale::Descriptor;
 using skillscale::Packet;
 using skillscale::Received;
 using skillscale::Strings;
 namespace protocol = skillscale::protocol;
+
+constexpr int kHighDescriptor = 100;
+constexpr int kNoExit = -1;
+
+// Where the run comes.
+Descriptor run_socket;
+// Stand for the streams until then: what is read or written before shows in them.
+struct stat places[3];
+Descriptor written;
+// Set when Node has said that the process ends.
+int exit_code = kNoExit;
+size_t libraries = 0;
+Napi::ObjectReference emitter;
+Napi::FunctionReference cache_folder;
+
+// The run could not be what it would be after a cold start, or there will be none.
+[[noreturn]] void GiveUp() { _exit(127); }
+
+size_t CountLibraries() {
+  size_t count = 0;
+  const auto add = [](dl_phdr_info*, size_t, void* counted) {
+    (*static_cast<size_t*>(counted))++;
+    return 0;
+  };
+  dl_iterate_phdr(add, &count);
+  return count;
+}
 
 Napi::Array ArrayOf(Napi::Env env, char* const* strings, uint32_t count) {
   Napi::Array array = Napi::Array::New(env, count);
@@ -23,21 +61,63 @@ Napi::Array ArrayOf(Napi::Env env, char* const* strings, uint32_t count) {
   return array;
 }
 
+// Moves the socket away and puts pipes in the place of the streams: one byte can be read, and what is written can be found.
+void Open(const Napi::CallbackInfo&) {
+  int from[2];
+  int to[2];
+  run_socket.Reset(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, kHighDescriptor));
+  if (!run_socket) run_socket.Reset(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!run_socket || pipe2(from, O_CLOEXEC) < 0 || pipe2(to, O_CLOEXEC) < 0) GiveUp();
+  const Descriptor ends[] = {Descriptor(from[0]), Descriptor(from[1]), Descriptor(to[1])};
+  written.Reset(fcntl(to[0], F_DUPFD_CLOEXEC, run_socket.get()));
+  close(to[0]);
+  const int streams[3] = {from[0], to[1], to[1]};
+  if (!written || write(from[1], "", 1) != 1 || skillscale::ConnectStreams(streams) != protocol::kNoStep) GiveUp();
+  for (int i = 0; i < 3; i++) {
+    if (fstat(i, &places[i]) < 0) GiveUp();
+  }
+}
+
+bool AreUntouched() {
+  for (int i = 0; i < 3; i++) {
+    struct stat now;
+    if (fstat(i, &now) < 0 || now.st_dev != places[i].st_dev || now.st_ino != places[i].st_ino) return false;
+  }
+  int readable = 0;
+  int unread = 0;
+  return ioctl(STDIN_FILENO, FIONREAD, &readable) == 0 && readable == 1 && ioctl(written.get(), FIONREAD, &unread) == 0 && unread == 0;
+}
+
+// Node made streams of some already, and is used to what it set then.
+bool Connect(const Packet& packet) {
+  int flags[3];
+  for (int i = 0; i < 3; i++) flags[i] = fcntl(i, F_GETFL);
+  const int streams[3] = {packet.descriptors[0].get(), packet.descriptors[1].get(), packet.descriptors[2].get()};
+  if (skillscale::ConnectStreams(streams) != protocol::kNoStep) return false;
+  for (int i = 0; i < 3; i++) {
+    if (flags[i] < 0 || ((flags[i] & O_NONBLOCK) != 0 && fcntl(i, F_SETFL, O_NONBLOCK) < 0)) return false;
+  }
+  return true;
+}
+
 // Returns [arguments, environment]. Ends the process when there will be no run.
 Napi::Value Take(const Napi::CallbackInfo& info) {
   static Packet packet;
   Strings strings;
   char* copy = nullptr;
-  pollfd ready{STDIN_FILENO, POLLIN, 0};
+  if (!AreUntouched()) GiveUp();
+  skillscale::SayWaiting(run_socket.get(), skillscale::StartKeeper(skillscale::EndsBy::kReaper));
+  pollfd ready{run_socket.get(), POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }
-  if (packet.Receive(STDIN_FILENO) != Received::kPacket || packet.command.type != protocol::kSpawn ||
-      !packet.Unpack(3, skillscale::HeadSize(packet.command), &copy, &strings) || !strings) {
-    _exit(127);
+  if (packet.Receive(run_socket.get()) != Received::kPacket || packet.command.type != protocol::kSpawn ||
+      !packet.Unpack(3, skillscale::HeadSize(packet.command), &copy, &strings) || !strings || !Connect(packet)) {
+    GiveUp();
   }
-  // The first of them replaces the socket, and so says that the run was read.
-  const int streams[3] = {packet.descriptors[0].get(), packet.descriptors[1].get(), packet.descriptors[2].get()};
-  if (skillscale::ConnectStreams(streams) != protocol::kNoStep) _exit(127);
+  // Says that the run was read.
+  run_socket.Reset();
+  written.Reset();
+  libraries = CountLibraries();
   Napi::Env env = info.Env();
   Napi::Array taken = Napi::Array::New(env, 2);
   taken.Set(0U, ArrayOf(env, strings.argv(), packet.command.argc));
@@ -47,8 +127,48 @@ Napi::Value Take(const Napi::CallbackInfo& info) {
   return taken;
 }
 
+Napi::Value Leave(const Napi::CallbackInfo&) { GiveUp(); }
+
+// The getter of process.emit, which Node calls to say that it ends. When nobody listens, nothing can change how any more.
+Napi::Value Emit(const Napi::CallbackInfo& info) {
+  const Napi::Object process = info.This().As<Napi::Object>();
+  exit_code = kNoExit;
+  if (process.Get("_exiting").ToBoolean() && !process.Get("listenerCount").IsUndefined()) {
+    const Napi::String name = Napi::String::New(info.Env(), "exit");
+    const Napi::Value listeners = process.Get("listenerCount").As<Napi::Function>().Call(process, {name});
+    const Napi::Value code = process.Get("exitCode");
+    // What is compiled is written to its folder later.
+    const bool keeps = !cache_folder.IsEmpty() && !cache_folder.Call({}).IsUndefined();
+    const bool silent = listeners.IsNumber() && listeners.As<Napi::Number>().Int32Value() == 0;
+    if (silent && !keeps) exit_code = code.IsNumber() ? code.As<Napi::Number>().Int32Value() & 0xFF : 0;
+  }
+  return emitter.Get("emit");
+}
+
+// When this is called, what modules of Node and other addons had to do at the end is done; what is left is to give back memory.
+// A library that came along may have more to do.
+void EndHere() {
+  if (exit_code != kNoExit && CountLibraries() == libraries) _exit(exit_code);
+}
+
+// endEarly(prototype of emitters, function that tells the folder of the compile cache): returns a getter of process.emit.
+Napi::Value EndEarly(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  emitter = Napi::Persistent(info[0].As<Napi::Object>());
+  emitter.SuppressDestruct();
+  if (info[1].IsFunction()) {
+    cache_folder = Napi::Persistent(info[1].As<Napi::Function>());
+    cache_folder.SuppressDestruct();
+  }
+  env.AddCleanupHook(EndHere);
+  return Napi::Function::New(env, Emit, "emit");
+}
+
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
+  exports.Set("open", Napi::Function::New(env, Open, "open"));
   exports.Set("take", Napi::Function::New(env, Take, "take"));
+  exports.Set("leave", Napi::Function::New(env, Leave, "leave"));
+  exports.Set("endEarly", Napi::Function::New(env, EndEarly, "endEarly"));
   return exports;
 }
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "descriptor.h"
 
@@ -212,13 +215,13 @@ void ListDescendants(pid_t parent, int depth, PidList* out) {
   for (size_t i = first; i < end; i++) ListDescendants(out->items[i], depth + 1, out);
 }
 
-bool ListNamespace(pid_t except, PidList* out) {
+bool ListNamespace(const Except& except, PidList* out) {
   DIR* processes = opendir("/proc");
   if (processes == nullptr) return false;
   const pid_t self = getpid();
   while (const dirent* entry = readdir(processes)) {
     const pid_t pid = atoi(entry->d_name);
-    if (pid > 0 && pid != self && pid != except) out->Add(pid);
+    if (pid > 0 && pid != self && std::find(except.begin(), except.end(), pid) == except.end()) out->Add(pid);
   }
   closedir(processes);
   return true;
@@ -228,11 +231,11 @@ bool ListNamespace(pid_t except, PidList* out) {
 
 void SignalNamespace(int signal, pid_t except) {
   PidList pids;
-  ListNamespace(except, &pids);
+  ListNamespace({except}, &pids);
   for (size_t i = 0; i < pids.size; i++) kill(pids.items[i], signal);
 }
 
-bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* use) {
+bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, TreeUse* use) {
   PidList pids;
   if (whole_namespace) {
     if (!ListNamespace(except, &pids)) return false;
@@ -247,6 +250,8 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* u
   for (size_t i = 0; i < pids.size; i++) use->bytes += ProportionalBytes(pids.items[i]);
   return true;
 }
+
+bool ShareMemory(pid_t one, pid_t other) { return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0) == 0; }
 
 bool CanListChildren() { return access("/proc/thread-self/children", R_OK) == 0; }
 

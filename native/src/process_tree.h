@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <array>
+
 namespace skillscale {
 
 // What a tree has in memory that is its own, how many processes and threads it is, and the CPU time of those that live and of
@@ -23,16 +25,21 @@ struct TreeUse {
   uint64_t processes = 0;
 };
 
+// Pids, or 0.
+using Except = std::array<pid_t, 3>;
+
 enum class Order { kParentsFirst, kChildrenFirst };
 
 bool CanListChildren();
 void SignalDescendants(int signal, Order order);
 // Signals everybody else in the pid namespace of which this is the first process, but `except`.
 void SignalNamespace(int signal, pid_t except);
-// Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it but `except`. Pages that a
+// Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it but those in `except`. Pages that a
 // fork shares are counted once: what each process has at most is added up first, and looked at closely only when that is
 // more than `enough`.
-bool MeasureTree(bool whole_namespace, uint64_t enough, pid_t except, TreeUse* use);
+bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, TreeUse* use);
+// Whether both have the same memory, as far as the kernel tells.
+bool ShareMemory(pid_t one, pid_t other);
 
 }  // namespace skillscale
 

@@ -23,7 +23,8 @@
 //   fork server → reaper  Hello, then per Prepare: Started, Exited
 //
 // The process that the fork server started becomes the run when it gets the Spawn, and closes its socket when it has read it.
-// One that was started ahead gets it over its standard input.
+// One that was started ahead gets it over its standard input. Before they say Ready over that socket, with the pid of
+// their keeper (keeper.h), or 0.
 #ifndef SKILLSCALE_PROTOCOL_H_
 #define SKILLSCALE_PROTOCOL_H_
 

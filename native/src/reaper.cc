@@ -40,9 +40,10 @@ namespace {
 
 constexpr int kFirstRoundMilliseconds = 2;
 constexpr int kLastRoundMilliseconds = 100;
-constexpr uint64_t kOthers = 4;
+constexpr uint64_t kOthers = 5;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
+constexpr uint64_t kLastIdleMeasureNs = 1'000'000'000;
 
 // Goes through the door into a control group, of which all that follows is part.
 bool Join(int door, StepError* failure) {
@@ -110,8 +111,8 @@ bool Reaper::StartRun(Packet* packet) {
 bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure) {
   started_ = Now();
   RunPlan plan(packet->command, strings);
-  // Those that share its user in a cell are the reaper, who waits outside, the fork server, and the one too many by which
-  // it shows.
+  // Those that share its user in a cell are the reaper, who waits outside, the fork server, a keeper, and the one too many by
+  // which it shows.
   if (cell_.entered() && plan.limits().tree_tasks < protocol::kUnlimited - kOthers) {
     plan.set_processes(plan.limits().tree_tasks + kOthers);
   }
@@ -153,10 +154,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
     }
   }
   occupied_ = true;
-  pause_ = kFirstMeasureNs;
-  const bool bounded = limits_.cpu_seconds != protocol::kUnlimited || limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
-                       (cell_.entered() && limits_.disk_bytes != protocol::kUnlimited);
-  measure_at_ = bounded ? After(started_, pause_) : kNever;
+  MeasureSoon();
   return true;
 }
 
@@ -223,25 +221,35 @@ void Reaper::FailRun(const SpawnFailure& failure) {
   Reply(reply);
 }
 
-// Ends a run whose tree uses more than it may. What the main process alone uses is the kernel's to end.
-void Reaper::Measure() {
-  pause_ = pause_ * 2 < kLastMeasureNs ? pause_ * 2 : kLastMeasureNs;
-  measure_at_ = After(Now(), pause_);
+void Reaper::MeasureSoon() {
+  pause_ = kFirstMeasureNs;
+  const bool bounded = limits_.cpu_seconds != protocol::kUnlimited || limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
+                       (cell_.entered() && limits_.disk_bytes != protocol::kUnlimited);
+  measure_at_ = bounded ? After(Now(), pause_) : kNever;
+}
+
+protocol::TreeLimit Reaper::Exceeded() const {
   TreeUse use;
-  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, fork_server_.pid(), &use)) return;
-  if (use.bytes > limits_.tree_bytes) {
-    exceeded_ = protocol::kMemoryLimit;
-  } else if (use.tasks > limits_.tree_tasks) {
-    exceeded_ = protocol::kProcessLimit;
-  } else if (cell_.full()) {
-    exceeded_ = protocol::kDiskLimit;
-  } else if (limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_) / 1'000'000 >= limits_.cpu_seconds) {
-    exceeded_ = protocol::kCpuLimit;
-  } else {
-    return;
-  }
-  killing_ = true;
+  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, Uncounted(), &use)) return protocol::kNoLimit;
+  if (use.bytes > limits_.tree_bytes) return protocol::kMemoryLimit;
+  if (use.tasks > limits_.tree_tasks) return protocol::kProcessLimit;
+  if (cell_.full()) return protocol::kDiskLimit;
+  const bool late = limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_) / 1'000'000 >= limits_.cpu_seconds;
+  return late ? protocol::kCpuLimit : protocol::kNoLimit;
+}
+
+// Ends a run, or a spare, whose tree uses more than it may. What the main process alone uses is the kernel's to end.
+void Reaper::Measure() {
+  pause_ = std::min(pause_ * 2, occupied_ ? kLastMeasureNs : kLastIdleMeasureNs);
+  measure_at_ = After(Now(), pause_);
+  // A program that replaced itself left it what it had in memory; and who is no keeper counts as others do.
+  if (keeper_ > 0 && !ShareMemory(occupied_ ? main_ : spare_pid_, keeper_)) DropKeeper();
+  const protocol::TreeLimit exceeded = Exceeded();
+  if (exceeded == protocol::kNoLimit) return;
   measure_at_ = kNever;
+  if (!occupied_) return ReplaceSpare();
+  exceeded_ = exceeded;
+  killing_ = true;
 }
 
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
@@ -287,7 +295,7 @@ void Reaper::Leave() {
   if (leaving_ || !cell_.entered()) return;
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";
   again_ = key == last_key_;
-  if (!again_) lost_spares_ = 0;
+  if (!again_) lost_spares_ = plain_spares_ = 0;
   last_key_ = key;
   if (!starting_) {
     AskForSpare();
@@ -315,6 +323,11 @@ bool Reaper::Reap() {
     rusage usage{};
     if (wait4(info.si_pid, &status, WNOHANG | __WALL, &usage) != info.si_pid) continue;
     if (info.si_pid == spare_pid_) spare_pid_ = 0;
+    if (info.si_pid == keeper_) keeper_ = 0;
+    if (info.si_pid == fading_) {
+      fading_ = 0;
+      continue;
+    }
     if (info.si_pid != fork_server_.pid()) gone_cpu_us_ += Microseconds(usage.ru_utime) + Microseconds(usage.ru_stime);
     if (info.si_pid == fork_server_.pid()) {
       fork_server_.Reaped(status);
@@ -331,7 +344,8 @@ bool Reaper::Reap() {
     if (!warm_) return true;
   }
   if (main_ > 0 && !exited) return true;
-  if (left && fork_server_.pid() > 0) left = OthersLeft();
+  if (exited) DropKeeper();
+  if (left && (fork_server_.pid() > 0 || fading_ > 0)) left = OthersLeft();
   if (exited) {
     ReportExit(main_status, main_usage, left);
     main_ = 0;
@@ -432,11 +446,12 @@ int Reaper::Run() {
       killing_ = true;
     }
     const uint64_t now = Now();
-    if (left && !killing_ && measure_at_ <= now) Measure();
+    if ((left || spare_) && !killing_ && measure_at_ <= now) Measure();
     if (start_by_ <= now) {
       fork_server_.GiveUp();
       FinishStart();
     }
+    if (import_by_ <= now && !handing_) ReplaceSpare();
     const bool rounds = left && killing_;
     if (rounds) SignalTree(SIGKILL, Order::kParentsFirst);
     round = rounds ? (round * 2 < kLastRoundMilliseconds ? round * 2 : kLastRoundMilliseconds) : kFirstRoundMilliseconds;
@@ -446,7 +461,7 @@ int Reaper::Run() {
                        {fork_server_.socket(), POLLIN, 0},
                        {spare_.get(), POLLIN, 0}};
     int wait = rounds ? round : -1;
-    const uint64_t wake = std::min(occupied_ ? measure_at_ : kNever, start_by_);
+    const uint64_t wake = std::min({measure_at_, start_by_, handing_ ? kNever : import_by_});
     if (!rounds && wake != kNever) wait = wake <= now ? 0 : static_cast<int>((wake - now) / 1'000'000 + 1);
     if (poll(ready, 4, wait) < 0) continue;
     if (ready[0].revents != 0) {

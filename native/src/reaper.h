@@ -40,7 +40,9 @@ class Reaper {
   static bool CanFilter();
   const SystemCallFilter* FilterFor(const RunPlan& plan, StepError* failure);
   void FailRun(const SpawnFailure& failure);
+  void MeasureSoon();
   void Measure();
+  protocol::TreeLimit Exceeded() const;
   protocol::Cleanness Freed();
   void Leave();
   bool Reap();
@@ -53,14 +55,20 @@ class Reaper {
   void AskForSpare();
   void TellIdle();
   bool MakeSpare(const Confinement& confinement);
+  bool MakeAhead(const Confinement& confinement, int job);
   bool AwaitSpare();
   bool GiveToSpare(const Packet& packet);
+  bool HearSpare();
   void HandleSpare();
+  void ReplaceSpare();
   void LoseSpare();
   void DropSpare();
   void BeginCold();
   void EndStrangers();
+  void EndOthers();
   bool OthersLeft() const;
+  void DropKeeper();
+  Except Uncounted() const { return {fork_server_.pid(), keeper_, fading_}; }
   void Say(protocol::ReplyType type);
   void Reply(protocol::Reply reply, int descriptor = -1);
 
@@ -96,10 +104,17 @@ class Reaper {
   // Where the spare waits for its run, or has it and did not read it yet; 0 until its pid is known.
   Descriptor spare_;
   pid_t spare_pid_ = 0;
+  // Of the spare or the run, when it has one (keeper.h); and the last one that was killed, until it is gone.
+  pid_t keeper_ = 0;
+  pid_t fading_ = 0;
   // Of the spare that was asked for last, and of the last one that ended.
   uint64_t spare_number_ = 0;
   uint64_t ended_number_ = 0;
   int lost_spares_ = 0;
+  // The spare imports what its script does before it waits, until this time; and how many of the next ones do not.
+  bool importing_ = false;
+  uint64_t import_by_ = kNever;
+  int plain_spares_ = 0;
   uint64_t told_idle_ = 0;
   // What made the last runs warm, or would have, and whether two in a row agree.
   std::string last_key_;

@@ -23,6 +23,7 @@ constexpr uint64_t kSpareNs = 2'000'000'000;
 constexpr int kMaxLostSpares = 3;
 constexpr uint64_t kMinOpenFiles = 32;
 constexpr uint64_t kIdleNs = 1'000'000'000;
+constexpr int kPlainSpares = 1000;
 
 }  // namespace
 
@@ -97,7 +98,7 @@ void Reaper::TellIdle() {
   const uint64_t now = Now();
   if (told_idle_ != 0 && now - told_idle_ < kIdleNs) return;
   TreeUse use;
-  if (!MeasureTree(true, protocol::kUnlimited, 0, &use)) return;
+  if (!MeasureTree(true, protocol::kUnlimited, {keeper_, fading_}, &use)) return;
   told_idle_ = now;
   protocol::Reply reply{};
   reply.type = protocol::kIdle;
@@ -115,17 +116,29 @@ bool Reaper::MakeSpare(const Confinement& confinement) {
   const Descriptor far(ends[1]);
   spare_pid_ = 0;
   if (plan_.ahead()) {
-    const std::vector<char*> argv = plan_.WarmCommand();
-    const SpawnPlan spawn{plan_.head(kDirectory), argv[0],          argv.data(), kWarmEnvironment, {far.get(), 1, 2},
-                          &plan_.limits(),        plan_.has(protocol::kConfined) ? &confinement : nullptr};
-    SpawnFailure failure{};
-    spare_pid_ = std::max(0, Spawn(spawn, &failure));
-    if (spare_pid_ == 0) return false;
+    if (!MakeAhead(confinement, far.get())) return false;
   } else if (confinement.landlock < 0 || !fork_server_.Fork(plan_, ++spare_number_, confinement.landlock, far.get())) {
     // Without a ruleset of its own it could reach the fork server.
     return false;
   }
   spare_ = std::move(near);
+  return true;
+}
+
+// What it imports may do what its run could do, so it is under the same limits. With a network it could be noticed where nobody
+// called yet.
+bool Reaper::MakeAhead(const Confinement& confinement, int job) {
+  importing_ = plain_spares_ == 0 && !plan_.has(protocol::kConnected);
+  if (plain_spares_ > 0) plain_spares_--;
+  const std::vector<char*> argv = plan_.WarmCommand(importing_ ? nullptr : "plain");
+  const SpawnPlan spawn{plan_.head(kDirectory), argv[0],          argv.data(), kWarmEnvironment, {job, 1, 2},
+                        &plan_.limits(),        plan_.has(protocol::kConfined) ? &confinement : nullptr};
+  SpawnFailure failure{};
+  spare_pid_ = std::max(0, Spawn(spawn, &failure));
+  if (spare_pid_ == 0) return false;
+  import_by_ = After(Now(), kStartNs);
+  gone_cpu_us_ = 0;
+  MeasureSoon();
   return true;
 }
 
@@ -152,33 +165,59 @@ bool Reaper::GiveToSpare(const Packet& packet) {
   return true;
 }
 
-// The end of the socket of a spare: it has read its run, or is dead.
-void Reaper::HandleSpare() {
-  char nothing;
+// What it says is worth as much as the modules that it imported. False at the end of its socket, with errno for one that
+// ended with something unread.
+bool Reaper::HearSpare() {
+  protocol::Reply reply;
   ssize_t size;
   do {
-    size = recv(spare_.get(), &nothing, sizeof nothing, MSG_DONTWAIT);
+    size = recv(spare_.get(), &reply, sizeof reply, MSG_DONTWAIT);
   } while (size < 0 && errno == EINTR);
-  if (size < 0 && errno == EAGAIN) return;
-  if (!handing_) return LoseSpare();
-  if (size < 0) return BeginCold();
-  handing_ = false;
+  if (size == 0) errno = 0;
+  if (size <= 0) return size < 0 && errno == EAGAIN;
+  const bool valid = size == sizeof reply && reply.magic == protocol::kMagic && reply.type == protocol::kReady;
+  const bool other = reply.pid > 1 && reply.pid != spare_pid_ && reply.pid != fork_server_.pid();
+  if (valid) import_by_ = kNever;
+  if (valid && other && keeper_ == 0) keeper_ = reply.pid;
+  return true;
+}
+
+// The end of the socket of a spare: it has read its run, or is dead.
+void Reaper::HandleSpare() {
+  if (HearSpare()) return;
+  const bool unread = errno != 0;
+  if (!handing_) return ReplaceSpare();
+  if (unread) return BeginCold();
+  handing_ = importing_ = false;
+  import_by_ = kNever;
   lost_spares_ = 0;
   spare_.Reset();
   spare_pid_ = 0;
   kept_->Clear();
 }
 
+// One that imported something may have failed with that.
+void Reaper::ReplaceSpare() {
+  const bool imported = importing_;
+  LoseSpare();
+  if (imported) AskForSpare();
+}
+
 // A spare that got no run is of no use, or gone.
 void Reaper::LoseSpare() {
+  if (importing_) plain_spares_ = kPlainSpares;
   lost_spares_++;
   DropSpare();
 }
 
 // The view is closed when nobody is left of it.
 void Reaper::DropSpare() {
+  if (spare_ && keeper_ == 0) HearSpare();
   spare_.Reset();
-  handing_ = false;
+  const bool imported = importing_;
+  handing_ = importing_ = false;
+  import_by_ = kNever;
+  if (!occupied_) measure_at_ = kNever;
   const uint64_t until = After(Now(), kSpareNs);
   if (spare_pid_ > 0) {
     kill(spare_pid_, SIGKILL);
@@ -198,11 +237,14 @@ void Reaper::DropSpare() {
     }
   }
   ended_number_ = spare_number_;
+  DropKeeper();
+  if (imported) EndOthers();
   if (cell_.entered() && !cell_.Close()) leaving_ = true;
 }
 
 // Starts the run that the spare died with.
 void Reaper::BeginCold() {
+  if (importing_) plain_spares_ = kPlainSpares;
   lost_spares_++;
   main_ = 0;
   warm_ = false;
@@ -225,17 +267,29 @@ void Reaper::BeginCold() {
 void Reaper::EndStrangers() {
   if (fork_server_.pid() == 0 || fork_server_.Serves(plan_)) return;
   fork_server_.End();
+  EndOthers();
+}
+
+// Leaves nobody in the cell. There is no fork server.
+void Reaper::EndOthers() {
   while (OthersLeft()) {
     SignalNamespace(SIGKILL, 0);
     while (waitpid(-1, nullptr, __WALL) > 0) {
     }
+    fading_ = 0;
   }
 }
 
 // Whether there is anybody in the cell but the reaper and its fork server.
 bool Reaper::OthersLeft() const {
   TreeUse use;
-  return !MeasureTree(true, protocol::kUnlimited, fork_server_.pid(), &use) || use.processes > 0;
+  return !MeasureTree(true, protocol::kUnlimited, Uncounted(), &use) || use.processes > 0;
+}
+
+// Nobody waits until it is gone: it does nothing any more, whatever it is.
+void Reaper::DropKeeper() {
+  if (keeper_ > 0 && kill(keeper_, SIGKILL) == 0) fading_ = keeper_;
+  keeper_ = 0;
 }
 
 }  // namespace skillscale

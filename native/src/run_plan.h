@@ -52,9 +52,10 @@ class RunPlan {
   // Of a warm start: the key, then the command; none for a cold start.
   size_t warm() const { return command_.warmc; }
   const char* warm(size_t index) const { return head(kPaths + writable() + readable() + index); }
-  std::vector<char*> WarmCommand() const {
+  std::vector<char*> WarmCommand(const char* last = nullptr) const {
     std::vector<char*> argv;
     for (size_t i = 1; i < warm(); i++) argv.push_back(const_cast<char*>(warm(i)));
+    if (last != nullptr) argv.push_back(const_cast<char*>(last));
     argv.push_back(nullptr);
     return argv;
   }

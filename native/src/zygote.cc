@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "entry.h"
+#include "keeper.h"
 #include "packet.h"
 #include "protocol.h"
 
@@ -152,6 +153,7 @@ __attribute__((visibility("default"))) int skillscale_zygote_waiting() {
 __attribute__((visibility("default"))) void skillscale_zygote_take() {
   const int job = packet.descriptors[skillscale::kJob].Release();
   skillscale::Forget();
+  skillscale::SayWaiting(job, skillscale::StartKeeper(skillscale::EndsBy::kThread));
   pollfd ready{job, POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }

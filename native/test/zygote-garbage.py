@@ -11,7 +11,7 @@ import array, ctypes, json, os, random, signal, socket, struct, subprocess, sys,
 MAGIC = 0x534B5331
 UNLIMITED = 2**64 - 1
 SPAWN, PREPARE = 1, 5
-HELLO, EXITED, STARTED = 1, 3, 6
+HELLO, EXITED, STARTED, READY = 1, 3, 6, 7
 INLINE_BYTES = 32 * 1024
 PAYLOAD_BYTES = 16 * 1024 * 1024
 STRINGS = 2**20
@@ -170,7 +170,7 @@ class ForkServer:
                 environment = ["A=b=c", "PATH=/bin"]
                 packet, out = spawn(descriptors, arguments, environment, large, b"input")
                 send(job, *packet)
-                job.close()
+                leave(job)
                 for fd in descriptors.open:
                     os.close(fd)
                 descriptors.open.clear()
@@ -200,6 +200,19 @@ class ForkServer:
             elif crashed(status):
                 raise Wrong(f"what was left to itself ended with signal {status}\n{self.said()}")
         self.errors.close()
+
+
+def leave(job):
+    """Closes the socket of a process that waits, when that has said so: what is unread would be an error for it."""
+    job.settimeout(PATIENCE)
+    try:
+        data = job.recv(1024)
+    except ConnectionResetError:
+        # It ended without reading.
+        data = b""
+    if data:
+        expect((len(data), *struct.unpack("<2I", data[:8])), (72, MAGIC, READY), "what a process that waits says")
+    job.close()
 
 
 def crashed(status):
@@ -390,7 +403,7 @@ def garbage_spawn(source, server):
         valid = made.valid(SPAWN, in_memfd)
         intact = made.fds[:3] == [null, stdout, null]
         send(job, made.put(), made.fds)
-        job.close()
+        leave(job)
     status = server.ended(pid, server.number)
     output = read(out)
     about = f"{made} ended with status {status} and printed {output[:1000]!r}"
@@ -470,7 +483,7 @@ def abandon(source, server):
             send(job, *packet)
         else:
             out = os.close(out)
-        job.close()
+        leave(job)
     if out is not None:
         expect(json.loads(read(out))[0], ["left"], "what the script saw")
     tell("abandoned")

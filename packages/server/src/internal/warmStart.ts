@@ -7,7 +7,7 @@ import { importsOf } from "./pythonImports.ts"
 const maxKnown = 256
 
 /** What an interpreter reads when it starts, which one that is warm did long ago. */
-const readAtStart = /^(?:PYTHON|NODE_|LANG|LC_|TZ$|HOME$|TMPDIR$|LD_|MALLOC_|SSL_|OPENSSL_|UV_)/
+const readAtStart = /^(?:PYTHON|NODE_|FORCE_COLOR$|LANG|LC_|TZ$|HOME$|TMPDIR$|LD_|MALLOC_|SSL_|OPENSSL_|UV_)/
 
 const kindOf = (interpreter: string, file: string): Executor.Warm["kind"] | undefined => {
   const program = Path.basename(interpreter)
@@ -36,7 +36,7 @@ export const make = (mode: "on" | "standard" | "off") => {
     ): Executor.Warm | undefined => {
       const kind = kindOf(command.file, file)
       if (mode === "off" || kind === undefined || command.args.length > 0) return undefined
-      // Node imports nothing before its run comes.
+      // What Node imports ahead is in the process of one run.
       if (mode === "standard" && kind === "python" && hasPackages) return undefined
       if (skill.manifest.metadata["skillscale.warm"] === "false") return undefined
       if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined

@@ -3,47 +3,16 @@
  * ways, and all that can be seen of it must be the same.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Fiber from "effect/Fiber"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
-import * as Interpreter from "../src/Interpreter.ts"
-import * as Secrets from "../src/Secrets.ts"
-import * as SkillRunner from "../src/SkillRunner.ts"
-import * as WorkingView from "../src/WorkingView.ts"
+import type * as SkillRunner from "../src/SkillRunner.ts"
 import { importsOf } from "../src/internal/pythonImports.ts"
 import * as Support from "./fixtures/support.ts"
-
-const layer = (warm: boolean, executor = Support.executor) =>
-  Layer.fresh(SkillRunner.layer({ warm: warm ? "on" : "off", grace: 300 })).pipe(
-    Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
-    Layer.provide(Layer.fresh(executor))
-  )
-
-const run = (skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) =>
-  Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call))
-
-/** Calls until a fork server answers. */
-const warmed = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) {
-  for (let tries = 0; tries < 200; tries++) {
-    const result = yield* Effect.result(run(skill, call))
-    if (result._tag === "Failure" || result.success.warm) return result
-    yield* Effect.sleep(10)
-  }
-  return assert.fail("it never started warm")
-})
-
-const seen = (result: SkillRunner.RunResult, root: string) => ({
-  exitCode: result.exitCode,
-  signal: result.signal,
-  stdout: Support.text(result.stdout).replaceAll(root, "ROOT"),
-  stderr: Support.text(result.stderr).replaceAll(root, "ROOT"),
-  artifacts: result.artifacts.map(({ path, sha256 }) => [path, sha256])
-})
+import { compare, layer, run, test, warmed } from "./warmKit.ts"
 
 const helper = `import re
 from dataclasses import dataclass
@@ -123,6 +92,8 @@ print(subprocess.check_output(["sh", "-c", "echo $MODE; ls"], text=True))
 pid = os.fork()
 if pid == 0: os._exit(3)
 print(os.waitpid(pid, 0)[1])
+try: os.wait()
+except OSError as error: print(error)
 if __name__ == "__main__":
     with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))`,
     { env: { MODE: "m" } }
@@ -156,75 +127,13 @@ except OSError as e: print(e)`],
   "warnings and logs": [
     `import warnings, logging\nwarnings.warn("careful")\nlogging.warning("logged")\nlogging.getLogger("x").error("e")`
   ],
+  "another program in its place": [
+    `import os, sys\nprint("first", flush=True)\nos.execv(sys.executable, [sys.executable, "-c", "print('second')"])`
+  ],
   "temporary files": [`import tempfile, os\nprint(tempfile.gettempdir(), os.path.dirname(tempfile.mkdtemp()))`]
 }
 
 const files = { "scripts/helper.py": helper, "scripts/lazy.py": "import os\nVALUE = os.environ.get('MODE', 'none')\n" }
-
-const test = (title: string, body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Scope.Scope>) =>
-  it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(true)), Effect.asVoid), 60_000)
-
-/** The same for Node, whose processes are started ahead. */
-const nodeScripts: Readonly<Record<string, readonly [name: string, script: string, call?: SkillRunner.Call]>> = {
-  "what it is": [
-    "run.cjs",
-    `console.log(process.argv, process.execArgv, process.argv0, process.title, process.execPath, process.cwd(), __filename)
-console.log(Object.entries(process.env).filter(([name]) => name !== "TRACEPARENT"), require.main === module, module.id, module.parent)
-console.log(Object.keys(require.cache), process._preload_modules, Object.keys(globalThis), process.exitCode, process.mainModule === module)
-console.log(process.stdin.constructor.name, process.stdout.constructor.name, process.stderr.constructor.name, process.stdout.isTTY)
-console.log(process.getuid(), process.umask(), process.listenerCount("exit"), module.paths.length, module.children.length)
-process.stdout.write(new Error("x").stack.replaceAll(/node:internal.*/g, "").trimEnd())`,
-    { args: ["a", "", "b c", "ünï"], env: { MODE: "x" } }
-  ],
-  "modules": [
-    "run.mjs",
-    `import * as Fs from "node:fs"
-import { twice } from "./lib/twice.mjs"
-const { shout } = await import("./lib/shout.cjs")
-console.log(twice(21), shout("x"), import.meta.url, import.meta.main, import.meta.dirname, process.argv.length)
-Fs.writeFileSync("out.txt", "made")`
-  ],
-  "its input": [
-    "run.js",
-    `let size = 0
-process.stdin.on("data", (chunk) => size += chunk.length).on("end", () => console.log(size))`,
-    { stdin: Buffer.from("hello ".repeat(50_000)) }
-  ],
-  "no input": ["run.js", `console.log(require("fs").readFileSync(0).length)`],
-  "an exit code": ["run.js", `console.log("out"); process.exitCode = 7`],
-  "an exception": ["run.js", `console.log("out"); throw new TypeError("no")`],
-  "a rejection": ["run.mjs", `await Promise.reject(new Error("later"))`],
-  "a signal": ["run.js", `process.kill(process.pid, "SIGSEGV"); setTimeout(() => {}, 5000)`],
-  "children": [
-    "run.js",
-    `const { fork, execFileSync } = require("child_process")
-if (process.argv[2] === "child") console.log("child", process.execArgv, process.argv.slice(2))
-else fork(__filename, ["child"]).on("exit", (code) => console.log(code, execFileSync("echo", ["hi"]).toString()))`
-  ],
-  "a syntax error": ["run.js", `console.log("never"; `],
-  "limits": ["run.js", `console.log(process.report.getReport().userLimits.open_files, process.constrainedMemory())`]
-}
-
-/** Runs it both ways, and finds no difference. */
-const compare = Effect.fnUntraced(function*(files: Support.Files, call: SkillRunner.Call) {
-  const skill = yield* Support.skill(files)
-  const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
-  const warm = yield* warmed(skill, call)
-  if (cold._tag === "Failure" || warm._tag === "Failure") return assert.fail(JSON.stringify([cold, warm]))
-  assert.isFalse(cold.success.warm)
-  assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
-})
-
-describe("a process that was started ahead is like a cold one for", () => {
-  for (const [what, [name, script, call]] of Object.entries(nodeScripts)) {
-    test(what, () =>
-      compare({
-        [`scripts/${name}`]: script,
-        "scripts/lib/twice.mjs": "export const twice = (value) => value * 2",
-        "scripts/lib/shout.cjs": "exports.shout = (text) => text.toUpperCase()"
-      }, { script: `scripts/${name}`, ...call }))
-  }
-})
 
 describe("a warm start is like a cold one for", () => {
   for (const [title, [script, call]] of Object.entries(scripts)) {
@@ -462,6 +371,46 @@ print("done")`
       yield* warmed(skill, { args: ["no"] })
       const after = yield* run(skill, { args: ["no"] })
       assert.deepStrictEqual([after.warm, Support.text(after.stdout)], [true, "done\n"])
+    }))
+})
+
+describe("a keeper", () => {
+  test("is gone when its run is, and counts for nothing", () =>
+    Effect.gen(function*() {
+      // Twice as much of either would be too much.
+      const skill = yield* Support.skill({
+        "scripts/run.py": `import os, time
+block = bytearray(b"x") * (90 << 20)
+for _ in range(11):
+    if os.fork() == 0:
+        time.sleep(0.3)
+        os._exit(0)
+time.sleep(0.2)
+print(sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())[-1] > 0)`
+      }, { "skillscale.memory": "160MiB", "skillscale.processes": "12" })
+      yield* warmed(skill)
+      const { stdout, warm } = yield* run(skill)
+      assert.deepStrictEqual([Support.text(stdout), warm], ["True\n", true])
+      const script = Path.join(skill.root, "scripts/run.py")
+      // The fork server, what waits for the next run, and that one's keeper.
+      yield* Support.eventually("there is one keeper", () =>
+        pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script)).length === 3)
+    }))
+
+  test("is gone when its run becomes another program", () =>
+    Effect.gen(function*() {
+      const seconds = `1.5${process.pid}`
+      const skill = yield* Support.skill({
+        "scripts/run.py": `import os\nos.execv("/bin/sleep", ["sleep", "${seconds}"])`
+      })
+      yield* warmed(skill)
+      const running = yield* Effect.forkChild(run(skill))
+      const script = Path.join(skill.root, "scripts/run.py")
+      yield* Support.eventually("only the fork server is left", () => {
+        const own = pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script))
+        return own.length === 1 && pids().some((pid) => commandOf(pid).includes(seconds))
+      })
+      yield* Fiber.join(running)
     }))
 })
 

@@ -1,0 +1,55 @@
+/**
+ * Runs scripts both ways, cold and warm, and compares all that can be seen of them.
+ */
+import { assert, it } from "@effect/vitest"
+import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Interpreter from "../src/Interpreter.ts"
+import * as Secrets from "../src/Secrets.ts"
+import * as SkillRunner from "../src/SkillRunner.ts"
+import * as WorkingView from "../src/WorkingView.ts"
+import * as Support from "./fixtures/support.ts"
+
+export const layer = (warm: boolean, executor = Support.executor) =>
+  Layer.fresh(SkillRunner.layer({ warm: warm ? "on" : "off", grace: 300 })).pipe(
+    Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
+    Layer.provide(Layer.fresh(executor))
+  )
+
+export const run = (skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) =>
+  Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call))
+
+/** Calls until one starts warm. */
+export const warmed = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) {
+  for (let tries = 0; tries < 200; tries++) {
+    const result = yield* Effect.result(run(skill, call))
+    if (result._tag === "Failure" || result.success.warm) return result
+    yield* Effect.sleep(10)
+  }
+  return assert.fail("it never started warm")
+})
+
+const seen = (result: SkillRunner.RunResult, root: string) => ({
+  exitCode: result.exitCode,
+  signal: result.signal,
+  stdout: Support.text(result.stdout).replaceAll(root, "ROOT"),
+  stderr: Support.text(result.stderr).replaceAll(root, "ROOT"),
+  artifacts: result.artifacts.map(({ path, sha256 }) => [path, sha256])
+})
+
+export const test = (
+  title: string,
+  body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Scope.Scope>
+) => it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layer(true)), Effect.asVoid), 60_000)
+
+/** Runs it both ways, and finds no difference. */
+export const compare = Effect.fnUntraced(function*(files: Support.Files, call: SkillRunner.Call) {
+  const skill = yield* Support.skill(files)
+  const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
+  const warm = yield* warmed(skill, call)
+  if (cold._tag === "Failure" || warm._tag === "Failure") return assert.fail(JSON.stringify([cold, warm]))
+  assert.isFalse(cold.success.warm)
+  assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
+})
