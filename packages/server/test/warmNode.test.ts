@@ -366,16 +366,17 @@ ${children(1, seconds)}
 const said = Buffer.alloc(72)
 said.writeUInt32LE(0x534b5331, 0)
 said.writeUInt32LE(7, 4)
-const find = () => readdirSync("/proc").find((pid) => /^\\d+$/.test(pid) && String(readFileSync("/proc/" + pid + "/cmdline")).includes("${seconds}"))
+const command = (pid) => { try { return String(readFileSync("/proc/" + pid + "/cmdline")) } catch { return "" } }
+const find = () => readdirSync("/proc").find((pid) => Number(pid) > 0 && command(pid).includes("${seconds}"))
 while (find() === undefined);
 said.writeInt32LE(Number(find()), 8)
-writeSync(100, said)`,
-        "scripts/run.mjs": `import "./lies.mjs"\nsetTimeout(() => console.log("done"), 1000)`
+let told
+try { told = writeSync(100, said) } catch (error) { told = error.code }
+export { find, told }`,
+        "scripts/run.mjs": `import { find, told } from "./lies.mjs"\nsetTimeout(() => console.log(told, find()), 300)`
       })
-      yield* warmed(skill, { script: "scripts/run.mjs" })
-      yield* Support.eventually("one waits and has lied", () => runningAs(seconds).length > 0)
-      yield* Support.eventually("what it named is gone", () => runningAs(seconds).length === 0)
-      assert.isTrue((yield* run(skill, { script: "scripts/run.mjs" })).warm)
+      const result = yield* warmed(skill, { script: "scripts/run.mjs" })
+      assert.strictEqual(result._tag === "Success" ? Support.text(result.success.stdout) : "", "72 undefined\n")
     }))
 
   test("has imported nothing that could use a network that is granted", () =>

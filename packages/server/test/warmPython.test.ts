@@ -399,7 +399,7 @@ print(sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())[-1] > 0)`
 
   test("is gone when its run becomes another program", () =>
     Effect.gen(function*() {
-      const seconds = `1.5${process.pid}`
+      const seconds = `0.6${process.pid}`
       const skill = yield* Support.skill({
         "scripts/run.py": `import os\nos.execv("/bin/sleep", ["sleep", "${seconds}"])`
       })
