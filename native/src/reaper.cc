@@ -340,7 +340,7 @@ bool Reaper::Reap() {
   ended_ = false;
   if (!occupied_) return left && fork_server_.pid() == 0;
   if (exited && handing_) {
-    HandleSpare();
+    HandleSpare(true);
     if (!warm_) return true;
   }
   if (main_ > 0 && !exited) return true;
@@ -470,7 +470,7 @@ int Reaper::Run() {
       }
     }
     if (ready[2].revents != 0 && fork_server_.socket() >= 0) HandleForkServer();
-    if (ready[3].revents != 0 && spare_) HandleSpare();
+    if (ready[3].revents != 0 && spare_) HandleSpare(false);
     if (ready[1].revents == 0) continue;
     const bool waiting = handing_;
     switch (packet->Receive(protocol::kControlDescriptor)) {

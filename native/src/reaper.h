@@ -58,8 +58,10 @@ class Reaper {
   bool MakeAhead(const Confinement& confinement, int job);
   bool AwaitSpare();
   bool GiveToSpare(const Packet& packet);
-  bool HearSpare();
-  void HandleSpare();
+  enum class Word { kNothing, kReady, kRead, kUnread };
+  Word HearSpare();
+  bool IsUnread() const;
+  void HandleSpare(bool ended);
   void ReplaceSpare();
   void LoseSpare();
   void DropSpare();

@@ -5,8 +5,10 @@
 // the spare is not made for starts in a view of its own. The spare closes its socket when it has read its run; one that dies
 // before it did is replaced by a cold start.
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -24,6 +26,7 @@ constexpr int kMaxLostSpares = 3;
 constexpr uint64_t kMinOpenFiles = 32;
 constexpr uint64_t kIdleNs = 1'000'000'000;
 constexpr int kPlainSpares = 1000;
+constexpr int kMaxWords = 16;
 
 }  // namespace
 
@@ -165,29 +168,35 @@ bool Reaper::GiveToSpare(const Packet& packet) {
   return true;
 }
 
-// What it says is worth as much as the modules that it imported. False at the end of its socket, with errno for one that
-// ended with something unread.
-bool Reaper::HearSpare() {
+// What it says is worth as much as the modules that it imported.
+Reaper::Word Reaper::HearSpare() {
   protocol::Reply reply;
   ssize_t size;
   do {
     size = recv(spare_.get(), &reply, sizeof reply, MSG_DONTWAIT);
   } while (size < 0 && errno == EINTR);
-  if (size == 0) errno = 0;
-  if (size <= 0) return size < 0 && errno == EAGAIN;
+  if (size == 0) return Word::kRead;
+  if (size < 0) return errno == EAGAIN ? Word::kNothing : Word::kUnread;
   const bool valid = size == sizeof reply && reply.magic == protocol::kMagic && reply.type == protocol::kReady;
   const bool other = reply.pid > 1 && reply.pid != spare_pid_ && reply.pid != fork_server_.pid();
   if (valid) import_by_ = kNever;
   if (valid && other && keeper_ == 0) keeper_ = reply.pid;
-  return true;
+  return Word::kReady;
 }
 
-// The end of the socket of a spare: it has read its run, or is dead.
-void Reaper::HandleSpare() {
-  if (HearSpare()) return;
-  const bool unread = errno != 0;
+bool Reaper::IsUnread() const {
+  int bytes = 0;
+  return ioctl(spare_.get(), SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+// The end of the socket of a spare: it has read its run, or is dead. One that ended while it made its keeper may have left the
+// socket with that.
+void Reaper::HandleSpare(bool ended) {
+  Word word = Word::kReady;
+  for (int words = 0; words < kMaxWords && word == Word::kReady; words++) word = HearSpare();
+  if (!ended && (word == Word::kNothing || word == Word::kReady)) return;
   if (!handing_) return ReplaceSpare();
-  if (unread) return BeginCold();
+  if (word == Word::kUnread || (word == Word::kNothing && IsUnread())) return BeginCold();
   handing_ = importing_ = false;
   import_by_ = kNever;
   lost_spares_ = 0;
@@ -212,12 +221,7 @@ void Reaper::LoseSpare() {
 
 // The view is closed when nobody is left of it.
 void Reaper::DropSpare() {
-  if (spare_ && keeper_ == 0) HearSpare();
-  spare_.Reset();
   const bool imported = importing_;
-  handing_ = importing_ = false;
-  import_by_ = kNever;
-  if (!occupied_) measure_at_ = kNever;
   const uint64_t until = After(Now(), kSpareNs);
   if (spare_pid_ > 0) {
     kill(spare_pid_, SIGKILL);
@@ -225,7 +229,13 @@ void Reaper::DropSpare() {
     while (waitpid(spare_pid_, nullptr, __WALL) < 0 && errno == EINTR) {
     }
   }
+  // Its last words may name its keeper.
+  if (spare_ && keeper_ == 0) HearSpare();
+  spare_.Reset();
   spare_pid_ = 0;
+  handing_ = importing_ = false;
+  import_by_ = kNever;
+  if (!occupied_) measure_at_ = kNever;
   // It ends at the end of its socket, too.
   while (ended_number_ != spare_number_ && fork_server_.pid() > 0) {
     protocol::Reply reply;

@@ -340,6 +340,27 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
       }))
   }
 
+  test("and its runs survive the death of both at any moment", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.py": "import sys\nprint(sys.stdin.read())" })
+      const script = Path.join(skill.root, "scripts/run.py")
+      for (let round = 0; round < 40; round++) {
+        yield* warmed(skill, { stdin: Buffer.from("before") })
+        // While the next one is made.
+        const until = performance.now() + round % 8
+        while (performance.now() < until);
+        for (const pid of pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script))) {
+          try {
+            process.kill(pid, "SIGKILL")
+          } catch {
+            // It was there a moment ago.
+          }
+        }
+        const after = yield* run(skill, { stdin: Buffer.from("after") })
+        assert.strictEqual(Support.text(after.stdout), "after\n")
+      }
+    }))
+
   test("is not asked for what it cannot do", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({
