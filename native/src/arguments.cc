@@ -127,7 +127,7 @@ bool ReadKind(const Fields& fields, const char* name, Kind* kind) {
 bool ReadConfinement(const Fields& fields, RunRequest* request) {
   uint64_t flags = 0;
   if (!ReadKind(fields, "kind", &request->kind) || !fields.Whole("flags", 0, &flags)) return false;
-  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected | protocol::kAhead));
+  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected | protocol::kAhead | protocol::kLasting));
   return true;
 }
 

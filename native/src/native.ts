@@ -55,12 +55,12 @@ export interface SupervisorOptions {
 
 /**
  * The bits of `flags`: under Landlock and a system call filter; that filter as a list of what is allowed; with whatever
- * network there is; its warm start is a process that was started ahead.
+ * network there is; its warm start is a process that was started ahead; the inputs of its overlay are there for later runs, too.
  *
  * @category models
  * @since 0.1.0
  */
-export const flags = { confined: 1, allowList: 2, connected: 4, ahead: 16 } as const
+export const flags = { confined: 1, allowList: 2, connected: 4, ahead: 16, lasting: 32 } as const
 
 /**
  * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder

@@ -10,7 +10,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <string.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <string>
 
@@ -40,6 +42,7 @@ Descriptor written;
 int exit_code = kNoExit;
 size_t libraries = 0;
 Napi::ObjectReference emitter;
+Napi::FunctionReference count_listeners;
 Napi::FunctionReference cache_folder;
 
 // The run could not be what it would be after a cold start, or there will be none.
@@ -53,12 +56,6 @@ size_t CountLibraries() {
   };
   dl_iterate_phdr(add, &count);
   return count;
-}
-
-Napi::Array ArrayOf(Napi::Env env, char* const* strings, uint32_t count) {
-  Napi::Array array = Napi::Array::New(env, count);
-  for (uint32_t i = 0; i < count; i++) array.Set(i, Napi::String::New(env, strings[i]));
-  return array;
 }
 
 // Moves the socket away and puts pipes in the place of the streams: one byte can be read, and what is written can be found.
@@ -76,6 +73,18 @@ void Open(const Napi::CallbackInfo&) {
   for (int i = 0; i < 3; i++) {
     if (fstat(i, &places[i]) < 0) GiveUp();
   }
+}
+
+// One that goes off while nothing runs would go off in the middle of the run.
+bool HasTimers(Napi::Env env) {
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return true;
+  bool found = false;
+  const auto look = [](uv_handle_t* handle, void* result) {
+    if (uv_handle_get_type(handle) == UV_TIMER && uv_is_active(handle) != 0) *static_cast<bool*>(result) = true;
+  };
+  uv_walk(loop, look, &found);
+  return found;
 }
 
 bool AreUntouched() {
@@ -100,12 +109,12 @@ bool Connect(const Packet& packet) {
   return true;
 }
 
-// Returns [arguments, environment]. Ends the process when there will be no run.
+// Returns [arguments, names of variables, their values]. Ends the process when there will be no run.
 Napi::Value Take(const Napi::CallbackInfo& info) {
   static Packet packet;
   Strings strings;
   char* copy = nullptr;
-  if (!AreUntouched()) GiveUp();
+  if (!AreUntouched() || HasTimers(info.Env())) GiveUp();
   skillscale::SayWaiting(run_socket.get(), skillscale::StartKeeper(skillscale::EndsBy::kReaper));
   pollfd ready{run_socket.get(), POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
@@ -119,9 +128,20 @@ Napi::Value Take(const Napi::CallbackInfo& info) {
   written.Reset();
   libraries = CountLibraries();
   Napi::Env env = info.Env();
-  Napi::Array taken = Napi::Array::New(env, 2);
-  taken.Set(0U, ArrayOf(env, strings.argv(), packet.command.argc));
-  taken.Set(1U, ArrayOf(env, strings.envp(), packet.command.envc));
+  Napi::Array args = Napi::Array::New(env);
+  Napi::Array names = Napi::Array::New(env);
+  Napi::Array values = Napi::Array::New(env);
+  for (uint32_t i = 0; i < packet.command.argc; i++) args.Set(i, strings.argv()[i]);
+  for (uint32_t i = 0; i < packet.command.envc; i++) {
+    const char* entry = strings.envp()[i];
+    const char* end = strchrnul(entry, '=');
+    names.Set(i, Napi::String::New(env, entry, static_cast<size_t>(end - entry)));
+    values.Set(i, *end == '=' ? end + 1 : end);
+  }
+  Napi::Array taken = Napi::Array::New(env, 3);
+  taken.Set(0U, args);
+  taken.Set(1U, names);
+  taken.Set(2U, values);
   packet.Clear();
   free(copy);
   return taken;
@@ -129,18 +149,39 @@ Napi::Value Take(const Napi::CallbackInfo& info) {
 
 Napi::Value Leave(const Napi::CallbackInfo&) { GiveUp(); }
 
+// Whether a script of this name is the part of Node that loads modules.
+Napi::Value IsLoader(const Napi::CallbackInfo& info) {
+  const std::string name = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  const char loader[] = "node:internal/modules/";
+  return Napi::Boolean::New(info.Env(), name.compare(0, sizeof loader - 1, loader) == 0 || name == "node:internal/util/colors");
+}
+
+// Whether a module of Node was loaded that writes files when Node is taken down.
+bool WritesLater(const Napi::Object& process) {
+  const Napi::Value loaded = process.Get("moduleLoadList");
+  if (!loaded.IsArray()) return true;
+  const Napi::Array names = loaded.As<Napi::Array>();
+  for (uint32_t i = 0; i < names.Length(); i++) {
+    const Napi::Value name = names.Get(i);
+    if (!name.IsString()) return true;
+    const std::string text = name.As<Napi::String>().Utf8Value();
+    if (text == "NativeModule trace_events" || text == "NativeModule inspector") return true;
+  }
+  return false;
+}
+
 // The getter of process.emit, which Node calls to say that it ends. When nobody listens, nothing can change how any more.
 Napi::Value Emit(const Napi::CallbackInfo& info) {
   const Napi::Object process = info.This().As<Napi::Object>();
   exit_code = kNoExit;
-  if (process.Get("_exiting").ToBoolean() && !process.Get("listenerCount").IsUndefined()) {
+  if (process.Get("_exiting").ToBoolean()) {
     const Napi::String name = Napi::String::New(info.Env(), "exit");
-    const Napi::Value listeners = process.Get("listenerCount").As<Napi::Function>().Call(process, {name});
+    const Napi::Value listeners = count_listeners.Call(process, {name});
     const Napi::Value code = process.Get("exitCode");
     // What is compiled is written to its folder later.
     const bool keeps = !cache_folder.IsEmpty() && !cache_folder.Call({}).IsUndefined();
     const bool silent = listeners.IsNumber() && listeners.As<Napi::Number>().Int32Value() == 0;
-    if (silent && !keeps) exit_code = code.IsNumber() ? code.As<Napi::Number>().Int32Value() & 0xFF : 0;
+    if (silent && !keeps && !WritesLater(process)) exit_code = code.IsNumber() ? code.As<Napi::Number>().Int32Value() & 0xFF : 0;
   }
   return emitter.Get("emit");
 }
@@ -156,6 +197,8 @@ Napi::Value EndEarly(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   emitter = Napi::Persistent(info[0].As<Napi::Object>());
   emitter.SuppressDestruct();
+  count_listeners = Napi::Persistent(emitter.Get("listenerCount").As<Napi::Function>());
+  count_listeners.SuppressDestruct();
   if (info[1].IsFunction()) {
     cache_folder = Napi::Persistent(info[1].As<Napi::Function>());
     cache_folder.SuppressDestruct();
@@ -168,6 +211,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("open", Napi::Function::New(env, Open, "open"));
   exports.Set("take", Napi::Function::New(env, Take, "take"));
   exports.Set("leave", Napi::Function::New(env, Leave, "leave"));
+  exports.Set("isLoader", Napi::Function::New(env, IsLoader, "isLoader"));
   exports.Set("endEarly", Napi::Function::New(env, EndEarly, "endEarly"));
   return exports;
 }

@@ -251,6 +251,13 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, Tr
   return true;
 }
 
+uint64_t CpuTime(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  Stat stat;
+  return ReadStat(path, &stat) ? stat.cpu_us : 0;
+}
+
 bool ShareMemory(pid_t one, pid_t other) { return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0) == 0; }
 
 bool CanListChildren() { return access("/proc/thread-self/children", R_OK) == 0; }

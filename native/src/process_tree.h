@@ -40,6 +40,8 @@ void SignalNamespace(int signal, pid_t except);
 bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, TreeUse* use);
 // Whether both have the same memory, as far as the kernel tells.
 bool ShareMemory(pid_t one, pid_t other);
+// The CPU time of one process, in microseconds; 0 when it is gone.
+uint64_t CpuTime(pid_t pid);
 
 }  // namespace skillscale
 

@@ -58,6 +58,8 @@ inline constexpr uint32_t kConnected = 4;
 inline constexpr uint32_t kMayStart = 8;
 // Of Spawn: the command of its warm start is not a fork server, but becomes a run itself.
 inline constexpr uint32_t kAhead = 16;
+// Of Spawn: the folder with inputs is there for later runs, too.
+inline constexpr uint32_t kLasting = 32;
 
 // Whether anybody is left of a run, and if not, whether the reaper can take the next one.
 enum Cleanness : uint32_t { kLeft = 0, kFree = 1, kBusy = 2 };

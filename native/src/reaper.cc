@@ -43,6 +43,8 @@ constexpr int kLastRoundMilliseconds = 100;
 constexpr uint64_t kOthers = 5;
 constexpr uint64_t kFirstMeasureNs = 5'000'000;
 constexpr uint64_t kLastMeasureNs = 40'000'000;
+constexpr uint64_t kSparePauseNs = 5'000'000;
+constexpr uint64_t kKeeperCpuUs = 20'000;
 constexpr uint64_t kLastIdleMeasureNs = 1'000'000'000;
 
 // Goes through the door into a control group, of which all that follows is part.
@@ -110,6 +112,7 @@ bool Reaper::StartRun(Packet* packet) {
 
 bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure) {
   started_ = Now();
+  spare_at_ = kNever;
   RunPlan plan(packet->command, strings);
   // Those that share its user in a cell are the reaper, who waits outside, the fork server, a keeper, and the one too many by
   // which it shows.
@@ -242,8 +245,11 @@ protocol::TreeLimit Reaper::Exceeded() const {
 void Reaper::Measure() {
   pause_ = std::min(pause_ * 2, occupied_ ? kLastMeasureNs : kLastIdleMeasureNs);
   measure_at_ = After(Now(), pause_);
-  // A program that replaced itself left it what it had in memory; and who is no keeper counts as others do.
-  if (keeper_ > 0 && !ShareMemory(occupied_ ? main_ : spare_pid_, keeper_)) DropKeeper();
+  // A program that replaced itself left it what it had in memory; and who is no keeper, or works, is not left uncounted.
+  if (keeper_ > 0 && (!ShareMemory(occupied_ ? main_ : spare_pid_, keeper_) || CpuTime(keeper_) > kKeeperCpuUs)) {
+    gone_cpu_us_ += CpuTime(keeper_);
+    DropKeeper();
+  }
   const protocol::TreeLimit exceeded = Exceeded();
   if (exceeded == protocol::kNoLimit) return;
   measure_at_ = kNever;
@@ -298,8 +304,13 @@ void Reaper::Leave() {
   if (!again_) lost_spares_ = plain_spares_ = 0;
   last_key_ = key;
   if (!starting_) {
-    AskForSpare();
-    TellIdle();
+    // What a start ahead takes is not taken from the way of the result.
+    if (plan_.ahead()) {
+      spare_at_ = After(Now(), kSparePauseNs);
+    } else {
+      AskForSpare();
+    }
+    if (!spare_) TellIdle();
   } else if (!StartForkServer()) {
     FinishStart();
   }
@@ -452,6 +463,10 @@ int Reaper::Run() {
       FinishStart();
     }
     if (import_by_ <= now && !handing_) ReplaceSpare();
+    if (spare_at_ <= now && !leaving_) {
+      spare_at_ = kNever;
+      AskForSpare();
+    }
     const bool rounds = left && killing_;
     if (rounds) SignalTree(SIGKILL, Order::kParentsFirst);
     round = rounds ? (round * 2 < kLastRoundMilliseconds ? round * 2 : kLastRoundMilliseconds) : kFirstRoundMilliseconds;
@@ -461,7 +476,7 @@ int Reaper::Run() {
                        {fork_server_.socket(), POLLIN, 0},
                        {spare_.get(), POLLIN, 0}};
     int wait = rounds ? round : -1;
-    const uint64_t wake = std::min({measure_at_, start_by_, handing_ ? kNever : import_by_});
+    const uint64_t wake = std::min({measure_at_, start_by_, spare_at_, handing_ ? kNever : import_by_});
     if (!rounds && wake != kNever) wait = wake <= now ? 0 : static_cast<int>((wake - now) / 1'000'000 + 1);
     if (poll(ready, 4, wait) < 0) continue;
     if (ready[0].revents != 0) {

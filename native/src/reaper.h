@@ -116,6 +116,8 @@ class Reaper {
   // The spare imports what its script does before it waits, until this time; and how many of the next ones do not.
   bool importing_ = false;
   uint64_t import_by_ = kNever;
+  // When to make one ahead.
+  uint64_t spare_at_ = kNever;
   int plain_spares_ = 0;
   uint64_t told_idle_ = 0;
   // What made the last runs warm, or would have, and whether two in a row agree.

@@ -49,7 +49,7 @@ void Reaper::FinishStart() {
   Say(protocol::kReady);
   if (leaving_) return;
   AskForSpare();
-  TellIdle();
+  if (!spare_) TellIdle();
 }
 
 void Reaper::HandleForkServer() {
@@ -89,8 +89,8 @@ void Reaper::HandleForkServer() {
 // Makes ready for a run like the last one.
 void Reaper::AskForSpare() {
   const bool wanted = plan_.ahead() ? again_ && may_start_ : fork_server_.Serves(plan_);
-  // The input files of a run are its own.
-  const bool has_inputs = plan_.head(kInputs)[0] != '\0';
+  // The input files of a run are its own, unless they last.
+  const bool has_inputs = plan_.head(kInputs)[0] != '\0' && !plan_.has(protocol::kLasting);
   if (!wanted || has_inputs || lost_spares_ >= kMaxLostSpares) return;
   StepError error;
   Confinement confinement;
@@ -99,6 +99,8 @@ void Reaper::AskForSpare() {
 
 void Reaper::TellIdle() {
   const uint64_t now = Now();
+  // Who has to be quick now is not looked at.
+  if (occupied_ || leaving_) return;
   if (told_idle_ != 0 && now - told_idle_ < kIdleNs) return;
   TreeUse use;
   if (!MeasureTree(true, protocol::kUnlimited, {keeper_, fading_}, &use)) return;
@@ -181,6 +183,7 @@ Reaper::Word Reaper::HearSpare() {
   const bool other = reply.pid > 1 && reply.pid != spare_pid_ && reply.pid != fork_server_.pid();
   if (valid) import_by_ = kNever;
   if (valid && other && keeper_ == 0) keeper_ = reply.pid;
+  if (valid && !handing_) TellIdle();
   return Word::kReady;
 }
 

@@ -254,7 +254,7 @@ const confine = (from: Random, run: Record<PropertyKey, unknown>) => {
   run["strings"] = parts.toSpliced(heads, 0, ...warm).join("\0")
   run["warmc"] = warm.length
   run["kind"] = 1 + from.below(2)
-  run["flags"] = from.below(32)
+  run["flags"] = from.below(64)
 }
 
 /** A run of which all is right. */

@@ -14,14 +14,11 @@ delete require.cache[__filename]
 if (require("node:worker_threads").isMainThread) {
   const library = { exports: {} }
   process.dlopen(library, process.argv[2])
-  const { endEarly, leave, open, take } = library.exports
+  const { endEarly, isLoader, leave, open, take } = library.exports
   const { getCompileCacheDir, registerHooks } = require("node:module")
   const { getCallSites, parseArgs } = require("node:util")
-  const v8 = require("node:v8")
   const plain = process.argv[3] === "plain" || registerHooks === undefined || getCallSites === undefined
 
-  // How much code is compiled as a whole, and not when it is called first, in bytes.
-  const maxEager = 256 * 1024
   const wait = Symbol.for("skillscale.wait")
   const call = `globalThis[Symbol.for("skillscale.wait")]()`
 
@@ -38,15 +35,32 @@ if (require("node:worker_threads").isMainThread) {
     }
   }
 
-  /** Takes over what the run comes with. */
-  const become = () => {
-    const [args, environment] = take()
-    for (const name of Object.keys(process.env)) delete process.env[name]
-    for (const entry of environment) {
-      const end = entry.indexOf("=")
-      process.env[entry.slice(0, end)] = entry.slice(end + 1)
+  const { defineProperty, keys } = Object
+
+  /** Returns what empties the space for young objects, so that a short run does not have to. */
+  const collector = () => {
+    const { setFlagsFromString } = require("node:v8")
+    setFlagsFromString("--expose-gc")
+    const gc = require("node:vm").runInNewContext("gc")
+    setFlagsFromString("--no-expose-gc")
+    return () => {
+      for (let round = 0; round < 2; round++) gc({ type: "minor" })
     }
-    process.argv.splice(2, process.argv.length, ...args.slice(2))
+  }
+  const collect = collector()
+
+  /** Takes over what the run comes with. It uses nothing that a module could have changed. */
+  const become = () => {
+    collect()
+    const taken = take()
+    const args = taken[0]
+    const names = taken[1]
+    const values = taken[2]
+    const before = keys(process.env)
+    for (let index = 0; index < before.length; index++) delete process.env[before[index]]
+    for (let index = 0; index < names.length; index++) process.env[names[index]] = values[index]
+    process.argv.length = 2
+    for (let index = 2; index < args.length; index++) process.argv[index] = args[index]
   }
 
   /** Where the imports at the beginning of a script with `require` end; -1 where that cannot be told, or moves other code. */
@@ -79,25 +93,23 @@ if (require("node:worker_threads").isMainThread) {
 
   /** Lets only Node itself see what the run will bring. Returns what takes that back. */
   const guard = () => {
-    const before = ["argv", "env", "stdin"].map((name) => [name, Object.getOwnPropertyDescriptor(process, name)])
-    for (const [name, { enumerable, value }] of before) {
-      const isNode = () => /^node:internal\/(?:modules\/|util\/colors$)/.test(getCallSites(3)[2]?.scriptName)
-      const get = () => (isNode() ? value : leave())
-      Object.defineProperty(process, name, { configurable: true, enumerable, get, set: leave })
+    const names = ["argv", "env", "report", "stdin"]
+    const before = names.map((name) => Object.getOwnPropertyDescriptor(process, name))
+    for (let index = 0; index < names.length; index++) {
+      const { enumerable, value } = before[index]
+      const get = () => (isLoader(getCallSites(2)[1]?.scriptName) ? value : leave())
+      defineProperty(process, names[index], { configurable: true, enumerable, get, set: leave })
     }
     return () => {
-      for (const [name, descriptor] of before) Object.defineProperty(process, name, descriptor)
+      for (let index = 0; index < names.length; index++) defineProperty(process, names[index], before[index])
     }
   }
 
   /** Waits where the script's own code begins. */
   const waitInScript = () => {
-    let bytes = 0
     let isScript = true
     const load = (url, context, next) => {
       const loaded = next(url, context)
-      bytes += loaded.source?.length ?? 0
-      if (bytes > maxEager) v8.setFlagsFromString("--lazy")
       if (!isScript) return loaded
       isScript = false
       const source = withWait(loaded.format, loaded.source)
@@ -109,12 +121,10 @@ if (require("node:worker_threads").isMainThread) {
     const value = () => {
       delete globalThis[wait]
       hooks.deregister()
-      v8.setFlagsFromString("--lazy")
       unguard()
       become()
     }
     Object.defineProperty(globalThis, wait, { configurable: true, value })
-    v8.setFlagsFromString("--no-lazy")
   }
 
   /** Node asks for `process.emit` to say that it ends. */

@@ -8,7 +8,7 @@ What cannot be carried over a fork (threads, open descriptors) makes it give up,
 """
 
 
-def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
+def serve(vet, keep_compiled, import_later, prepare, habits, rehearse, renew):
     import sys
 
     before = set(sys.modules)
@@ -88,6 +88,8 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
         except BaseException:
             # A package changed what it uses.
             continue
+    kinds = [sys.modules["random"].Random] if "random" in sys.modules else []
+    generators = [item for item in gc.get_objects() if type(item) in kinds]
     # To free them is to write to what they are made of.
     del before, own, hidden, beside, vetted, harmless
     gc.collect()
@@ -102,6 +104,7 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
         if pid == 0:
             lib.skillscale_zygote_enter()
             names = prepare(script)
+            renew(generators)
             rehearse(lib.skillscale_zygote_waiting, script, accept, modules, code, loaded, steps)
             lib.skillscale_zygote_take()
             argv = [os.fsdecode(arg(i)) for i in range(argc())]
@@ -111,6 +114,21 @@ def serve(vet, keep_compiled, import_later, prepare, habits, rehearse):
         if lib.skillscale_zygote_started(pid) != 0:
             return None
     return None
+
+
+def renew(generators):
+    """Makes random in a child what modules made random when they were imported."""
+    import os
+    import sys
+
+    for generator in generators:
+        generator.seed()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process()._config["authkey"] = process.AuthenticationString(os.urandom(32))
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
 
 
 def habits():
@@ -269,6 +287,7 @@ def finish(loaded, code):
         threading._shutdown()
     import atexit
     import gc
+    import io
     import os
 
     atexit._run_exitfuncs()
@@ -285,6 +304,16 @@ def finish(loaded, code):
                     print(f"Exception ignored in: {stream!r}\n{type(error).__name__}: {error}", file=sys.stderr)
         return failed
 
+    def flush_files():
+        for kinds in ((io.TextIOWrapper,), (io.BufferedWriter, io.BufferedRandom)):
+            for stream in [item for item in gc.get_objects() if type(item) in kinds]:
+                try:
+                    if not stream.closed:
+                        stream.flush()
+                except BaseException:
+                    # Nobody is left to be told.
+                    continue
+
     failed = flush(True)
     fresh = [module for name, module in list(sys.modules.items()) if name not in loaded]
     for module in [sys.modules.get("__main__"), *fresh]:
@@ -295,7 +324,10 @@ def finish(loaded, code):
             for name in list(names):
                 if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") is hidden:
                     names[name] = None
+    # A collection may close what a file writes to before the file.
+    flush_files()
     gc.collect()
+    flush_files()
     flush(False)
     os._exit(120 if failed and code == 0 else code)
 
@@ -328,6 +360,8 @@ def run(served, finish=finish):
             pass
         trace = error.__traceback__.tb_next
         sys.excepthook(type(error), error.with_traceback(trace), trace)
+        # It holds what the script's functions had open.
+        del trace
         status = 1
         if isinstance(error, KeyboardInterrupt):
             import signal
@@ -346,8 +380,9 @@ def main(
     prepare=prepare,
     habits=habits,
     rehearse=rehearse,
+    renew=renew,
 ):
-    served = serve(vet, keep_compiled, import_later, prepare, habits, rehearse)
+    served = serve(vet, keep_compiled, import_later, prepare, habits, rehearse, renew)
     if served is not None:
         run(served)
 

@@ -85,6 +85,8 @@ export interface Overlay {
   readonly skill?: string | undefined
   /** A folder whose files lie over those of the skill. */
   readonly inputs?: string | undefined
+  /** Whether that folder is there, unchanged, for later runs, too. Default: `false`. */
+  readonly lasting?: boolean | undefined
   /** Looks at what the run wrote, in a folder that is there until it returns. Not called when it wrote nothing. */
   readonly onWritten: (folder: string) => Effect.Effect<void>
 }

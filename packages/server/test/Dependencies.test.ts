@@ -208,6 +208,14 @@ const runsIn = Effect.fnUntraced(function*(env: Dependencies.Options["env"], fil
       const said = Support.text(result.stdout) + Support.text(result.stderr)
       assert.match(said, says)
       assert.deepStrictEqual(result.artifacts, [])
+      // Warm it finds the same.
+      for (let tries = 0; sandbox !== "off"; tries++) {
+        const again = yield* run(skill, {})
+        assert.match(Support.text(again.stdout) + Support.text(again.stderr), says)
+        assert.deepStrictEqual(again.artifacts, [])
+        if (again.warm) break
+        assert.isBelow(tries, 200, "it never started warm")
+      }
     }).pipe(Effect.provide(runner(directory, env, sandbox)))
   }
 })

@@ -34,7 +34,13 @@ exports.order.push("module")`,
   "scripts/lib/later.mjs":
     `import { setTimeout } from "node:timers/promises"\nawait setTimeout(20)\nexport const later = "later"`,
   "scripts/lib/fails.mjs": `export const fails = () => { throw new RangeError("in a module") }`,
+  "scripts/lib/names.mjs":
+    `export const names = {}\nnames.inner = names.other = () => { throw new Error("named") }\nnames.outer = function () { return names.inner() }`,
   "scripts/lib/broken.mjs": `import "node:fs"\nthrow new RangeError("while it was imported")`,
+  "scripts/lib/changes.mjs":
+    `String.prototype.slice = String.prototype.indexOf = Array.prototype.splice = () => { throw new Error("changed") }
+RegExp.prototype.test = RegExp.prototype.exec = Array.prototype[Symbol.iterator] = () => { throw new Error("changed") }`,
+  "scripts/lib/counts.mjs": `process.listenerCount = () => { throw new Error("counted") }`,
   "scripts/lib/patches.mjs":
     `import Fs from "node:fs"\nconst read = Fs.readFileSync\nFs.readFileSync = (path, ...more) => path === "it" ? "patched" : read(path, ...more)\nglobalThis.patched = true\nArray.prototype.last = function () { return this[this.length - 1] }`
 }
@@ -46,6 +52,7 @@ const lookers: Readonly<Record<string, string>> = {
   "a copy of the environment": `export const seen = { ...process.env }.MODE`,
   "arguments that are imported": `import { argv } from "node:process"\nexport const seen = argv.slice(2)`,
   "standard input": `import { readFileSync } from "node:fs"\nexport const seen = String(readFileSync(0))`,
+  "a report of the process": `export const seen = process.report.getReport().environmentVariables.MODE`,
   "the stream of standard input": `export const seen = process.stdin.constructor.name`,
   "standard input by its path":
     `import { readFileSync } from "node:fs"\nexport const seen = String(readFileSync("/dev/stdin"))`,
@@ -70,7 +77,7 @@ console.log(Object.keys(require.cache), process._preload_modules, Reflect.ownKey
 console.log(process.stdin.constructor.name, process.stdout.constructor.name, process.stderr.constructor.name, process.stdout.isTTY)
 console.log(process.getuid(), process.umask(), process.listenerCount("exit"), module.paths.length, module.children.length)
 console.log(Object.entries(Object.getOwnPropertyDescriptors(process)).map(([name, { enumerable, writable, value }]) => [name, enumerable, writable, typeof value]))
-console.log(process.getActiveResourcesInfo(), Object.keys(process), process.emit.name, require("v8").getHeapStatistics().number_of_native_contexts)
+console.log(process.getActiveResourcesInfo(), Object.keys(process), process.emit.name)
 process.stdout.write(new Error("x").stack)`,
     { args: ["a", "", "b c", "ünï"], env: { MODE: "x" } }
   ],
@@ -140,6 +147,17 @@ require("./lib/parent.cjs")`
 import "./lib/patches.mjs"
 console.log(Fs.readFileSync("it"), readFileSync === Fs.readFileSync, patched)`
   ],
+  "modules that change what all code uses": [
+    "run.mjs",
+    `import { twice } from "./lib/twice.mjs"
+for (const of of [Array.prototype, String.prototype, RegExp.prototype]) {
+  for (const name of ["splice", "slice", "indexOf", "test", "exec", "startsWith"]) if (name in of) of[name] = () => "changed"
+}
+import "./lib/changes.mjs"
+console.log(twice(1), process.argv.length, process.env.MODE, "abc".slice(1), [1].indexOf(1))`,
+    { args: ["a", "b"], env: { MODE: "x" } }
+  ],
+  "modules that count listeners": ["run.mjs", `import "./lib/counts.mjs"\nconsole.log("out")`],
   "modules that import each other and the script": [
     "run.mjs",
     `import { name } from "./lib/circle.mjs"
@@ -191,6 +209,10 @@ process.emit("error", new Error("an error"))`
   "a promise that never ends": ["run.mjs", `console.log("waits"); await new Promise(() => {})`],
   "an exception": ["run.js", `console.log("out"); throw new TypeError("no")`],
   "an exception in the first line of a module": ["run.mjs", `/* one */ throw new TypeError("no")`],
+  "the names of functions in a trace": [
+    "run.mjs",
+    `import { names } from "./lib/names.mjs"\nconst own = {}\nown.first = own.second = () => names.outer()\nown.first()`
+  ],
   "an exception in a module": ["run.mjs", `import { fails } from "./lib/fails.mjs"\nconst run = () => fails()\nrun()`],
   "an exception of an import": ["run.mjs", `import "./lib/broken.mjs"\nconsole.log("never")`],
   "an import that is not there": ["run.mjs", `import "./lib/nothing.mjs"\nconsole.log("never")`],
@@ -404,6 +426,37 @@ export { find, told }`,
         const error = yield* Effect.flip(run(skill, { script: "scripts/run.mjs", timeout: 300 }))
         assert.strictEqual(error.reason._tag === "ExecutorError" ? error.reason.reason._tag : "", "TimedOut")
       }
+    }))
+
+  test("has no time run out that a module waits for", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/limits.mjs": `export const signal = AbortSignal.timeout(300)
+setTimeout(() => { console.log("too late"); process.exit(9) }, 300).unref()`,
+        "scripts/run.mjs":
+          `import { signal } from "./limits.mjs"\nconsole.log(signal.aborted)\nsetTimeout(() => {}, 50)`
+      })
+      yield* warmed(skill, { script: "scripts/run.mjs" })
+      for (let round = 0; round < 3; round++) {
+        yield* Effect.sleep(600)
+        const { exitCode, stdout } = yield* run(skill, { script: "scripts/run.mjs" })
+        assert.deepStrictEqual([exitCode, Support.text(stdout)], [0, "false\n"])
+      }
+    }))
+
+  test("that wrote a trace ends when that is written", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/run.mjs": `import { createTracing } from "node:trace_events"
+createTracing({ categories: ["node.perf", "v8"] }).enable()
+performance.mark("a")`
+      })
+      const result = yield* warmed(skill, { script: "scripts/run.mjs" })
+      if (result._tag === "Failure") return assert.fail(String(result.failure))
+      for (const { data, path } of result.success.artifacts) {
+        assert.isArray(JSON.parse(Support.text(data)).traceEvents, path)
+      }
+      assert.lengthOf(result.success.artifacts, 1)
     }))
 
   test("is not like the next one, whatever a run did", () =>

@@ -84,6 +84,18 @@ class Dies:
 d = Dies()
 threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
 print("main")`],
+  "a file that is open when it fails": [
+    `def main():\n    out = open("report.csv", "w")\n    out.write("a,b\\n1,2\\n")\n    raise ValueError("no")\nmain()`
+  ],
+  "what a failing function had": [
+    `class Dies:\n    def __del__(self): print("deleted")\ndef main():\n    d = Dies()\n    assert False, "no"\nmain()`
+  ],
+  "a file that a class keeps": [
+    `class Log:\n    file = open("log.txt", "w")\n    def write(self, text): Log.file.write(text)\nLog().write("kept")`
+  ],
+  "a file that a logger keeps": [
+    `import logging\nlogging.basicConfig(filename="log.txt", level="INFO", format="%(message)s")\nlogging.info("kept")\nraise SystemExit(3)`
+  ],
   "an error at its end": [`import sys, os\nprint("x")\nos.close(1)`],
   "children": [
     `import subprocess, os, sys, multiprocessing
@@ -146,13 +158,13 @@ describe("a fork server", () => {
     Effect.gen(function*() {
       const skill = yield* Support.skill({
         ...files,
-        "scripts/run.py": `import builtins, helper, json, os, random, sys, tempfile, time, uuid
+        "scripts/run.py": `import builtins, helper, json, multiprocessing, os, random, sys, tempfile, time, uuid
 print(hasattr(builtins, "left"), helper.LIMIT, json.__dict__.get("left"), os.environ.get("LEFT"), os.path.exists("left"))
 builtins.left = json.left = True
 helper.LIMIT = 0
 os.environ["LEFT"] = "x"
 open("left", "w").close()
-print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.urandom(4), time.time_ns())`
+print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.urandom(4).hex(), bytes(multiprocessing.current_process().authkey).hex(), time.time_ns())`
       })
       yield* warmed(skill)
       const results = yield* Effect.forEach(Array.from({ length: 20 }), () => run(skill))
@@ -161,8 +173,25 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       for (const [state] of lines) assert.strictEqual(state, "False 21 None None False")
       assert.strictEqual(new Set(lines.map(([, values]) => values)).size, 20)
       const parts = lines.map(([, values]) => values?.split(" ") ?? [])
-      for (let part = 0; part < 4; part++) assert.strictEqual(new Set(parts.map((one) => one[part])).size, 20)
+      for (let part = 0; part < 5; part++) assert.strictEqual(new Set(parts.map((one) => one[part])).size, 20)
       assert.isTrue(results.every(({ warm }) => warm))
+    }))
+
+  test("gives every run generators of its own", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      // A package in an environment of its own is imported ahead.
+      Support.writeSkill(directory, "testing/sample", {
+        "scripts/run.py": "import statistics, random, secrets\nimport generator\nprint(generator.own.random())",
+        "scripts/generator.py": "import random\nown = random.Random()"
+      })
+      const skill = yield* Support.load(directory, "sample")
+      const calls = Effect.gen(function*() {
+        yield* warmed(skill)
+        const results = yield* Effect.forEach(Array.from({ length: 6 }), () => run(skill))
+        assert.strictEqual(new Set(results.map(({ stdout }) => Support.text(stdout))).size, 6)
+      })
+      yield* Effect.provide(calls, layer(true, Support.executorFor(directory)))
     }))
 
   test("stays while other skills are called", () =>

@@ -71,11 +71,12 @@ const kindOf = ({ confinement, overlay }: ResolvedSpec, cells: boolean): Kind =>
     ? 2
     : 1
 
-const flagsOf = ({ confinement, warm }: ResolvedSpec): number =>
+const flagsOf = ({ confinement, overlay, warm }: ResolvedSpec): number =>
   confinement === null
     ? 0
     : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
-      (confinement.network ? Native.flags.connected : 0) | (warm?.kind === "node" ? Native.flags.ahead : 0)
+      (confinement.network ? Native.flags.connected : 0) | (warm?.kind === "node" ? Native.flags.ahead : 0) |
+      (overlay?.lasting === true ? Native.flags.lasting : 0)
 
 let places: ReturnType<typeof Native.warm> | undefined
 

@@ -4,6 +4,7 @@
  */
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as ViewArtifacts from "./viewArtifacts.ts"
 import * as ViewFiles from "./viewFiles.ts"
@@ -25,22 +26,48 @@ const digestOf = ({ files, root }: Skill): Effect.Effect<string, ViewFiles.Faile
     SkillDiscovery.digest
   )
 
-export const make = (homes: Homes, limits: ViewArtifacts.Limits) =>
-  Effect.fnUntraced(function*(
-    skill: Skill,
+const maxLasting = 64
+
+interface Inputs {
+  readonly home: string | undefined
+  readonly placed: ReadonlyMap<string, ViewFiles.Placed>
+  readonly lasting: boolean
+}
+
+export const make = (homes: Homes, limits: ViewArtifacts.Limits) => {
+  // Homes with nothing but links to what is installed, by these: the same for all calls of a skill.
+  const lasting = new Map<string, Inputs & { readonly home: string }>()
+
+  const makeInputs = Effect.fnUntraced(function*(
     files: Readonly<Record<string, Uint8Array>>,
     links: Readonly<Record<string, string>>
   ) {
     const paths = [...Object.keys(files), ...Object.keys(links)]
-    const home = paths.length === 0 ? undefined : homes.next()
-    let placed: ReadonlyMap<string, ViewFiles.Placed> = new Map()
-    if (home !== undefined) {
-      yield* Effect.addFinalizer(() => homes.removeLater(home))
-      yield* homes.create(home, ViewInputs.foldersOf(paths))
-      placed = yield* ViewInputs.place(home, files, links)
+    if (paths.length === 0) return { home: undefined, placed: new Map(), lasting: false } satisfies Inputs
+    const key = JSON.stringify(links)
+    const isLasting = Object.keys(files).length === 0
+    const known = isLasting ? lasting.get(key) : undefined
+    // Something that cleans temporary folders may have taken it.
+    if (known !== undefined && Object.keys(links).every((path) => Fs.existsSync(Path.join(known.home, path)))) {
+      return known
     }
+    const home = homes.next()
+    const stays = isLasting && (known !== undefined || lasting.size < maxLasting)
+    if (!stays) yield* Effect.addFinalizer(() => homes.removeLater(home))
+    yield* homes.create(home, ViewInputs.foldersOf(paths))
+    const made = { home, placed: yield* ViewInputs.place(home, files, links), lasting: stays }
+    if (stays) lasting.set(key, made)
+    return made
+  })
+
+  return Effect.fnUntraced(function*(
+    skill: Skill,
+    files: Readonly<Record<string, Uint8Array>>,
+    links: Readonly<Record<string, string>>
+  ) {
+    const inputs = yield* makeInputs(files, links)
     const { artifacts, onWritten } = ViewArtifacts.overlaid(
-      () => new Map([...ViewArtifacts.placedBySkill(skill.files), ...placed]),
+      () => new Map([...ViewArtifacts.placedBySkill(skill.files), ...inputs.placed]),
       limits
     )
     let pinned: ReadonlyArray<string> = []
@@ -48,7 +75,7 @@ export const make = (homes: Homes, limits: ViewArtifacts.Limits) =>
     return {
       root: skill.root,
       temp: "/tmp",
-      overlay: { at: skill.root, inputs: home, onWritten },
+      overlay: { at: skill.root, inputs: inputs.home, lasting: inputs.lasting, onWritten },
       writable: [],
       digest: Effect.suspend(() => {
         pinned = signatures()
@@ -59,3 +86,4 @@ export const make = (homes: Homes, limits: ViewArtifacts.Limits) =>
       abandoned: Effect.void
     }
   })
+}

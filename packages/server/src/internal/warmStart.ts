@@ -38,7 +38,8 @@ export const make = (mode: "on" | "standard" | "off") => {
       if (mode === "off" || kind === undefined || command.args.length > 0) return undefined
       // What Node imports ahead is in the process of one run.
       if (mode === "standard" && kind === "python" && hasPackages) return undefined
-      if (skill.manifest.metadata["skillscale.warm"] === "false") return undefined
+      // What cannot be read is no leave either.
+      if ((skill.manifest.metadata["skillscale.warm"] ?? "true") !== "true") return undefined
       if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined
       return kind === "node"
         ? { kind, key: skill.digest }
