@@ -18,7 +18,8 @@ const headers = path.resolve(process.execPath, "..", "..")
 const tests = [
   "native/test",
   "packages/server/test/NativeExecutor.test.ts",
-  "packages/server/test/warmStart.test.ts",
+  "packages/server/test/warmNode.test.ts",
+  "packages/server/test/warmPython.test.ts",
   "packages/server/test/skills.test.ts",
   "packages/server/test/SkillRunner.test.ts",
   "packages/server/test/escape.test.ts"
