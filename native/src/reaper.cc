@@ -164,55 +164,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
 // Makes what a run finds, and the rules that it is under.
 bool Reaper::Open(const RunPlan& plan, Confinement* confinement, StepError* failure) {
   return (!cell_.entered() || cell_.Open(plan.view(), failure)) &&
-         (!plan.has(protocol::kConfined) || Confine(plan, confinement, failure));
-}
-
-// Outside a cell /dev is that of the host, with the memory that its processes share.
-bool Reaper::AllowDevices(StepError* failure) {
-  if (cell_.entered()) return landlock_.AllowDevices("/dev", failure);
-  for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"}) {
-    if (!landlock_.AllowDevices(device, failure)) return false;
-  }
-  return landlock_.AllowDevices("/dev/pts", failure);
-}
-
-bool Reaper::Confine(const RunPlan& plan, Confinement* confinement, StepError* failure) {
-  confinement->uid = plan.command().uid;
-  confinement->gid = plan.command().gid;
-  static const bool landlocked = Landlock::Abi() > 0;
-  if (landlocked) {
-    const bool tcp = cell_.entered() || plan.has(protocol::kConnected);
-    if (!landlock_.Begin(tcp, failure)) return false;
-    for (const std::string& path : cell_.entered() ? cell_.roots() : readable_) {
-      if (!landlock_.AllowRead(path.c_str(), failure)) return false;
-    }
-    if (!landlock_.AllowRead("/proc", failure) || !AllowDevices(failure)) return false;
-    for (size_t i = 0; i < plan.writable() + plan.readable(); i++) {
-      const bool allowed = i < plan.writable() ? landlock_.AllowWrite(plan.path(i), failure) : landlock_.AllowRead(plan.path(i), failure);
-      if (!allowed) return false;
-    }
-    confinement->landlock = landlock_.get();
-  }
-  if (!CanFilter()) return true;
-  confinement->filter = FilterFor(plan, failure);
-  return confinement->filter != nullptr;
-}
-
-bool Reaper::CanFilter() {
-  static const bool supported = SystemCallFilterSupport() == 0;
-  return supported;
-}
-
-const SystemCallFilter* Reaper::FilterFor(const RunPlan& plan, StepError* failure) {
-  const bool allow_list = plan.has(protocol::kAllowList);
-  const bool connected = cell_.entered() || plan.has(protocol::kConnected);
-  const size_t index = (allow_list ? 1 : 0) + (connected ? 2 : 0);
-  if (!built_[index]) {
-    built_[index] = filters_[index].Build({allow_list, connected ? Sockets::kLocal : Sockets::kNone});
-  }
-  if (built_[index]) return &filters_[index];
-  *failure = {EINVAL, protocol::kSeccomp};
-  return nullptr;
+         (!plan.has(protocol::kConfined) || rules_.Make(plan, confinement, failure));
 }
 
 void Reaper::FailRun(const SpawnFailure& failure) {
@@ -255,6 +207,11 @@ void Reaper::Measure() {
   measure_at_ = kNever;
   if (!occupied_) return ReplaceSpare();
   exceeded_ = exceeded;
+  // What it did before it read its run is not the run's: that starts cold.
+  if (handing_) {
+    kill(main_, SIGKILL);
+    return;
+  }
   killing_ = true;
 }
 
@@ -294,6 +251,7 @@ protocol::Cleanness Reaper::Freed() {
 
 // What a run had is taken away, after all that waits was told.
 void Reaper::Leave() {
+  const bool was_warm = warm_;
   occupied_ = warm_ = false;
   measure_at_ = kNever;
   ended_number_ = spare_number_;
@@ -304,8 +262,8 @@ void Reaper::Leave() {
   if (!again_) lost_spares_ = plain_spares_ = 0;
   last_key_ = key;
   if (!starting_) {
-    // What a start ahead takes is not taken from the way of the result.
-    if (plan_.ahead()) {
+    // What a start ahead takes is not taken from the way of a result that came quickly.
+    if (plan_.ahead() && was_warm) {
       spare_at_ = After(Now(), kSparePauseNs);
     } else {
       AskForSpare();
@@ -410,16 +368,19 @@ bool Reaper::Configure() {
 
 bool Reaper::Settle(const Packet& packet, const Strings& strings, StepError* failure) {
   const protocol::Command& command = packet.command;
-  for (uint32_t i = 0; i < command.argc; i++) readable_.emplace_back(strings.argv()[i]);
+  std::vector<std::string> readable;
+  for (uint32_t i = 0; i < command.argc; i++) readable.emplace_back(strings.argv()[i]);
   if ((command.flags & protocol::kIsolated) != 0) {
     CellPlan plan;
     plan.network = (command.flags & protocol::kNetwork) != 0;
     plan.uid = command.uid;
     plan.gid = command.gid;
-    plan.readable = readable_;
+    plan.readable = std::move(readable);
     for (uint32_t i = 0; i < command.envc; i++) plan.skills.emplace_back(strings.envp()[i]);
     if (!cell_.Enter(plan, failure)) return false;
+    readable = cell_.roots();
   }
+  rules_.SetReadable(std::move(readable), cell_.entered());
   sigset_t children;
   sigemptyset(&children);
   sigaddset(&children, SIGCHLD);
@@ -463,10 +424,11 @@ int Reaper::Run() {
       FinishStart();
     }
     if (import_by_ <= now && !handing_) ReplaceSpare();
-    if (spare_at_ <= now && !leaving_) {
+    if (spare_at_ <= now) {
       spare_at_ = kNever;
-      AskForSpare();
+      if (!leaving_) AskForSpare();
     }
+    if (tell_at_ <= now) TellIdle();
     const bool rounds = left && killing_;
     if (rounds) SignalTree(SIGKILL, Order::kParentsFirst);
     round = rounds ? (round * 2 < kLastRoundMilliseconds ? round * 2 : kLastRoundMilliseconds) : kFirstRoundMilliseconds;
@@ -476,7 +438,7 @@ int Reaper::Run() {
                        {fork_server_.socket(), POLLIN, 0},
                        {spare_.get(), POLLIN, 0}};
     int wait = rounds ? round : -1;
-    const uint64_t wake = std::min({measure_at_, start_by_, spare_at_, handing_ ? kNever : import_by_});
+    const uint64_t wake = std::min({measure_at_, start_by_, spare_at_, tell_at_, handing_ ? kNever : import_by_});
     if (!rounds && wake != kNever) wait = wake <= now ? 0 : static_cast<int>((wake - now) / 1'000'000 + 1);
     if (poll(ready, 4, wait) < 0) continue;
     if (ready[0].revents != 0) {

@@ -7,20 +7,18 @@
 #include <sys/types.h>
 
 #include <string>
-#include <vector>
 
 #include "cell.h"
 #include "clock.h"
 #include "descriptor.h"
 #include "fork_server.h"
-#include "landlock.h"
 #include "packet.h"
 #include "process_tree.h"
 #include "protocol.h"
+#include "rules.h"
 #include "run_plan.h"
 #include "spawn.h"
 #include "step_error.h"
-#include "system_calls.h"
 
 namespace skillscale {
 
@@ -35,10 +33,6 @@ class Reaper {
   bool StartRun(Packet* packet);
   bool Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailure* failure);
   bool Open(const RunPlan& plan, Confinement* confinement, StepError* failure);
-  bool AllowDevices(StepError* failure);
-  bool Confine(const RunPlan& plan, Confinement* confinement, StepError* failure);
-  static bool CanFilter();
-  const SystemCallFilter* FilterFor(const RunPlan& plan, StepError* failure);
   void FailRun(const SpawnFailure& failure);
   void MeasureSoon();
   void Measure();
@@ -86,11 +80,7 @@ class Reaper {
   uint64_t gone_cpu_us_ = 0;
 
   Cell cell_;
-  std::vector<std::string> readable_;
-  Landlock landlock_;
-  // One for each set of flags that matters to it.
-  SystemCallFilter filters_[8];
-  bool built_[8] = {};
+  Rules rules_;
   protocol::Limits limits_;
   protocol::TreeLimit exceeded_ = protocol::kNoLimit;
 
@@ -113,13 +103,13 @@ class Reaper {
   uint64_t spare_number_ = 0;
   uint64_t ended_number_ = 0;
   int lost_spares_ = 0;
-  // The spare imports what its script does before it waits, until this time; and how many of the next ones do not.
+  // When to start one ahead. It imports what its script does before it waits, until this time; so many of the next ones do not.
+  uint64_t spare_at_ = kNever;
   bool importing_ = false;
   uint64_t import_by_ = kNever;
-  // When to make one ahead.
-  uint64_t spare_at_ = kNever;
   int plain_spares_ = 0;
   uint64_t told_idle_ = 0;
+  uint64_t tell_at_ = kNever;
   // What made the last runs warm, or would have, and whether two in a row agree.
   std::string last_key_;
   bool again_ = false;

@@ -35,10 +35,10 @@ bool Reaper::StartForkServer() {
   StepError error;
   ViewPlan view = plan_.view();
   view.inputs = "";
-  const SystemCallFilter* filter = CanFilter() ? FilterFor(plan_, &error) : nullptr;
+  const SystemCallFilter* filter = nullptr;
   start_by_ = After(Now(), kStartNs);
   lost_spares_ = 0;
-  return (filter != nullptr || !CanFilter()) && cell_.Open(view, &error) && fork_server_.Start(plan_, filter);
+  return rules_.Filter(plan_, &filter, &error) && cell_.Open(view, &error) && fork_server_.Start(plan_, filter);
 }
 
 void Reaper::FinishStart() {
@@ -99,9 +99,13 @@ void Reaper::AskForSpare() {
 
 void Reaper::TellIdle() {
   const uint64_t now = Now();
-  // Who has to be quick now is not looked at.
+  tell_at_ = kNever;
+  // After a run it is told again.
   if (occupied_ || leaving_) return;
-  if (told_idle_ != 0 && now - told_idle_ < kIdleNs) return;
+  if (told_idle_ != 0 && now - told_idle_ < kIdleNs) {
+    tell_at_ = After(told_idle_, kIdleNs);
+    return;
+  }
   TreeUse use;
   if (!MeasureTree(true, protocol::kUnlimited, {keeper_, fading_}, &use)) return;
   told_idle_ = now;
@@ -140,7 +144,10 @@ bool Reaper::MakeAhead(const Confinement& confinement, int job) {
                         &plan_.limits(),        plan_.has(protocol::kConfined) ? &confinement : nullptr};
   SpawnFailure failure{};
   spare_pid_ = std::max(0, Spawn(spawn, &failure));
-  if (spare_pid_ == 0) return false;
+  if (spare_pid_ == 0) {
+    importing_ = false;
+    return false;
+  }
   import_by_ = After(Now(), kStartNs);
   gone_cpu_us_ = 0;
   MeasureSoon();

@@ -3,8 +3,8 @@
  * goes on as after any other start until all that the script imports first of all is there, and the script's own first
  * line is next. There the process waits for its run. With `plain` it waits before it loads the script.
  *
- * A module that looks at what only the run can tell (arguments, environment, standard input) while it is imported ends the
- * process; so does output, or input that was read. The next one is started `plain`.
+ * A module that looks at what only the run can tell (arguments, environment, a report of them, standard input) while it is
+ * imported ends the process; so does output, input that was read, or a timer. The next one is started `plain`.
  */
 "use strict"
 process._preload_modules.length = 0

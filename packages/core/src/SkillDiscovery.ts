@@ -369,8 +369,9 @@ export const digestDirectory = (root: string): Effect.Effect<string, SkillDiscov
   attempt("digest", root, (signal) => SkillScan.digestFolder(root, signal))
 
 /**
- * Tells whether a path relative to a skill's root is no file of the skill: `.git` and what is below it, `.DS_Store`, and
- * `*.pyc` in a folder named `__pycache__`. A working copy must leave them out, since Python runs what it finds there.
+ * Tells whether a path relative to a skill's root is no file of the skill: the Python environment `.venv` at the root, which
+ * belongs to the machine as installed packages do; `.git` and what is below it, `.DS_Store`, and `*.pyc` in a folder named
+ * `__pycache__`. A working copy must leave them out, since Python runs what it finds there.
  *
  * @category guards
  * @since 0.1.0

@@ -268,7 +268,12 @@ describe("SkillDiscovery.digest", () => {
 
       Fs.chmodSync(Path.join(root, "run.py"), 0o755)
       Fs.utimesSync(Path.join(root, "run.py"), 1, 1)
-      write(root, { "__pycache__/run.cpython-312.pyc": "", ".git/HEAD": "", "lib/.DS_Store": "" })
+      write(root, {
+        "__pycache__/run.cpython-312.pyc": "",
+        ".git/HEAD": "",
+        "lib/.DS_Store": "",
+        ".venv/bin/python": ""
+      })
       assert.strictEqual(yield* now, digest)
 
       const copy = Path.join(directory, "copy")
@@ -284,13 +289,15 @@ describe("SkillDiscovery.digest", () => {
           () => write(root, { ".gitignore": "" }),
           () => write(root, { "__pycache__/run.pyc/x": "" }),
           () => write(root, { ".DS_Store/x": "" }),
+          () => write(root, { "scripts/.venv/x": "" }),
+          () => write(root, { ".venvs": "" }),
           () => Fs.renameSync(Path.join(root, "run.py"), Path.join(root, "ruN.py"))
         ]
       ) {
         change()
         seen.add(yield* now)
       }
-      assert.strictEqual(seen.size, 8)
+      assert.strictEqual(seen.size, 10)
       const missing = yield* Effect.flip(SkillDiscovery.digestDirectory(Path.join(directory, "none")))
       assert.strictEqual(missing.reason._tag, "NotFound")
     }))

@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Executor from "./Executor.ts"
+import * as OwnEnvironment from "./internal/ownEnvironment.ts"
 
 /**
  * The program that a script needs is not on this machine.
@@ -248,7 +249,7 @@ export const make = Effect.fnUntraced(function*(
         : named(script, program, args)
     const program = programs[Path.extname(file).toLowerCase()]
     if (program === "python3") {
-      const own = Path.join(root, ".venv", "bin", "python")
+      const own = OwnEnvironment.pythonOf(root)
       if (isExecutable(own)) return { file: own, args: [] }
     }
     if (program !== undefined) return yield* orPrepared(program, [])

@@ -25,6 +25,7 @@ import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
 import * as OverlayFit from "./internal/overlayFit.ts"
+import * as OwnEnvironment from "./internal/ownEnvironment.ts"
 import * as Redaction from "./internal/redaction.ts"
 import * as RunEnv from "./internal/runEnv.ts"
 import * as WarmStart from "./internal/warmStart.ts"
@@ -205,6 +206,13 @@ interface Terms {
   readonly secrets: ReadonlyArray<string>
 }
 
+const withoutEnvironment = new Interpreter.NotPrepared({
+  detail:
+    `the skill's Python environment in ${OwnEnvironment.folder} is out of reach: its folder cannot be shown to a run as ` +
+    "it is, because something in it is a link or belongs to another user than the folder, or because its file system " +
+    "takes no overlay; mend that, or name the packages in requirements.txt"
+})
+
 const timedOut = (file: string, timeoutMs: number) =>
   new Executor.ExecutorError({ file, reason: new Executor.TimedOut({ timeoutMs }), stderr: new Uint8Array() })
 
@@ -366,14 +374,22 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     yield* tell(skill, terms.refused)
     const files = call.files ?? {}
     const { kind, root } = fitOf(skill, { isConfined: policy !== undefined, hasInputs: Object.keys(files).length > 0 })
-    const view = yield* views.open({ ...skill, root }, files, kind, prepared.nodeModules)
+    // An overlay shows the skill's own environment in its place; a copy leads to it.
+    const own = kind === "copy" && OwnEnvironment.isThere(root)
+      ? { [OwnEnvironment.folder]: Path.join(root, OwnEnvironment.folder) }
+      : {}
+    const view = yield* views.open({ ...skill, root }, files, kind, { ...prepared.nodeModules, ...own })
     if (call.digest !== undefined) {
       const actual = yield* view.digest
       if (actual !== call.digest) return yield* new SkillChanged({ expected: call.digest, actual })
     }
     const file = Path.join(view.root, script)
-    const command = yield* interpreter.resolve({ root: skill.root, file, python: prepared.python(script) })
-    const hasPackages = prepared.python(script) !== undefined || command.file.startsWith(`${skill.root}${Path.sep}`)
+    const command = yield* interpreter.resolve({ root, file, python: prepared.python(script) })
+    const isOwn = command.file === OwnEnvironment.pythonOf(root)
+    if (isOwn && kind === "overlaid copy") {
+      return yield* new Interpreter.InterpreterError({ script, reason: withoutEnvironment })
+    }
+    const packages = isOwn ? OwnEnvironment.versionOf(root) : prepared.python(script)
     const spec: Executor.Spec = {
       file: command.file,
       args: [...command.args, file, ...call.args ?? []],
@@ -389,12 +405,12 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           network: policy.network,
           systemCalls: policy.systemCalls,
           writable: view.writable,
-          readable: [skill.root, ...prepared.readable]
+          readable: [root, ...prepared.readable]
         },
         overlay: view.overlay,
         warm: view.overlay === undefined
           ? undefined
-          : warmStarts.of(skill, { ...call.env, ...declared }, command, file, hasPackages)
+          : warmStarts.of(skill, { ...call.env, ...declared }, command, file, packages)
       }
     }
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }

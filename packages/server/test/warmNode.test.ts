@@ -444,6 +444,13 @@ setTimeout(() => { console.log("too late"); process.exit(9) }, 300).unref()`,
       }
     }))
 
+  test("is there for calls that follow each other at once", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.mjs": `import "node:path"` })
+      const results = yield* Effect.forEach(Array.from({ length: 12 }), () => run(skill, { script: "scripts/run.mjs" }))
+      assert.isTrue(results.some(({ warm }) => warm))
+    }))
+
   test("that wrote a trace ends when that is written", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({

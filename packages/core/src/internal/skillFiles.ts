@@ -59,7 +59,7 @@ export class NotADirectory extends Error {}
 export class Changed extends Error {}
 
 export const isIgnored = (path: string): boolean =>
-  /(?:^|\/)(?:\.git(?:\/|$)|\.DS_Store$|__pycache__\/[^/]+\.pyc(?:\.\d+)?$)/.test(path)
+  /^\.venv(?:\/|$)|(?:^|\/)(?:\.git(?:\/|$)|\.DS_Store$|__pycache__\/[^/]+\.pyc(?:\.\d+)?$)/.test(path)
 
 export const byBytes = (left: string, right: string): number => Buffer.compare(Buffer.from(left), Buffer.from(right))
 

@@ -11,6 +11,7 @@ import type * as Build from "./dependenciesBuild.ts"
 import * as Cache from "./dependenciesCache.ts"
 import * as Plan from "./dependenciesPlan.ts"
 import * as Requirements from "./dependenciesRequirements.ts"
+import * as OwnEnvironment from "./ownEnvironment.ts"
 
 export type Failure = Build.Failed | Build.Missing | Cache.Busy | Cache.Unusable | Requirements.Refused
 
@@ -66,7 +67,7 @@ const readVerified = (skill: Plan.Skill) => {
   }
 }
 
-const hasOwnPython = (skill: Plan.Skill): boolean => Fs.existsSync(Path.join(skill.root, ".venv", "bin", "python"))
+const hasOwnPython = (skill: Plan.Skill): boolean => Fs.existsSync(OwnEnvironment.pythonOf(skill.root))
 
 const refusing = <A>(read: () => A): Effect.Effect<A, Requirements.Refused | Cache.Unusable> =>
   Effect.try({

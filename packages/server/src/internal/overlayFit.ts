@@ -1,11 +1,13 @@
 /**
  * Whether a run over a skill's own folder finds exactly what discovery knows of the skill, and may change all of it. What
  * discovery leaves out (`.git`, caches, links) a copy leaves out too, and files of other owners cannot be changed in place.
+ * A Python environment in `.venv` may be there, whatever is in it: it is the skill's interpreter.
  */
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type * as WorkingView from "../WorkingView.ts"
+import * as OwnEnvironment from "./ownEnvironment.ts"
 
 const trustMs = 2_000
 const maxKnown = 256
@@ -24,6 +26,7 @@ const fits = (skill: Pick<SkillDiscovery.Skill, "files">, root: string): boolean
   for (const folder of folders) {
     for (const name of Fs.readdirSync(Path.join(root, folder))) {
       const path = folder === "" ? name : `${folder}/${name}`
+      if (path === OwnEnvironment.folder) continue
       const stat = Fs.lstatSync(Path.join(root, path))
       const isEmptyFolder = stat.isDirectory() && !known.has(path)
       if (stat.isSymbolicLink() || !known.has(path) && !isEmptyFolder) return false

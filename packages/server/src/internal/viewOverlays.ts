@@ -26,6 +26,7 @@ const digestOf = ({ files, root }: Skill): Effect.Effect<string, ViewFiles.Faile
     SkillDiscovery.digest
   )
 
+/** How many folders with links are kept for later calls; more are made for one call each. */
 const maxLasting = 64
 
 interface Inputs {
@@ -48,9 +49,9 @@ export const make = (homes: Homes, limits: ViewArtifacts.Limits) => {
     const isLasting = Object.keys(files).length === 0
     const known = isLasting ? lasting.get(key) : undefined
     // Something that cleans temporary folders may have taken it.
-    if (known !== undefined && Object.keys(links).every((path) => Fs.existsSync(Path.join(known.home, path)))) {
-      return known
-    }
+    const isThere = (home: string) => (path: string) =>
+      Fs.lstatSync(Path.join(home, path), { throwIfNoEntry: false }) !== undefined
+    if (known !== undefined && Object.keys(links).every(isThere(known.home))) return known
     const home = homes.next()
     const stays = isLasting && (known !== undefined || lasting.size < maxLasting)
     if (!stays) yield* Effect.addFinalizer(() => homes.removeLater(home))

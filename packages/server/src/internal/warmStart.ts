@@ -27,23 +27,24 @@ export const make = (mode: "on" | "standard" | "off") => {
     return found
   }
   return {
+    /** `packages` changes with the packages that a Python script has of its own, and is undefined without any. */
     of: (
       skill: SkillDiscovery.Skill,
       env: Readonly<Record<string, string>>,
       command: Interpreter.Command,
       file: string,
-      hasPackages: boolean
+      packages: string | undefined
     ): Executor.Warm | undefined => {
       const kind = kindOf(command.file, file)
       if (mode === "off" || kind === undefined || command.args.length > 0) return undefined
       // What Node imports ahead is in the process of one run.
-      if (mode === "standard" && kind === "python" && hasPackages) return undefined
+      if (mode === "standard" && kind === "python" && packages !== undefined) return undefined
       // What cannot be read is no leave either.
       if ((skill.manifest.metadata["skillscale.warm"] ?? "true") !== "true") return undefined
       if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined
       return kind === "node"
         ? { kind, key: skill.digest }
-        : { kind, key: skill.digest, modules: importsOnce(`${skill.digest} ${file}`, file) }
+        : { kind, key: `${skill.digest} ${packages ?? ""}`, modules: importsOnce(`${skill.digest} ${file}`, file) }
     }
   }
 }
