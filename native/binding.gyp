@@ -29,6 +29,7 @@
       "target_name": "skillscale-zygote",
       "sources": ["src/zygote.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
+      "libraries": ["-ldl"],
       "cflags_cc": ["-fno-rtti"],
       # Every run is a copy of the program that it is loaded into: it brings no other library along.
       "ldflags": ["-Wl,--as-needed", "-static-libstdc++", "-static-libgcc"],

@@ -238,7 +238,7 @@ export const directory = (): string =>
     Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "build", "Release")
 
 /**
- * What warm starts are made of: the program of the Python fork server and what it looks at a skill with, what Node loads before the script of a run that is
+ * What warm starts are made of: the program of the Python fork server, what it does, and what it looks at a skill with; what Node loads before the script of a run that is
  * started ahead, and the library of each. Runs in cells have to see them.
  *
  * @category loading
@@ -248,6 +248,7 @@ export const warm = () => {
   const folder = Path.resolve(Path.dirname(fileURLToPath(import.meta.url)), "..", "zygote")
   return {
     forkServer: Path.join(folder, "zygote.py"),
+    forkServerServing: Path.join(folder, "serving.py"),
     forkServerVetting: Path.join(folder, "vetting.py"),
     forkServerLibrary: Path.join(directory(), "skillscale-zygote.node"),
     prestart: Path.join(folder, "prestart.cjs"),

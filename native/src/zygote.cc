@@ -4,6 +4,7 @@
 //
 // The fork server talks to its reaper over one SOCK_SEQPACKET socket (protocol.h). The child gets its run over a socket of
 // its own, and ends when that is closed. The fork server has one thread, and forks one run at a time.
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -55,6 +56,46 @@ void Forget() {
   large = nullptr;
 }
 
+// The interpreter that this library is loaded into. All of it is in its stable interface.
+struct Python {
+  void (*keep)(void* object);
+  void (*release)(void* object);
+  int (*set_in_sys)(const char* name, void* value);
+  void* (*get_from_sys)(const char* name);
+  void* (*evaluate)(void* code, void* globals, void* locals);
+  void (*fetch_error)(void** type, void** value, void** traceback);
+  void (*normalize)(void** type, void** value, void** traceback);
+  int (*set_traceback)(void* error, void* traceback);
+  void (*restore_error)(void* type, void* value, void* traceback);
+  void (*print_error)();
+  void (*clear_error)();
+  void* (*call)(void* function, void* argument, void* end);
+  void* none;
+  void* truth;
+};
+
+Python python;
+// The run's script: its code, its `__main__`, and what tells whether the exception that it ended with is to be shown; called with
+// None it ends the process.
+void* code = nullptr;
+void* names = nullptr;
+void* ended = nullptr;
+
+template <typename Symbol>
+bool Find(const char* name, Symbol* symbol) {
+  *symbol = reinterpret_cast<Symbol>(dlsym(RTLD_DEFAULT, name));
+  return *symbol != nullptr;
+}
+
+bool FindPython() {
+  return Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) && Find("PySys_SetObject", &python.set_in_sys) &&
+         Find("PySys_GetObject", &python.get_from_sys) && Find("PyEval_EvalCode", &python.evaluate) &&
+         Find("PyErr_Fetch", &python.fetch_error) && Find("PyErr_NormalizeException", &python.normalize) &&
+         Find("PyException_SetTraceback", &python.set_traceback) && Find("PyErr_Restore", &python.restore_error) && Find("PyErr_Print", &python.print_error) &&
+         Find("PyErr_Clear", &python.clear_error) && Find("PyObject_CallFunctionObjArgs", &python.call) &&
+         Find("_Py_NoneStruct", &python.none) && Find("_Py_TrueStruct", &python.truth);
+}
+
 bool TellExit() {
   int status = 0;
   rusage usage{};
@@ -87,7 +128,7 @@ extern "C" {
 __attribute__((visibility("default"))) int skillscale_zygote_open() {
   skillscale::control = fcntl(0, F_DUPFD_CLOEXEC, skillscale::kHighDescriptor);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (skillscale::control < 0 || null < 0 || dup2(null, 0) < 0) return -1;
+  if (skillscale::control < 0 || null < 0 || dup2(null, 0) < 0 || !skillscale::FindPython()) return -1;
   close(null);
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
@@ -164,6 +205,40 @@ __attribute__((visibility("default"))) void skillscale_zygote_take() {
   const int streams[3] = {packet.descriptors[0].get(), packet.descriptors[1].get(), packet.descriptors[2].get()};
   if (skillscale::ConnectStreams(streams) != protocol::kNoStep || syscall(SYS_close_range, 3U, ~0U, 0) < 0) _exit(127);
   for (skillscale::Descriptor& descriptor : packet.descriptors) descriptor.Release();
+}
+
+// In the child, with the interpreter's lock: what `skillscale_zygote_run` runs.
+__attribute__((visibility("default"))) void skillscale_zygote_begin(void* code, void* names, void* ended) {
+  for (void* object : {code, names, ended}) skillscale::python.keep(object);
+  skillscale::code = code;
+  skillscale::names = names;
+  skillscale::ended = ended;
+}
+
+// In the child, with the interpreter's lock: runs the script. The interpreter calls this as its `sys.excepthook`, when nothing
+// of the fork server is on its stack any more.
+__attribute__((visibility("default"))) void skillscale_zygote_run(void*, void*, void*) {
+  const skillscale::Python& python = skillscale::python;
+  python.set_in_sys("excepthook", python.get_from_sys("__excepthook__"));
+  for (const char* name : {"last_exc", "last_type", "last_value", "last_traceback"}) {
+    if (python.get_from_sys(name) != nullptr) python.set_in_sys(name, nullptr);
+  }
+  void *type = nullptr, *error = nullptr, *traceback = nullptr;
+  if (python.evaluate(skillscale::code, skillscale::names, skillscale::names) == nullptr) {
+    python.fetch_error(&type, &error, &traceback);
+    python.normalize(&type, &error, &traceback);
+    if (traceback != nullptr) python.set_traceback(error, traceback);
+    const bool shown = python.call(skillscale::ended, error, nullptr) == python.truth;
+    python.restore_error(type, error, traceback);
+    if (shown) {
+      python.print_error();
+    } else {
+      python.clear_error();
+    }
+  }
+  for (void* object : {skillscale::code, skillscale::names}) python.release(object);
+  python.call(skillscale::ended, python.none, nullptr);
+  _exit(127);
 }
 
 // In the fork server: `pid` is the child, or an error below 0.

@@ -5,6 +5,7 @@ import { assert, it } from "@effect/vitest"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Interpreter from "../src/Interpreter.ts"
 import * as Secrets from "../src/Secrets.ts"
@@ -39,6 +40,16 @@ const seen = (result: SkillRunner.RunResult, root: string) => ({
   artifacts: result.artifacts.map(({ path, sha256 }) => [path, sha256])
 })
 
+const failed = (
+  result: Result.Result<SkillRunner.RunResult, SkillRunner.SkillRunError | WorkingView.WorkingViewError>,
+  root: string
+) => {
+  if (result._tag === "Success") return seen(result.success, root)
+  const { message, reason } = result.failure
+  const stderr = reason._tag === "ExecutorError" ? Support.text(reason.stderr).replaceAll(root, "ROOT") : ""
+  return { reason: reason._tag, message: message.replaceAll(root, "ROOT"), stderr }
+}
+
 export const test = (
   title: string,
   body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Scope.Scope>
@@ -49,7 +60,9 @@ export const compare = Effect.fnUntraced(function*(files: Support.Files, call: S
   const skill = yield* Support.skill(files)
   const cold = yield* Effect.result(Effect.provide(run(skill, call), layer(false)))
   const warm = yield* warmed(skill, call)
-  if (cold._tag === "Failure" || warm._tag === "Failure") return assert.fail(JSON.stringify([cold, warm]))
+  if (cold._tag === "Failure" || warm._tag === "Failure") {
+    return assert.deepStrictEqual(failed(warm, skill.root), failed(cold, skill.root))
+  }
   assert.isFalse(cold.success.warm)
   assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
 })

@@ -69,6 +69,25 @@ import inspect\nprint(inspect.getsource(helper.words), helper.__cached__, helper
     `import json\ndef inner(): raise ValueError("no")\ntry: json.loads("{")\nexcept ValueError: inner()`
   ],
   "a syntax error": [`print("never")\nif\n`],
+  "its stack": [
+    `import inspect, sys, threading, traceback, warnings
+print(sys._getframe().f_back, len(inspect.stack()), hasattr(sys, "last_value"), sys.exc_info(), sys.excepthook is sys.__excepthook__)
+traceback.print_stack()
+warnings.warn("above", stacklevel=2)
+class Dies:
+    def __del__(self): print("deleted", inspect.__name__)
+threading.Thread(target=lambda: print(len(inspect.stack()))).start()
+held = Dies()
+raise KeyError("no") from ValueError("because")`
+  ],
+  "an error in how it tells errors": [
+    `import sys\ndef tell(*about): raise RuntimeError("not this one")\nsys.excepthook = tell\nprint("out")\nraise KeyError("no")`
+  ],
+  "how it tells errors": [
+    `import sys, inspect\ndef tell(kind, error, trace): print(kind, error, trace.tb_lineno, len(inspect.stack()), sys.last_value is error)
+sys.excepthook = tell\nraise KeyError("no")`
+  ],
+  "an interrupt": [`print("out")\nraise KeyboardInterrupt`],
   "an exit code": [`import sys\nprint("out")\nsys.exit(7)`],
   "an exit with words": [`import sys\nsys.exit("it went wrong")`],
   "an exit without a number": [`import sys\nsys.exit()`],
@@ -97,6 +116,11 @@ print("main")`],
     `import logging\nlogging.basicConfig(filename="log.txt", level="INFO", format="%(message)s")\nlogging.info("kept")\nraise SystemExit(3)`
   ],
   "an error at its end": [`import sys, os\nprint("x")\nos.close(1)`],
+  "an error at its end, after another one": [`import sys, os\nprint("x")\nos.close(1)\nraise KeyError("no")`],
+  "an error at its end, after an exit code": [`import sys, os\nprint("x")\nos.close(1)\nsys.exit(3)`],
+  "diagnostics that cannot be written": [`import sys, os\nos.close(2)\nraise KeyError("no")`],
+  "words that cannot be written": [`import sys, os\nos.close(2)\nsys.exit("no")`],
+  "streams that it closed": [`import sys\nprint("x")\nsys.stdout.close()\nsys.stderr.close()`],
   "children": [
     `import subprocess, os, sys, multiprocessing
 print(subprocess.run([sys.executable, "-c", "import sys; print(sys.argv)", "child"], capture_output=True, text=True).stdout)
