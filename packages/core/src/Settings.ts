@@ -209,6 +209,27 @@ export const Bytes: Schema.Codec<number, string> = codec(
 export const Processes: Schema.Codec<number, string> = integer(1, 1_000_000)
 
 /**
+ * The CPU time that each process of a run may use, in seconds: 1–999,999,999.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const CpuSeconds: Schema.Codec<number, string> = integer(1, 999_999_999)
+
+/**
+ * `true` or `false`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const YesNo: Schema.Codec<boolean, string> = codec(
+  Schema.Boolean,
+  "true or false",
+  (text) => text === "true" || text === "false" ? Result.succeed(text === "true") : Result.fail(text),
+  String
+)
+
+/**
  * How many processes wait ahead of their runs: 0–4096.
  *
  * @category schemas

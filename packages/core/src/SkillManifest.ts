@@ -325,6 +325,7 @@ const readMetadata = (value: FrontMatter.Value | undefined, report: Report): Rec
     }
   }
   reportSkillScale(metadata, value.entries, report)
+  reportAsks(metadata, value.entries, report)
   return metadata
 }
 
@@ -352,6 +353,12 @@ const reportSkillScale = (metadata: Record<string, string>, entries: Entries, re
   }
 }
 
+const reportAsks = (metadata: Record<string, string>, entries: Entries, report: Report): void => {
+  for (const [key, problem] of Metadata.unusable(metadata)) {
+    report("warning", "InvalidMetadata", entries.get(key), `${key}: ${problem}`)
+  }
+}
+
 const readAllowedTools = (value: FrontMatter.Value | undefined, report: Report): string | undefined => {
   if (value === undefined) {
     return undefined
@@ -368,6 +375,16 @@ const readAllowedTools = (value: FrontMatter.Value | undefined, report: Report):
   )
   return items.length > 0 ? items.join(" ") : undefined
 }
+
+/**
+ * What a skill may ask for, by its key below `skillscale.` in the metadata: whether it needs the network (`network`, true or
+ * false) and may start warm (`warm`, true or false); and the most that its run needs: memory and written files (`memory`,
+ * `disk`, such as `512MiB`), processes and threads (`processes`) and CPU time of each process in seconds (`cpu`).
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const asks = Metadata.asks
 
 /**
  * Tells whether a skill may never set a variable: it belongs to SkillScale (`SKILL_DIR`, `SKILLSCALE_…`), or it decides

@@ -275,6 +275,35 @@ describe("SkillManifest.env and timeout", () => {
     ])
   })
 
+  it("warns of what below skillscale. says nothing", () => {
+    const warnings = (line: string) =>
+      skill("description: x", `metadata: { ${line} }`).diagnostics.map((
+        { code, line, message }
+      ) => [code, line, message])
+    for (
+      const fine of [
+        "skillscale.memory: 512MiB",
+        "skillscale.processes: \"12\", skillscale.warm: \"false\", skillscale.cpu: \"5\", other.memroy: x"
+      ]
+    ) assert.deepStrictEqual(warnings(fine), [])
+    const [[code, line, message] = []] = warnings("skillscale.memroy: 1GiB")
+    assert.deepStrictEqual([code, line], ["InvalidMetadata", 4])
+    assert.match(
+      String(message),
+      /^skillscale\.memroy: there is no such key, only skillscale\.env, .*skillscale\.memory/
+    )
+    assert.deepStrictEqual(
+      warnings("skillscale.cpu: \"1.5\", skillscale.disk: 5 apples, skillscale.warm: \"no\"").map(([, , message]) =>
+        message
+      ),
+      [
+        "skillscale.disk: Expected a number of bytes such as 512MiB, 2GiB or 1048576, got \"5 apples\"",
+        "skillscale.cpu: Expected a whole number of 1–999999999, got \"1.5\"",
+        "skillscale.warm: Expected true or false, got \"no\""
+      ]
+    )
+  })
+
   it("reads the timeout", () => {
     const timeout = (value: string) => {
       const { diagnostics, manifest } = skill("description: x", `metadata: { skillscale.timeout: "${value}" }`)

@@ -7,58 +7,11 @@
  *
  * @since 0.1.0
  */
-import * as Settings from "@skillscale/core/Settings"
-import type * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Readable from "./internal/readable.ts"
-
-const parsed = <A>(to: Schema.Codec<A>, expected: string, parse: (text: string) => Option.Option<A>) =>
-  Schema.String.pipe(Schema.decodeTo(
-    to,
-    SchemaTransformation.transformEffect<A, string>({
-      decode: (text, options) =>
-        Option.match(parse(text), {
-          onNone: () => Effect.fail(new SchemaIssue.InvalidValue({ expected }, text, options)),
-          onSome: Effect.succeed
-        }),
-      encode: (value) => Effect.succeed(String(value))
-    })
-  ))
-
-const count = (expected: string) =>
-  parsed(
-    Schema.Natural,
-    expected,
-    (text) =>
-      Option.liftPredicate((value: number) => Number.isSafeInteger(value) && value >= 1)(
-        /^\d{1,9}$/.test(text.trim()) ? Number(text) : 0
-      )
-  )
-
-const YesNo = parsed(
-  Schema.Boolean,
-  "true or false",
-  (text) => text === "true" || text === "false" ? Option.some(text === "true") : Option.none()
-)
-
-/**
- * What a skill may ask for, by its key below `skillscale.` in the metadata.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const asks = {
-  network: YesNo,
-  memory: Settings.Bytes,
-  disk: Settings.Bytes,
-  processes: count("a number of processes, at least 1"),
-  cpu: count("a number of seconds, at least 1")
-} as const
 
 /**
  * What a run may do and use. Memory, disk and processes are those of the whole process tree.
@@ -137,6 +90,8 @@ export interface Resolved {
 
 const prefix = "skillscale."
 
+type Asked = keyof typeof SkillManifest.asks
+
 /**
  * Reads what a skill asks for. What is malformed is left out and named in `invalid`.
  *
@@ -145,7 +100,7 @@ const prefix = "skillscale."
  */
 export const asked = (manifest: Pick<SkillManifest.SkillManifest, "metadata">) => {
   const invalid: Array<string> = []
-  const read = <A>(key: keyof typeof asks, schema: Schema.Codec<A, string>): A | undefined => {
+  const read = <A>(key: Asked, schema: Schema.Codec<A, string>): A | undefined => {
     const text = manifest.metadata[prefix + key]
     if (text === undefined) return undefined
     const value = Schema.decodeResult(schema)(text)
@@ -154,11 +109,11 @@ export const asked = (manifest: Pick<SkillManifest.SkillManifest, "metadata">) =
     return undefined
   }
   return {
-    network: read("network", asks.network),
-    memoryBytes: read("memory", asks.memory),
-    diskBytes: read("disk", asks.disk),
-    processes: read("processes", asks.processes),
-    cpuSeconds: read("cpu", asks.cpu),
+    network: read("network", SkillManifest.asks.network),
+    memoryBytes: read("memory", SkillManifest.asks.memory),
+    diskBytes: read("disk", SkillManifest.asks.disk),
+    processes: read("processes", SkillManifest.asks.processes),
+    cpuSeconds: read("cpu", SkillManifest.asks.cpu),
     invalid
   }
 }
@@ -177,7 +132,7 @@ export const resolve = (
   const refused = [...wanted.invalid]
   const mayConnect = grants.network === "all" || grants.network?.includes(skill.name) === true
   if (wanted.network === true && !mayConnect) refused.push(`${prefix}network`)
-  const least = (key: keyof typeof asks, want: number | undefined, granted: number): number => {
+  const least = (key: Asked, want: number | undefined, granted: number): number => {
     if (want !== undefined && want > granted) refused.push(prefix + key)
     return Math.min(want ?? granted, granted)
   }

@@ -1,5 +1,6 @@
 import type * as Duration from "effect/Duration"
-import type * as Result from "effect/Result"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as Settings from "../Settings.ts"
 
 type Metadata = Readonly<Record<string, string>>
@@ -25,3 +26,30 @@ export const readTimeout = (metadata: Metadata): Result.Result<Duration.Duration
   const text = metadata[timeoutKey]
   return text === undefined ? undefined : Settings.parseDuration(text, "millis")
 }
+
+export const asks = {
+  network: Settings.YesNo,
+  memory: Settings.Bytes,
+  disk: Settings.Bytes,
+  processes: Settings.Processes,
+  cpu: Settings.CpuSeconds,
+  warm: Settings.YesNo
+} as const
+
+const prefix = "skillscale."
+
+const keys = [envKey, timeoutKey, ...Object.keys(asks).map((name) => prefix + name)]
+
+/** Finds keys below `skillscale.` that do not exist, and what cannot be read of `asks`. */
+export const unusable = (metadata: Metadata): ReadonlyArray<readonly [key: string, problem: string]> => [
+  ...Object.keys(metadata).filter((key) => key.startsWith(prefix) && !keys.includes(key)).map((key) =>
+    [key, `there is no such key, only ${keys.join(", ")}`] as const
+  ),
+  ...Object.entries<Schema.Codec<unknown, string>>(asks).flatMap(([name, schema]) => {
+    const text = metadata[prefix + name]
+    const read = text === undefined ? undefined : Schema.decodeResult(schema)(text)
+    return read === undefined || Result.isSuccess(read)
+      ? []
+      : [[prefix + name, `${read.failure.message}, got ${JSON.stringify(text)}`] as const]
+  })
+]
