@@ -67,6 +67,7 @@ const python: Stack.Fixture = {
   name: "say",
   files: { "scripts/run.py": "import json\nprint(1)\n" }
 }
+const node: Stack.Fixture = { ...python, files: { "scripts/run.mjs": `import "node:path"\nconsole.log(1)\n` } }
 const topic = "TOPIC_TESTING"
 
 describe("metrics", () => {
@@ -127,26 +128,34 @@ describe("metrics", () => {
       }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
 
-  it.live("tell of warm starts, and of what waits for them", () =>
-    Effect.gen(function*() {
-      const skills = yield* Stack.writeSkills([python])
-      const proxy = yield* Program.startProxy()
-      const env = proxy.addresses
-      const args = ["server", "--topic", topic, "--skills-dir", skills, "--metrics-port", "0"]
-      const server = yield* Program.start(args, "metrics are ready", { env })
-      const url = / url=(\S+)/.exec(server.ready)?.[1] ?? ""
-      const scraped = yield* Program.run(["invoke", "say", "--topic", topic], { env }).pipe(
-        Effect.andThen(scrape(url)),
-        Effect.filterOrFail(
-          (found) =>
-            total(found, "skillscale_starts_total", { topic, start: "warm" }) > 0 &&
-            total(found, "skillscale_waiting_processes", {}) > 0,
-          () => "nothing is warm yet"
-        ),
-        Effect.retry({ times: 100 })
-      )
-      const bytes = total(scraped, "skillscale_waiting_memory_bytes", {})
-      const processes = total(scraped, "skillscale_waiting_processes", {})
-      assert.isTrue(bytes > processes * 2 ** 20 && bytes < processes * 100 * 2 ** 20, `${processes}: ${bytes}`)
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
+  const kinds = [
+    { kind: "Python", skill: python, leastMiB: 1 },
+    { kind: "Node", skill: node, leastMiB: 20 }
+  ]
+  for (const { kind, leastMiB, skill } of kinds) {
+    it.live(`tell of warm starts of ${kind}, and of what waits for them`, () =>
+      Effect.gen(function*() {
+        const skills = yield* Stack.writeSkills([skill])
+        const proxy = yield* Program.startProxy()
+        const env = proxy.addresses
+        const args = ["server", "--topic", topic, "--skills-dir", skills, "--metrics-port", "0"]
+        const server = yield* Program.start(args, "metrics are ready", { env })
+        const url = / url=(\S+)/.exec(server.ready)?.[1] ?? ""
+        const scraped = yield* Program.run(["invoke", "say", "--topic", topic], { env }).pipe(
+          Effect.andThen(scrape(url)),
+          Effect.filterOrFail(
+            (found) =>
+              total(found, "skillscale_starts_total", { topic, start: "warm" }) > 0 &&
+              total(found, "skillscale_waiting_processes", {}) > 0 &&
+              total(found, "skillscale_waiting_memory_bytes", {}) >
+                total(found, "skillscale_waiting_processes", {}) * leastMiB * 2 ** 20,
+            () => "nothing is warm yet"
+          ),
+          Effect.retry({ times: 100 })
+        )
+        const bytes = total(scraped, "skillscale_waiting_memory_bytes", {})
+        const processes = total(scraped, "skillscale_waiting_processes", {})
+        assert.isTrue(bytes < processes * 100 * 2 ** 20, `${processes}: ${bytes}`)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)
+  }
 })

@@ -142,6 +142,28 @@ describe("WorkingView", () => {
       assert.deepStrictEqual(same, { artifacts: [], truncated: false })
     }))
 
+  it.live("keeps up to 64 folders with nothing but links, and makes them anew when they are gone", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill(files)
+      const views = yield* make()
+      const open = (target: string, inputs: Readonly<Record<string, Uint8Array>> = {}) =>
+        Effect.scoped(Effect.gen(function*() {
+          const { overlay } = yield* views.open(skill, inputs, "overlay", { node_modules: target })
+          const home = overlay?.inputs ?? assert.fail("it has inputs")
+          assert.strictEqual(Fs.readlinkSync(Path.join(home, "node_modules")), target)
+          return { home, lasting: overlay?.lasting }
+        }))
+      const targets = Array.from({ length: 70 }, (_, index) => `/nowhere/${index}`)
+      const first = yield* Effect.forEach(targets, (target) => open(target))
+      assert.deepStrictEqual(first.map(({ lasting }) => lasting), targets.map((_, index) => index < 64))
+      assert.isFalse((yield* open("/nowhere/0", { "in.txt": Buffer.from("x") })).lasting)
+      yield* Support.eventually("the others are removed", () => views.homes().length === 64)
+      assert.deepStrictEqual(yield* open("/nowhere/0"), first[0])
+      Fs.rmSync(first[0]?.home ?? "", { recursive: true })
+      assert.isTrue((yield* open("/nowhere/0")).lasting)
+      assert.lengthOf(views.homes(), 64)
+    }))
+
   it.live("leaves out links, pipes, sockets and __pycache__, and follows nothing out of the view", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill(files)

@@ -478,6 +478,35 @@ print(sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())[-1] > 0)`
         pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script)).length === 3)
     }))
 
+  // The script puts a loop in the place of the call that the keeper sleeps in.
+  if (process.arch === "x64") {
+    test("is ended when it works", () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({
+          "scripts/run.py": `import ctypes, os, signal, time
+def about(pid):
+    with open(f"/proc/{pid}/stat") as file: return file.read().rpartition(")")[2].split()
+keepers = [pid for pid in os.listdir("/proc") if pid.isdigit() and about(pid)[1] == str(os.getpid())]
+lives = lambda: any(about(keeper)[0] != "Z" for keeper in keepers)
+libc = ctypes.CDLL(None)
+start = ctypes.cast(libc.syscall, ctypes.c_void_p).value
+call = start + ctypes.string_at(start, 64).index(b"\\x0f\\x05")
+assert libc.mprotect(ctypes.c_void_p(call & ~4095), 8192, 7) == 0
+ctypes.memmove(call, b"\\xeb\\xfe", 2)
+for keeper in keepers:
+    os.kill(int(keeper), signal.SIGSTOP)
+    os.kill(int(keeper), signal.SIGCONT)
+until = time.monotonic() + 5
+while time.monotonic() < until and lives(): time.sleep(0.01)
+ctypes.memmove(call, b"\\x0f\\x05", 2)
+print(len(keepers), lives())`
+        })
+        yield* warmed(skill)
+        const { stdout, warm } = yield* run(skill)
+        assert.deepStrictEqual([Support.text(stdout), warm], ["1 False\n", true])
+      }))
+  }
+
   test("is gone when its run becomes another program", () =>
     Effect.gen(function*() {
       const seconds = `0.6${process.pid}`
