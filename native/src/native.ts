@@ -249,7 +249,7 @@ export const warm = () => {
   return {
     forkServer: Path.join(folder, "zygote.py"),
     forkServerServing: Path.join(folder, "serving.py"),
-    forkServerVetting: Path.join(folder, "vetting.py"),
+    forkServerTrial: Path.join(folder, "trial.py"),
     forkServerLibrary: Path.join(directory(), "skillscale-zygote.node"),
     prestart: Path.join(folder, "prestart.cjs"),
     prestartLibrary: Path.join(directory(), "skillscale-prestart.node")

@@ -68,6 +68,11 @@ struct Python {
   int (*set_traceback)(void* error, void* traceback);
   void (*restore_error)(void* type, void* value, void* traceback);
   void (*print_error)();
+  void (*set_error)(void* type, void* value);
+  void* (*type_of)(void* object);
+  void* (*item)(void* tuple, ssize_t index);
+  void (*write_unraisable)(void* where);
+  void (*write_about)(const char* text, ...);
   void (*clear_error)();
   void* (*call)(void* function, void* argument, void* end);
   void* none;
@@ -88,12 +93,25 @@ bool Find(const char* name, Symbol* symbol) {
 }
 
 bool FindPython() {
-  return Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) && Find("PySys_SetObject", &python.set_in_sys) &&
+  Find("PyErr_FormatUnraisable", &python.write_about);
+  return Find("PyErr_SetObject", &python.set_error) && Find("PyObject_Type", &python.type_of) && Find("PyTuple_GetItem", &python.item) &&
+         Find("PyErr_WriteUnraisable", &python.write_unraisable) && Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) && Find("PySys_SetObject", &python.set_in_sys) &&
          Find("PySys_GetObject", &python.get_from_sys) && Find("PyEval_EvalCode", &python.evaluate) &&
          Find("PyErr_Fetch", &python.fetch_error) && Find("PyErr_NormalizeException", &python.normalize) &&
          Find("PyException_SetTraceback", &python.set_traceback) && Find("PyErr_Restore", &python.restore_error) && Find("PyErr_Print", &python.print_error) &&
          Find("PyErr_Clear", &python.clear_error) && Find("PyObject_CallFunctionObjArgs", &python.call) &&
          Find("_Py_NoneStruct", &python.none) && Find("_Py_TrueStruct", &python.truth);
+}
+
+// Tells of an exception that nobody can catch, as the interpreter does.
+void TellOf(void* error, void* where) {
+  python.set_error(python.type_of(error), error);
+  // From 3.13 on it names the stream.
+  if (python.write_about != nullptr && where == python.get_from_sys("stdout")) {
+    python.write_about("Exception ignored on flushing sys.stdout");
+  } else {
+    python.write_unraisable(where);
+  }
 }
 
 bool TellExit() {
@@ -237,8 +255,32 @@ __attribute__((visibility("default"))) void skillscale_zygote_run(void*, void*, 
     }
   }
   for (void* object : {skillscale::code, skillscale::names}) python.release(object);
-  python.call(skillscale::ended, python.none, nullptr);
+  while (void* told = python.call(skillscale::ended, python.none, nullptr)) {
+    skillscale::TellOf(python.item(told, 0), python.item(told, 1));
+  }
+  // Nobody is left to ask.
+  python.print_error();
   _exit(127);
+}
+
+// In the child: ends it, of the signal with which an interrupt ends, or with a status.
+__attribute__((visibility("default"))) void skillscale_zygote_leave(int status, int interrupted) {
+  if (interrupted != 0) {
+    signal(SIGINT, SIG_DFL);
+    kill(getpid(), SIGINT);
+  }
+  _exit(status);
+}
+
+__attribute__((visibility("default"))) void skillscale_zygote_show(const char* text) {
+  for (size_t left = strlen(text); left > 0;) {
+    const ssize_t written = write(STDERR_FILENO, text, left);
+    if (written < 0 && errno != EINTR) return;
+    if (written > 0) {
+      text += written;
+      left -= static_cast<size_t>(written);
+    }
+  }
 }
 
 // In the fork server: `pid` is the child, or an error below 0.

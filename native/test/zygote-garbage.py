@@ -108,7 +108,7 @@ class ForkServer:
         env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         env.update({name: os.environ[name] for name in kept if name in os.environ})
         self.process = subprocess.Popen(
-            [sys.executable, zygote, library, script, "json"], stdin=far, stdout=self.errors, stderr=self.errors, env=env, cwd="/"
+            [sys.executable, zygote, library, script, os.path.dirname(script)], stdin=far, stdout=self.errors, stderr=self.errors, env=env, cwd="/"
         )
         far.close()
         self.number = 0

@@ -10,54 +10,52 @@ def serve():
     import os
 
     own = set(sys.modules) - before
-    library, script, modules = sys.argv[1:4]
+    library, script, root = sys.argv[1:4]
     lib = ctypes.CDLL(library)
     argc, arg, envc, env = (getattr(lib, f"skillscale_zygote_{name}") for name in ("argc", "arg", "envc", "env"))
     arg.restype = env.restype = ctypes.c_char_p
-    begin, run = (getattr(ctypes.PyDLL(library), f"skillscale_zygote_{name}") for name in ("begin", "run"))
+    python = ctypes.PyDLL(library)
+    begin, run = (getattr(python, f"skillscale_zygote_{name}") for name in ("begin", "run"))
     begin.argtypes = run.argtypes = [ctypes.py_object] * 3
     begin.restype = run.restype = None
     if lib.skillscale_zygote_open() != 0:
         return None
+    said = connect_streams(os)
     descriptors = len(os.listdir("/proc/self/fd"))
+    told = look(os, script, root, said)
+    if told is None:
+        return None
+    compiled, expressions, modules, beside, names = told
 
     # Nothing of the skill's folder is found by these imports, nor by those that they make.
     del sys.path[0]
     read = []
     lookup = type(os.environ).__getitem__
     type(os.environ).__getitem__ = lambda self, key: (read.append(key), lookup(self, key))[1]
-    for name in filter(None, modules.split(",")):
+    for name in modules:
         try:
             __import__(name)
         except BaseException:
-            # The script itself will tell.
-            pass
+            return None
     import_later()
+    compile_expressions(expressions)
     type(os.environ).__getitem__ = lookup
     at_import = {key: os.environ.get(key) for key in read}
     # The script may import these anew, as if nobody had.
-    hidden = own - {"os", "gc", *modules.split(",")}
-    folder = os.path.dirname(script)
-    beside = {name.partition(".")[0] for name in os.listdir(folder)}
-    if beside & {name.partition(".")[0] for name in sys.modules if name not in hidden}:
-        # The script would find its own in the place of what is imported.
+    hidden = own - {"os", "gc", *modules}
+    if set(names) & {name.partition(".")[0] for name in sys.modules if name not in hidden}:
+        # The script may mean its own in the place of what is imported.
         return None
     for name in hidden:
         sys.modules.pop(name, None)
-    vetted = vet(os, folder, script)
-    if vetted is None:
-        return None
-    compiled, harmless = vetted
     code = compiled.get(script, (None, None))[1]
     keep_compiled(os, compiled)
     # What a script finds first in its path is its own folder.
-    sys.path.insert(0, folder)
-    for name in harmless:
-        try:
-            __import__(name)
-        except BaseException:
-            continue
-    if len(os.listdir("/proc/self/task")) > 1 or len(os.listdir("/proc/self/fd")) > descriptors:
+    sys.path.insert(0, os.path.dirname(script))
+    find = finder(os.path.dirname(script))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if said() > 0 or len(os.listdir("/proc/self/task")) > 1 or len(os.listdir("/proc/self/fd")) > descriptors:
         return None
 
     loaded = set(sys.modules)
@@ -87,7 +85,7 @@ def serve():
     kinds = [sys.modules["random"].Random] if "random" in sys.modules else []
     generators = [item for item in gc.get_objects() if type(item) in kinds]
     # To free them is to write to what they are made of.
-    del before, own, hidden, beside, vetted, harmless
+    del before, own, hidden, names, told, expressions
     gc.collect()
     gc.freeze()
     if lib.skillscale_zygote_ready() != 0:
@@ -99,10 +97,12 @@ def serve():
             pid = -(error.errno or 11)
         if pid == 0:
             lib.skillscale_zygote_enter()
-            begin(code, prepare(script), ending(loaded))
+            begin(code, prepare(script), ending(lib, loaded))
             renew(generators)
+            steps = [lambda: [find(name) for name in beside], *steps]
             rehearse(lib.skillscale_zygote_waiting, script, accept, modules, code, loaded, steps)
             lib.skillscale_zygote_take()
+            renew_input(os)
             argv = [os.fsdecode(arg(i)) for i in range(argc())]
             if not accept(argv, [env(i) for i in range(envc())]) or code is None:
                 os.execv(sys.executable, argv)
@@ -119,6 +119,9 @@ def renew(generators):
 
     for generator in generators:
         generator.seed()
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading.main_thread()._set_native_id()
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process()._config["authkey"] = process.AuthenticationString(os.urandom(32))
@@ -174,7 +177,7 @@ def rehearse(waiting, script, accept, modules, code, loaded, steps):
                 touch(value)
 
     def imports():
-        for name in filter(None, modules.split(",")):
+        for name in modules:
             if name in sys.modules:
                 __import__(name)
 
@@ -206,8 +209,43 @@ def import_later():
     import encodings.utf_8_sig
 
 
-def vet(os, folder, script):
-    """What vetting.py tells, run by a child: the skill's modules, compiled, and which of them may be imported. None if it failed."""
+def finder(folder):
+    """What finds the modules in a folder. It looks again when the folder has changed."""
+    import sys
+
+    for hook in sys.path_hooks:
+        try:
+            found = sys.path_importer_cache[folder] = hook(folder)
+        except ImportError:
+            continue
+        return found.find_spec
+    return lambda name: None
+
+
+def compile_expressions(expressions):
+    """Fills the cache of regular expressions, where the modules of the skill find theirs."""
+    import sys
+
+    re = sys.modules.get("re")
+    if re is None:
+        return
+    before = set(sys.modules)
+    import warnings
+
+    for pattern, flags in expressions:
+        try:
+            with warnings.catch_warnings():
+                # What is warned of, a run has to be warned of.
+                warnings.simplefilter("error")
+                re.compile(pattern, flags)
+        except BaseException:
+            continue
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def look(os, script, root, said):
+    """What trial.py tells, run by a child. None if it failed, or if runs have to start cold."""
     import marshal
     import sys
 
@@ -216,12 +254,12 @@ def vet(os, folder, script):
     if pid == 0:
         status = 1
         try:
-            names = {"__name__": "vetting", "known": dict(sys.modules)}
-            with open(os.path.join(os.path.dirname(sys.argv[0]), "vetting.py"), "rb") as file:
+            names = {"__name__": "trial"}
+            with open(os.path.join(os.path.dirname(sys.argv[0]), "trial.py"), "rb") as file:
                 exec(file.read(), names)
-            found = names["compile_folder"](folder), names["harmless"](folder, os.path.basename(script))
+            del sys.path[0]
             with open(writer, "wb") as file:
-                file.write(marshal.dumps(found))
+                file.write(marshal.dumps(names["look"](script, root, said)))
             status = 0
         finally:
             os._exit(status)
@@ -229,7 +267,51 @@ def vet(os, folder, script):
     with open(reader, "rb") as file:
         told = file.read()
     _, status = os.waitpid(pid, 0)
+    said()
     return marshal.loads(told) if status == 0 else None
+
+
+def stream(descriptor, like):
+    """A standard stream, as the interpreter makes it, with the encoding of another one."""
+    import io
+
+    reads = descriptor == 0
+    binary = open(descriptor, "rb" if reads else "wb", closefd=False)
+    binary.raw.name = like.name
+    text = io.TextIOWrapper(binary, like.encoding, like.errors, newline="\n", line_buffering=like.line_buffering)
+    text.mode = "r" if reads else "w"
+    return text
+
+
+def connect_streams(os):
+    """Makes streams for pipes, which cannot be rewound. Returns what tells how much was written to them since it was asked last."""
+    import sys
+
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    empty = os.dup(0)
+    for descriptor, file in ((0, reader), (1, writer), (2, writer)):
+        os.dup2(file, descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (stream(descriptor, like) for descriptor, like in enumerate((sys.stdin, sys.stdout, sys.stderr)))
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    os.dup2(empty, 0)
+
+    def said():
+        try:
+            return len(os.read(reader, 1 << 16))
+        except BlockingIOError:
+            return 0
+
+    return said
+
+
+def renew_input(os):
+    """Makes the standard input of a run anew where it is no pipe."""
+    import stat
+    import sys
+
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        sys.stdin = sys.__stdin__ = stream(0, sys.stdin)
 
 
 def keep_compiled(os, compiled):
@@ -258,6 +340,8 @@ def prepare(script):
     from importlib.machinery import SourceFileLoader
 
     main = sys.modules["__main__"] = type(sys)("__main__")
+    if "__mp_main__" in sys.modules:
+        sys.modules["__mp_main__"] = main
     names = main.__dict__
     names.update(
         __name__="__main__",
@@ -273,94 +357,148 @@ def prepare(script):
     return names
 
 
-def finish(loaded, code):
-    """Does what the interpreter does at its end, without taking down what the fork server shares."""
-    import sys
+def ending(lib, loaded):
+    """What does what the interpreter does when a script ended: with an exception first, if it ended with one, then with None.
 
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        threading._shutdown()
+    It trusts nothing that a script may have changed: what it needs is bound before."""
+    import _io
     import atexit
     import gc
-    import io
-    import os
+    import sys
     from _weakref import ref
 
-    atexit._run_exitfuncs()
-
-    def flush(tell):
-        failed = False
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                if stream is not None and not stream.closed:
-                    stream.flush()
-            except BaseException as error:
-                failed = True
-                if tell and stream is sys.stdout:
-                    what = "on flushing sys.stdout:" if sys.version_info >= (3, 13) else f"in: {stream!r}"
-                    print(f"Exception ignored {what}\n{type(error).__name__}: {error}", file=sys.stderr)
-        return failed
-
-    def flush_files():
-        for kinds in ((io.TextIOWrapper,), (io.BufferedWriter, io.BufferedRandom)):
-            for stream in [item for item in gc.get_objects() if type(item) in kinds]:
-                try:
-                    if not stream.closed:
-                        stream.flush()
-                except BaseException:
-                    # Nobody is left to be told.
-                    continue
-
-    failed = flush(True)
-    for name in ("path", "argv", "ps1", "ps2", "last_exc", "last_type", "last_value", "last_traceback"):
-        sys.__dict__[name] = None
-    for name in ("stdin", "stdout", "stderr"):
-        sys.__dict__[name] = sys.__dict__.get(f"__{name}__")
-    # A collection may close what a file writes to before the file.
-    flush_files()
-    left = []
-    for name in [name for name in sys.modules if name == "__main__" or name not in loaded]:
-        try:
-            left.append(ref(sys.modules[name]))
-        except TypeError:
-            # Anything may be in the place of a module.
-            pass
-        sys.modules[name] = None
-    gc.collect()
-    # Of a module that somebody holds the names go, one by one.
-    for module in left:
-        names = getattr(module(), "__dict__", {})
-        for hidden in (True, False):
-            for name in list(names):
-                if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") is hidden:
-                    names[name] = None
-    flush_files()
-    flush(False)
-    os._exit(120 if failed else code)
-
-
-def ending(loaded):
-    """Does what the interpreter does when a script ended: with an exception first, if it ended with one, then with None."""
-    import sys
-
+    modules = sys.modules
+    collect, get_objects, run_exit_functions = gc.collect, gc.get_objects, atexit._run_exitfuncs
+    texts, buffers = {_io.TextIOWrapper}, {_io.BufferedWriter, _io.BufferedRandom}
+    leave, write = lib.skillscale_zygote_leave, lib.skillscale_zygote_show
     status = 0
     interrupted = False
 
+    def is_open(stream):
+        try:
+            return stream is not None and not stream.closed
+        except BaseException:
+            # Who does not tell is open.
+            return stream is not None
+
+    def unraisable(error, where):
+        """What is told of an exception that nobody catches: without this file in its trace."""
+        error.__traceback__ = error.__traceback__.tb_next
+        return error, where
+
+    def flush_streams():
+        """Flushes both, and returns for each that failed what is told of it."""
+        failed = []
+        for name in ("stdout", "stderr"):
+            stream = sys.__dict__.get(name)
+            if not is_open(stream):
+                continue
+            try:
+                stream.flush()
+            except BaseException as error:
+                failed.append(unraisable(error, stream) if name == "stdout" else None)
+        return failed
+
+    def flush_files(items):
+        files = [item for item in items if type(item) in texts or type(item) in buffers]
+        for kinds in (texts, buffers):
+            for stream in files:
+                if type(stream) in kinds and is_open(stream):
+                    try:
+                        stream.flush()
+                    except BaseException:
+                        # Nobody is left to be told.
+                        continue
+
+    def finalize(items):
+        """Finalizes what modules of the fork server hold of a run."""
+        finalizers = dict.fromkeys((type(finishing), *texts, *buffers))
+        for item in items:
+            kind = type(item)
+            if kind not in finalizers:
+                finalizers[kind] = getattr(kind, "__del__", None)
+            if finalizers[kind] is not None:
+                try:
+                    finalizers[kind](item)
+                except BaseException as error:
+                    yield unraisable(error, finalizers[kind])
+
+    def finish():
+        """Yields what is told of, and at last whether a stream could not be flushed."""
+        threading = modules.get("threading")
+        if threading is not None:
+            try:
+                threading._shutdown()
+            except BaseException as error:
+                yield unraisable(error, threading)
+        try:
+            run_exit_functions()
+        except BaseException:
+            # They were told of.
+            pass
+        failed = flush_streams()
+        yield from filter(None, failed)
+        for name in ("path", "argv", "ps1", "ps2", "last_exc", "last_type", "last_value", "last_traceback", "meta_path", "path_hooks"):
+            sys.__dict__[name] = None
+        for name in ("stdin", "stdout", "stderr"):
+            sys.__dict__[name] = sys.__dict__.get(f"__{name}__")
+        # A collection may close what a file writes to before the file.
+        flush_files(get_objects())
+        left = []
+        for name in [name for name in modules if name == "__main__" or name not in loaded]:
+            try:
+                left.append(ref(modules[name]))
+            except TypeError:
+                # Anything may be in the place of a module.
+                pass
+            modules[name] = None
+        collect()
+        # Of a module that somebody holds the names go, one by one.
+        for module in left:
+            names = getattr(module(), "__dict__", {})
+            for hidden in (True, False):
+                for name in list(names):
+                    if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") is hidden:
+                        names[name] = None
+        items = get_objects()
+        yield from finalize(items)
+        flush_files(items)
+        flush_streams()
+        yield len(failed) > 0
+
+    finishing = finish()
+
+    def proceed():
+        """Returns what is to be told of, until it leaves."""
+        try:
+            told = next(finishing)
+        except BaseException:
+            told = True
+        if isinstance(told, tuple):
+            return told
+        leave(120 if told else status & 0xFF, interrupted)
+
+    def show(code):
+        target = sys.__dict__.get("stderr")
+        if target is None:
+            write(f"{code}\n".encode())
+            return
+        for text in (lambda: str(code), lambda: "\n"):
+            try:
+                target.write(text())
+            except BaseException:
+                # Nobody is left to be told.
+                continue
+
     def end(error):
-        """Tells whether the exception is still to be shown."""
+        """Tells whether the exception is still to be shown. Without one, what to tell of before it is called again."""
         nonlocal interrupted, status
 
         if error is None:
-            if interrupted:
-                import os
-                import signal
-
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                os.kill(os.getpid(), signal.SIGINT)
-            finish(loaded, status & 0xFF)
-        for stream in (sys.stderr, sys.stdout):
+            return proceed()
+        for name in ("stderr", "stdout"):
             try:
-                stream.flush()
+                sys.__dict__[name].flush()
             except BaseException:
                 pass
         status = 1
@@ -370,9 +508,9 @@ def ending(loaded):
         if error.code is None:
             status = 0
         elif isinstance(error.code, int):
-            status = error.code
+            status = error.code if -(2**63) <= error.code < 2**63 else -1
         else:
-            print(error.code, file=sys.stderr)
+            show(error.code)
         return False
 
     return end

@@ -68,8 +68,6 @@ export interface Warm {
   readonly kind: "python" | "node"
   /** Whatever changes this makes what is ready useless, such as the digest of the skill. */
   readonly key: string
-  /** Modules that a Python script is sure to import. Default: none. */
-  readonly modules?: ReadonlyArray<string> | undefined
 }
 
 /**

@@ -49,11 +49,10 @@ const cold: Kit.Mode = (at) => ({
   limits
 })
 
-const warm =
-  (modules: ReadonlyArray<string> = ["ctypes", "os", "socket", "subprocess", "tempfile"]): Kit.Mode => (at) => ({
-    ...cold(at),
-    warm: { kind: "python", key: "attempts", modules }
-  })
+const warm = (): Kit.Mode => (at) => ({
+  ...cold(at),
+  warm: { kind: "python", key: "attempts" }
+})
 
 const plain: Kit.Mode = (at) => ({
   file: Kit.anybodysPython,
@@ -324,7 +323,7 @@ layer(oneCell, options)("a fork server", (it) => {
     Effect.gen(function*() {
       const { at, see } = yield* shadowed
       for (let round = 0; round < 12; round++) {
-        assert.strictEqual(text((yield* Kit.run(at, see, warm(["cmd"])(at))).stdout), "['run']\n")
+        assert.strictEqual(text((yield* Kit.run(at, see, warm()(at))).stdout), "['run']\n")
       }
     }))
 
@@ -334,7 +333,7 @@ layer(oneCell, options)("a fork server", (it) => {
       const other = { ...at, skill: at.sibling, sibling: at.skill }
       const use = `with open("/tmp/of-the-other", "w") as file: file.write("used " * 3)\ntime.sleep(0.1)`
       for (let round = 0; round < 6; round++) {
-        assert.notInclude(text((yield* Kit.run(at, see, warm(["cmd"])(at))).stdout), "used used")
+        assert.notInclude(text((yield* Kit.run(at, see, warm()(at))).stdout), "used used")
         yield* Kit.run(other, use, cold(other))
       }
     }))

@@ -2,15 +2,13 @@
  * A run that a fork server started is like one that was started cold, in everything but time: each script here runs both
  * ways, and all that can be seen of it must be the same.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
 import type * as SkillRunner from "../src/SkillRunner.ts"
-import { importsOf } from "../src/internal/pythonImports.ts"
 import * as Support from "./fixtures/support.ts"
 import { compare, layer, run, test, warmed } from "./warmKit.ts"
 
@@ -87,7 +85,50 @@ raise KeyError("no") from ValueError("because")`
     `import sys, inspect\ndef tell(kind, error, trace): print(kind, error, trace.tb_lineno, len(inspect.stack()), sys.last_value is error)
 sys.excepthook = tell\nraise KeyError("no")`
   ],
-  "an interrupt": [`print("out")\nraise KeyboardInterrupt`],
+  "an interrupt": [
+    `import atexit, threading, time\nprint("out")\natexit.register(lambda: print("exit", flush=True))
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread", flush=True))).start()\nraise KeyboardInterrupt`
+  ],
+  "streams that it wraps": [
+    `import io, sys\nsys.stdout.reconfigure(encoding="latin-1", errors="replace")\nprint("é", sys.stdout.seekable(), sys.stdin.seekable(), sys.stderr.seekable())
+print(repr(sys.stdin), repr(sys.stdout), repr(sys.stderr), sys.stdout.buffer.raw, sys.stdin.buffer.raw.closefd)
+sys.stderr = io.TextIOWrapper(sys.stderr.buffer, line_buffering=True)\nprint("err", file=sys.stderr)`
+  ],
+  "streams of its own": [
+    `import sys\nclass Tee:\n    def __init__(self, to): self.to = to\n    def write(self, text): self.to.write(text)\n    def flush(self): self.to.flush()
+sys.stdout, sys.stderr = Tee(sys.stdout), Tee(sys.stderr)\nprint("out")\nraise ValueError("no")`
+  ],
+  "a signal while it waits for threads": [
+    `import atexit, signal, os, sys, threading, time\natexit.register(print, "cleanup")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+threading.Thread(target=lambda: (time.sleep(0.2), os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.2))).start()\nprint("result")`
+  ],
+  "what it makes of the interpreter": [
+    `import builtins, os, sys, gc\nbuiltins.print("out")\nbuiltins.print = builtins.isinstance = builtins.str = None\nos._exit = gc.get_objects = gc.collect = None
+def guard(name, *rest): raise ImportError(name)\nbuiltins.__import__ = guard\nsys.modules.pop("os"); sys.modules.pop("gc")\nopen("log.txt", "w").write("kept")`
+  ],
+  "exit functions that fail": [
+    `import atexit\nclass Bad:\n    def __repr__(self): return "Bad"\n    def __call__(self): raise ValueError("no")\natexit.register(Bad())\nopen_file = open("log.txt", "w")\nopen_file.write("kept")`
+  ],
+  "a large exit code": [`import sys\nsys.exit(2 ** 64)`],
+  "words to nobody": [`import sys\nsys.stderr = None\nsys.exit("words")`],
+  "words that fail": [`import sys\nclass Bad:\n    def __str__(self): raise ValueError("no")\nsys.exit(Bad())`],
+  "modules that it writes": [
+    `import os\nhere = os.path.dirname(__file__)\nwith open(os.path.join(here, "lazy.py"), "w") as file: file.write("VALUE = 'new'")\nos.remove(os.path.join(here, "helper.py"))
+import lazy\nprint(lazy.VALUE)\nimport helper`
+  ],
+  "warnings of the interpreter": [`import sys\nx = 5\nif x is 5: print("yes")\nprint("\\d")`],
+  "text like an import": [`"""How to use it:\nimport this\n"""\nprint("end")`],
+  "processes that begin anew": [
+    `import multiprocessing\nclass Point:\n    def __repr__(self): return "Point"\ndef work(n): return Point()
+if __name__ == "__main__":\n    with multiprocessing.get_context("spawn").Pool(1) as pool: print(pool.map(work, [1]))`
+  ],
+  "what others hold": [
+    `import json, gzip\nclass Dies:\n    def __del__(self): print("deleted")\njson.held = Dies()\njson.file = gzip.GzipFile("a.gz", "wb", mtime=0)\njson.file.write(b"kept")`
+  ],
+  "threads": [
+    `import threading, os\nprint(threading.main_thread().native_id == os.getpid(), threading.active_count())`
+  ],
   "an exit code": [`import sys\nprint("out")\nsys.exit(7)`],
   "an exit with words": [`import sys\nsys.exit("it went wrong")`],
   "an exit without a number": [`import sys\nsys.exit()`],
@@ -455,6 +496,93 @@ print("done")`
     }))
 })
 
+/** What packages do while they are imported, each in an environment of its own. All of it belongs to the run. */
+const packages: Readonly<Record<string, string>> = {
+  "arguments": "import sys\nseen = sys.argv",
+  "the script's module": "import __main__\nseen = __main__.__dict__.get('VALUE'), __main__.__name__",
+  "a hook": "import sys\nsys.excepthook = lambda *about: print('hooked', about[1])\nseen = 1",
+  "a variable": "import os\nos.environ['SET_BY_PACKAGE'] = '1'\nseen = 1",
+  "a variable that is not set": "import os\nseen = os.environ.get('SET_BY_PACKAGE', 'none')",
+  "a temporary folder": "import os, tempfile\nseen = os.path.isdir(tempfile.mkdtemp())",
+  "the directory": "import os\nseen = os.getcwd(), sorted(os.listdir('.'))",
+  "the process": "import os\nsame = lambda: same.pid == os.getpid()\nsame.pid = os.getpid()\nseen = same()",
+  "a timer":
+    "import signal\nsignal.signal(signal.SIGALRM, print)\nsignal.setitimer(signal.ITIMER_REAL, 100)\nseen = signal.getitimer(signal.ITIMER_REAL)[0] > 1",
+  "words": "print('from a package')\nseen = 1",
+  "a warning": "import warnings\nwarnings.warn('old', stacklevel=2)\nseen = 1",
+  "the path": "import sys\nsys.path.append('/nowhere')\nseen = sys.path[-1]"
+}
+
+describe("a package that is imported finds", () => {
+  for (const [what, source] of Object.entries(packages)) {
+    test(what, () =>
+      Effect.gen(function*() {
+        const directory = yield* Support.folder
+        const root = Support.writeSkill(directory, "testing/sample", {
+          "scripts/run.py":
+            `import package, os, signal\nprint(package.seen, os.environ.get("SET_BY_PACKAGE"), getattr(package, "same", int)())
+print(signal.getitimer(signal.ITIMER_REAL)[0] > 1)\nraise ValueError("end")`
+        })
+        execFileSync("python3", ["-m", "venv", "--without-pip", Path.join(root, ".venv")])
+        const [version = ""] = Fs.readdirSync(Path.join(root, ".venv/lib"))
+        Fs.writeFileSync(Path.join(root, ".venv/lib", version, "site-packages/package.py"), source)
+        const skill = yield* Support.load(directory, "sample")
+        const cold = yield* Effect.provide(run(skill), layer(false))
+        const said = (
+          result: SkillRunner.RunResult
+        ) => [Support.text(result.stdout), Support.text(result.stderr), result.exitCode]
+        yield* warmed(skill)
+        assert.deepStrictEqual(said(yield* run(skill)), said(cold))
+      }))
+  }
+})
+
+test("modules that a skill puts first in the path are its own", () =>
+  Effect.gen(function*() {
+    const skill = yield* Support.skill({
+      "scripts/run.py":
+        `import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), "../vendor"))\nimport statistics\nprint(statistics.WHO)`,
+      "vendor/statistics.py": "WHO = 'the skill'"
+    })
+    const results = yield* Effect.forEach(Array.from({ length: 8 }), () => Effect.delay(run(skill), 30))
+    assert.deepStrictEqual(results.map(({ stdout }) => Support.text(stdout)), results.map(() => "the skill\n"))
+  }))
+
+/** Modules of a skill that would have their code run when another module of it is imported. */
+const own: Readonly<Record<string, Support.Files>> = {
+  "an attribute that is made when it is asked for": {
+    "scripts/b.py": "from a import y",
+    "scripts/a.py":
+      "import builtins, mmap\ndef __getattr__(name):\n    if not hasattr(builtins, 'shared'): builtins.shared = mmap.mmap(-1, 4096)\n    return 1"
+  },
+  "a condition that is made true": {
+    "scripts/b.py":
+      `__name__ = "__main__"\nif __name__ == "__main__":\n    import builtins, mmap\n    if not hasattr(builtins, 'shared'): builtins.shared = mmap.mmap(-1, 4096)`
+  },
+  "a path of its own": {
+    "scripts/b.py": "from a import y",
+    "scripts/a.py": `import os\n__path__ = [os.path.join(os.path.dirname(__file__), "x")]`,
+    "scripts/x/y.py": "import builtins, mmap\nif not hasattr(builtins, 'shared'): builtins.shared = mmap.mmap(-1, 4096)"
+  }
+}
+
+describe("nothing passes from one run to the next by", () => {
+  for (const [what, modules] of Object.entries(own)) {
+    test(what, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({
+          ...modules,
+          "scripts/run.py": `import b\nimport sys\nprint(bytes(shared[:8]))\nshared[:8] = b"from one"`
+        })
+        yield* warmed(skill)
+        for (let round = 0; round < 4; round++) {
+          const { stdout, warm } = yield* run(skill)
+          assert.deepStrictEqual([Support.text(stdout), warm], [`b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'\n`, true])
+        }
+      }))
+  }
+})
+
 describe("a keeper", () => {
   test("is gone when its run is, and counts for nothing", () =>
     Effect.gen(function*() {
@@ -521,26 +649,5 @@ print(len(keepers), lives())`
         return own.length === 1 && pids().some((pid) => commandOf(pid).includes(seconds))
       })
       yield* Fiber.join(running)
-    }))
-})
-
-describe("the modules that are imported ahead", () => {
-  it("run nothing of a skill when they are its own", () => {
-    const [check, vetting] = ["test/zygote_vetting.py", "zygote/vetting.py"].map((path) =>
-      fileURLToPath(new URL(`../../../native/${path}`, import.meta.url))
-    )
-    const wrong = execFileSync("python3", [check ?? "", vetting ?? ""], { encoding: "utf8" })
-    assert.strictEqual(wrong.trim(), "")
-  })
-
-  it.live("are those at the beginning of lines, without the skill's own", () =>
-    Effect.gen(function*() {
-      const skill = yield* Support.skill({
-        "scripts/run.py":
-          "import os, json as j\nfrom xml.etree import ElementTree\nimport helper\n  import no\nfrom . import x\ndef f():\n    import lazy",
-        "scripts/helper.py": "import re\nfrom package import y",
-        "scripts/package/__init__.py": ""
-      })
-      assert.sameMembers([...importsOf(Path.join(skill.root, "scripts/run.py"))], ["os", "json", "xml.etree", "re"])
     }))
 })

@@ -102,7 +102,6 @@ const warm = ({ args = [], warm }: Executor.Spec): Executor.Warm | null => {
   if (warm === undefined) return null
   absolute("args[0] of a warm start", args[0])
   text("warm.key", warm.key)
-  warm.modules?.forEach((name, index) => text(`warm.modules[${index}]`, name))
   return warm
 }
 

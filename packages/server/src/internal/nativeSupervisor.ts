@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as ControlGroups from "./controlGroups.ts"
 import { errnoCode } from "./executorOutcome.ts"
 import type { ResolvedSpec } from "./executorSpec.ts"
@@ -81,13 +82,13 @@ const flagsOf = ({ confinement, overlay, warm }: ResolvedSpec): number =>
 let places: ReturnType<typeof Native.warm> | undefined
 
 /** What makes the run warm: a key, then the command of the fork server or of what is started ahead. */
-const warmStrings = ({ args, file, warm }: ResolvedSpec): ReadonlyArray<string> => {
+const warmStrings = ({ args, file, overlay, warm }: ResolvedSpec): ReadonlyArray<string> => {
   const [script] = args
   if (warm === null || script === undefined) return []
   places ??= Native.warm()
   const key = `${file} ${script} ${warm.key}`
   return warm.kind === "python"
-    ? [key, file, places.forkServer, places.forkServerLibrary, script, (warm.modules ?? []).join(",")]
+    ? [key, file, places.forkServer, places.forkServerLibrary, script, overlay?.at ?? Path.dirname(script)]
     : [key, file, "--require", places.prestart, script, places.prestartLibrary]
 }
 

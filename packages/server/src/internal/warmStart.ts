@@ -2,9 +2,6 @@ import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Path from "node:path"
 import type * as Executor from "../Executor.ts"
 import type * as Interpreter from "../Interpreter.ts"
-import { importsOf } from "./pythonImports.ts"
-
-const maxKnown = 256
 
 /** What an interpreter reads when it starts, which one that is warm did long ago. */
 const readAtStart = /^(?:PYTHON|NODE_|FORCE_COLOR$|LANG|LC_|TZ$|HOME$|TMPDIR$|LD_|MALLOC_|SSL_|OPENSSL_|UV_)/
@@ -17,15 +14,6 @@ const kindOf = (interpreter: string, file: string): Executor.Warm["kind"] | unde
 
 /** Decides which runs may start warm. */
 export const make = (mode: "on" | "standard" | "off") => {
-  const modules = new Map<string, ReadonlyArray<string>>()
-  const importsOnce = (key: string, file: string) => {
-    const known = modules.get(key)
-    if (known !== undefined) return known
-    if (modules.size >= maxKnown) modules.clear()
-    const found = importsOf(file)
-    modules.set(key, found)
-    return found
-  }
   return {
     /** `packages` changes with the packages that a Python script has of its own, and is undefined without any. */
     of: (
@@ -42,9 +30,7 @@ export const make = (mode: "on" | "standard" | "off") => {
       // What cannot be read is no leave either.
       if ((skill.manifest.metadata["skillscale.warm"] ?? "true") !== "true") return undefined
       if (Object.keys(env).some((name) => readAtStart.test(name))) return undefined
-      return kind === "node"
-        ? { kind, key: skill.digest }
-        : { kind, key: `${skill.digest} ${packages ?? ""}`, modules: importsOnce(`${skill.digest} ${file}`, file) }
+      return { kind, key: kind === "node" ? skill.digest : `${skill.digest} ${packages ?? ""}` }
     }
   }
 }
