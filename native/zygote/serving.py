@@ -455,7 +455,9 @@ def ending(lib, loaded):
         collect()
         # Of a module that somebody holds the names go, one by one.
         for module in left:
-            names = getattr(module(), "__dict__", {})
+            names = getattr(module(), "__dict__", None)
+            if type(names) is not dict:
+                continue
             for hidden in (True, False):
                 for name in list(names):
                     if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") is hidden:
@@ -473,7 +475,8 @@ def ending(lib, loaded):
         try:
             told = next(finishing)
         except BaseException:
-            told = True
+            # What could not be done is left.
+            told = False
         if isinstance(told, tuple):
             return told
         leave(120 if told else status & 0xFF, interrupted)
