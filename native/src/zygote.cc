@@ -74,14 +74,13 @@ struct Python {
   void (*write_unraisable)(void* where);
   void (*write_about)(const char* text, ...);
   void (*clear_error)();
-  void* (*call)(void* function, void* argument, void* end);
+  void* (*call)(void* function, ...);
   void* none;
   void* truth;
 };
 
 Python python;
-// The run's script: its code, its `__main__`, and what tells whether the exception that it ended with is to be shown; called with
-// None it ends the process.
+// The run's script: its code, its `__main__`, and what does the rest (`ending` in serving.py).
 void* code = nullptr;
 void* names = nullptr;
 void* ended = nullptr;
@@ -93,12 +92,15 @@ bool Find(const char* name, Symbol* symbol) {
 }
 
 bool FindPython() {
+  // From 3.13 on.
   Find("PyErr_FormatUnraisable", &python.write_about);
-  return Find("PyErr_SetObject", &python.set_error) && Find("PyObject_Type", &python.type_of) && Find("PyTuple_GetItem", &python.item) &&
-         Find("PyErr_WriteUnraisable", &python.write_unraisable) && Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) && Find("PySys_SetObject", &python.set_in_sys) &&
-         Find("PySys_GetObject", &python.get_from_sys) && Find("PyEval_EvalCode", &python.evaluate) &&
-         Find("PyErr_Fetch", &python.fetch_error) && Find("PyErr_NormalizeException", &python.normalize) &&
-         Find("PyException_SetTraceback", &python.set_traceback) && Find("PyErr_Restore", &python.restore_error) && Find("PyErr_Print", &python.print_error) &&
+  return Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) &&
+         Find("PySys_SetObject", &python.set_in_sys) && Find("PySys_GetObject", &python.get_from_sys) &&
+         Find("PyEval_EvalCode", &python.evaluate) && Find("PyErr_Fetch", &python.fetch_error) &&
+         Find("PyErr_NormalizeException", &python.normalize) && Find("PyException_SetTraceback", &python.set_traceback) &&
+         Find("PyErr_Restore", &python.restore_error) && Find("PyErr_Print", &python.print_error) &&
+         Find("PyErr_SetObject", &python.set_error) && Find("PyObject_Type", &python.type_of) &&
+         Find("PyTuple_GetItem", &python.item) && Find("PyErr_WriteUnraisable", &python.write_unraisable) &&
          Find("PyErr_Clear", &python.clear_error) && Find("PyObject_CallFunctionObjArgs", &python.call) &&
          Find("_Py_NoneStruct", &python.none) && Find("_Py_TrueStruct", &python.truth);
 }
@@ -246,7 +248,7 @@ __attribute__((visibility("default"))) void skillscale_zygote_run(void*, void*, 
     python.fetch_error(&type, &error, &traceback);
     python.normalize(&type, &error, &traceback);
     if (traceback != nullptr) python.set_traceback(error, traceback);
-    const bool shown = python.call(skillscale::ended, error, nullptr) == python.truth;
+    const bool shown = python.call(skillscale::ended, error, static_cast<void*>(nullptr)) == python.truth;
     python.restore_error(type, error, traceback);
     if (shown) {
       python.print_error();
@@ -255,7 +257,7 @@ __attribute__((visibility("default"))) void skillscale_zygote_run(void*, void*, 
     }
   }
   for (void* object : {skillscale::code, skillscale::names}) python.release(object);
-  while (void* told = python.call(skillscale::ended, python.none, nullptr)) {
+  while (void* told = python.call(skillscale::ended, python.none, static_cast<void*>(nullptr))) {
     skillscale::TellOf(python.item(told, 0), python.item(told, 1));
   }
   // Nobody is left to ask.

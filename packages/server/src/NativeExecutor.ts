@@ -47,7 +47,7 @@ export interface Options {
   readonly warm?: number | undefined
   /** Idle reapers that are kept for later runs. Default: 16, at most `concurrency`. */
   readonly idle?: number | undefined
-  /** Node processes that are started ahead and wait for a run, about 45 MiB each; 0 for none. Default: 4, at most `concurrency`. */
+  /** Node processes that are started ahead and wait for a run, about 50 MiB each; 0 for none. Default: 4, at most `concurrency`. */
   readonly prestart?: number | undefined
   /** Bytes of a streamed run that wait for their consumer before the program is held up. Default: 256 KiB. */
   readonly windowBytes?: number | undefined

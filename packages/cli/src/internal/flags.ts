@@ -204,7 +204,7 @@ export const confinement = {
   prestart: most(
     "prestart",
     Settings.Prestart,
-    "Node processes that are started ahead, about 45 MiB each; 0 for none (SKILLSCALE_PRESTART, 4)",
+    "Node processes that are started ahead, about 50 MiB each; 0 for none (SKILLSCALE_PRESTART, 4)",
     Settings.prestart
   )
 }
