@@ -95,8 +95,8 @@ def own_names(root):
     found = set()
     entries = 0
     for parent, folders, names in os.walk(root):
-        if parent == root:
-            folders[:] = [name for name in folders if name not in (".venv", ".git")]
+        left_out = (".venv", ".git", "node_modules") if parent == root else ("node_modules",)
+        folders[:] = [name for name in folders if name not in left_out]
         if "__init__.py" in names:
             found.add(os.path.basename(parent))
         for name in names:
