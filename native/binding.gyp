@@ -27,7 +27,7 @@
     },
     {
       "target_name": "skillscale-zygote",
-      "sources": ["src/zygote.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "sources": ["src/zygote.cc", "src/own_memory.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
       "libraries": ["-ldl"],
       "cflags_cc": ["-fno-rtti"],
@@ -74,7 +74,7 @@
   "conditions": [["sanitize==1", {
     "targets": [{
       "target_name": "skillscale-zygote-asan",
-      "sources": ["src/zygote.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
+      "sources": ["src/zygote.cc", "src/own_memory.cc", "src/keeper.cc", "src/entry.cc", "src/packet.cc", "src/landlock.cc", "src/system_calls.cc"],
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti"]
     }]

@@ -21,6 +21,7 @@
 
 #include "entry.h"
 #include "keeper.h"
+#include "own_memory.h"
 #include "packet.h"
 #include "protocol.h"
 
@@ -58,6 +59,9 @@ void Forget() {
 
 // The interpreter that this library is loaded into. All of it is in its stable interface.
 struct Python {
+  void (*before_fork)();
+  void (*after_fork_in_parent)();
+  void (*after_fork_in_child)();
   void (*keep)(void* object);
   void (*release)(void* object);
   int (*set_in_sys)(const char* name, void* value);
@@ -80,6 +84,10 @@ struct Python {
 };
 
 Python python;
+OwnMemory memory;
+// In a child.
+bool owns_memory = false;
+int rehearsed = -1;
 // The run's script: its code, its `__main__`, and what does the rest (`ending` in serving.py).
 void* code = nullptr;
 void* names = nullptr;
@@ -94,7 +102,8 @@ bool Find(const char* name, Symbol* symbol) {
 bool FindPython() {
   // From 3.13 on.
   Find("PyErr_FormatUnraisable", &python.write_about);
-  return Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) &&
+  return Find("PyOS_BeforeFork", &python.before_fork) && Find("PyOS_AfterFork_Parent", &python.after_fork_in_parent) &&
+         Find("PyOS_AfterFork_Child", &python.after_fork_in_child) && Find("Py_IncRef", &python.keep) && Find("Py_DecRef", &python.release) &&
          Find("PySys_SetObject", &python.set_in_sys) && Find("PySys_GetObject", &python.get_from_sys) &&
          Find("PyEval_EvalCode", &python.evaluate) && Find("PyErr_Fetch", &python.fetch_error) &&
          Find("PyErr_NormalizeException", &python.normalize) && Find("PyException_SetTraceback", &python.set_traceback) &&
@@ -192,6 +201,68 @@ __attribute__((visibility("default"))) int skillscale_zygote_wait() {
     }
   }
 }
+
+// Forks a child, which begins with memory of its own where `rehearsing` made known what it will write to. Returns its pid, 0 in it,
+// or an error below 0.
+__attribute__((visibility("default"))) int skillscale_zygote_fork() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  skillscale::Descriptor reader(ends[0]);
+  skillscale::Descriptor writer(ends[1]);
+  skillscale::python.before_fork();
+  const pid_t pid = fork();
+  const int error = errno;
+  if (pid == 0) {
+    skillscale::owns_memory = skillscale::memory.Take();
+    const char taken = skillscale::owns_memory ? 1 : 0;
+    while (write(writer.get(), &taken, 1) < 0 && errno == EINTR) {
+    }
+    reader.Reset();
+    writer.Reset();
+    skillscale::python.after_fork_in_child();
+    return 0;
+  }
+  writer.Reset();
+  if (pid > 0) {
+    // What it writes to meanwhile it would have to copy.
+    char taken = 0;
+    while (read(reader.get(), &taken, 1) < 0 && errno == EINTR) {
+    }
+    if (taken == 0) skillscale::memory.Forget();
+  }
+  skillscale::python.after_fork_in_parent();
+  return pid < 0 ? -error : pid;
+}
+
+// Before the first run: forks a child that shows what runs will write to. Returns 0 in it, which then calls
+// `skillscale_zygote_rehearsed`. Elsewhere it returns when that child is gone, something below 0 if there was none.
+__attribute__((visibility("default"))) int skillscale_zygote_rehearsing() {
+  int ends[2];
+  skillscale::memory.Gather();
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  const skillscale::Descriptor reader(ends[0]);
+  skillscale::Descriptor writer(ends[1]);
+  const int pid = skillscale_zygote_fork();
+  if (pid == 0) {
+    skillscale::rehearsed = writer.Release();
+    return 0;
+  }
+  writer.Reset();
+  skillscale::memory.Hear(reader.get());
+  while (pid > 0 && waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return pid;
+}
+
+// In that child: ends it.
+__attribute__((visibility("default"))) void skillscale_zygote_rehearsed() {
+  // Else it may not see its own pages.
+  if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0) skillscale::memory.Tell(skillscale::rehearsed);
+  _exit(0);
+}
+
+// In a child: whether it begins with memory of its own.
+__attribute__((visibility("default"))) int skillscale_zygote_owns_memory() { return skillscale::owns_memory ? 1 : 0; }
 
 // In the child: confines it as the run will be, or ends it.
 __attribute__((visibility("default"))) void skillscale_zygote_enter() {

@@ -15,7 +15,7 @@ def serve():
     argc, arg, envc, env = (getattr(lib, f"skillscale_zygote_{name}") for name in ("argc", "arg", "envc", "env"))
     arg.restype = env.restype = ctypes.c_char_p
     python = ctypes.PyDLL(library)
-    begin, run = (getattr(python, f"skillscale_zygote_{name}") for name in ("begin", "run"))
+    begin, run, fork, rehearsing = (getattr(python, f"skillscale_zygote_{name}") for name in ("begin", "run", "fork", "rehearsing"))
     begin.argtypes = run.argtypes = [ctypes.py_object] * 3
     begin.restype = run.restype = None
     if lib.skillscale_zygote_open() != 0:
@@ -88,19 +88,29 @@ def serve():
     del before, own, hidden, names, told, expressions
     gc.collect()
     gc.freeze()
+
+    def become():
+        """What a child can do of a run before it comes."""
+        begin(code, prepare(script), ending(lib, loaded))
+        renew(generators)
+        for name in beside:
+            find(name)
+
+    if rehearsing() == 0:
+        try:
+            become()
+            rehearse(lambda: True, script, accept, modules, code, loaded, steps)
+        finally:
+            lib.skillscale_zygote_rehearsed()
     if lib.skillscale_zygote_ready() != 0:
         return None
     while lib.skillscale_zygote_wait() == 1:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            pid = -(error.errno or 11)
+        pid = fork()
         if pid == 0:
             lib.skillscale_zygote_enter()
-            begin(code, prepare(script), ending(lib, loaded))
-            renew(generators)
-            steps = [lambda: [find(name) for name in beside], *steps]
-            rehearse(lib.skillscale_zygote_waiting, script, accept, modules, code, loaded, steps)
+            become()
+            if not lib.skillscale_zygote_owns_memory():
+                rehearse(lib.skillscale_zygote_waiting, script, accept, modules, code, loaded, steps)
             lib.skillscale_zygote_take()
             renew_input(os)
             argv = [os.fsdecode(arg(i)) for i in range(argc())]

@@ -2,12 +2,14 @@
  * A run that a fork server started is like one that was started cold, in everything but time: each script here runs both
  * ways, and all that can be seen of it must be the same.
  */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { execFileSync } from "node:child_process"
+import { execFile, execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import type * as SkillRunner from "../src/SkillRunner.ts"
 import * as Support from "./fixtures/support.ts"
 import { compare, layer, run, test, warmed } from "./warmKit.ts"
@@ -40,6 +42,16 @@ const isForkServer = (pid: number) => commandOf(pid).some((word) => word.endsWit
 const parents = (pid: number): ReadonlyArray<number> => {
   const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0)
   return parent === 0 ? [] : [parent, ...parents(parent)]
+}
+
+const kill = (pids: ReadonlyArray<number>) => {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL")
+    } catch {
+      // It was there a moment ago.
+    }
+  }
 }
 
 /** Scripts by what they look at. */
@@ -434,7 +446,7 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
           const find = () =>
             pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script) && isMeant(pid))
           yield* Support.eventually(what, () => find().length > 0)
-          for (const pid of find()) process.kill(pid, "SIGKILL")
+          kill(find())
           const after = yield* run(skill, { stdin: Buffer.from("after") })
           assert.strictEqual(Support.text(after.stdout), "after\n")
         }
@@ -450,17 +462,34 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
         // While the next one is made.
         const until = performance.now() + round % 8
         while (performance.now() < until);
-        for (const pid of pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script))) {
-          try {
-            process.kill(pid, "SIGKILL")
-          } catch {
-            // It was there a moment ago.
-          }
-        }
+        kill(pids().filter((pid) => isForkServer(pid) && commandOf(pid).includes(script)))
         const after = yield* run(skill, { stdin: Buffer.from("after") })
         assert.strictEqual(Support.text(after.stdout), "after\n")
       }
     }))
+
+  it.live("makes runs where the kernel gives no huge pages", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({
+        "scripts/helper.py": helper,
+        "scripts/run.py":
+          "import helper, json, resource, sys\nprint(json.dumps(helper.words(sys.stdin.read())), sys.argv[1:])"
+      })
+      // Its processes get none either (PR_SET_THP_DISABLE).
+      const without =
+        "import ctypes, os, sys\nctypes.CDLL(None).prctl(41, 1, 0, 0, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
+      const program = fileURLToPath(new URL("./fixtures/warmServer.ts", import.meta.url))
+      const args = [
+        "-c",
+        without,
+        process.execPath,
+        "--conditions=source",
+        program,
+        Path.dirname(Path.dirname(skill.root))
+      ]
+      const said = yield* Effect.promise(() => promisify(execFile)("python3", args))
+      assert.deepStrictEqual(said, { stdout: `["some", "words"] ['a']\n`.repeat(5), stderr: "" })
+    }), 60_000)
 
   test("is not asked for what it cannot do", () =>
     Effect.gen(function*() {
