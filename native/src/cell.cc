@@ -28,6 +28,8 @@ namespace {
 // The root is built where every system has a folder and nothing that a cell is given can lie below.
 constexpr char kRoot[] = "/sys";
 constexpr char kScratch[] = "/.scratch";
+constexpr char kUpper[] = "/.scratch/upper";
+constexpr char kWork[] = "/.scratch/work";
 // Where the folders with skills are besides their own paths, which may lie below what a run has for itself.
 constexpr char kFolders[] = "/.folders";
 constexpr uint64_t kInodesPerMegabyte = 1024;
@@ -184,6 +186,26 @@ std::string Escaped(const std::string& path) {
     escaped += letter;
   }
   return escaped;
+}
+
+// Finds all folders below a folder, but for what the kernel keeps there of an overlay.
+bool FindFolders(const std::string& top, std::vector<std::string>* found) {
+  DIR* const folder = opendir(top.c_str());
+  if (folder == nullptr) return false;
+  bool complete = true;
+  while (const dirent* entry = readdir(folder)) {
+    const std::string name = entry->d_name;
+    const std::string path = top + "/" + name;
+    if (entry->d_type != DT_DIR || name == "." || name == ".." || path == kWork) continue;
+    found->push_back(path);
+    complete = FindFolders(path, found) && complete;
+  }
+  closedir(folder);
+  return complete;
+}
+
+bool SameTime(const timespec& one, const timespec& other) {
+  return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
 }
 
 }  // namespace
@@ -369,8 +391,8 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
   if (mount("scratch", kScratch, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) return Fails(failure, protocol::kMount);
   open_ = true;
   overlay_.clear();
-  if (mkdir("/.scratch/tmp", 01777) < 0 || mkdir("/.scratch/shm", 01777) < 0 || mkdir("/.scratch/upper", 0755) < 0 ||
-      mkdir("/.scratch/work", 0700) < 0 || chmod("/.scratch/tmp", 01777) < 0 || chmod("/.scratch/shm", 01777) < 0 ||
+  if (mkdir("/.scratch/tmp", 01777) < 0 || mkdir("/.scratch/shm", 01777) < 0 || mkdir(kUpper, 0755) < 0 ||
+      mkdir(kWork, 0700) < 0 || chmod("/.scratch/tmp", 01777) < 0 || chmod("/.scratch/shm", 01777) < 0 ||
       mount("/.scratch/tmp", "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
       mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0 ||
       (var_tmp_ && mount("/.scratch/tmp", "/var/tmp", nullptr, MS_BIND, nullptr) < 0)) {
@@ -383,7 +405,45 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
       return Fails(failure, protocol::kMount);
     }
   }
-  return view.at[0] == '\0' || (HideFolders(view, failure) && Overlay(view, failure));
+  if (view.at[0] != '\0' && (!HideFolders(view, failure) || !Overlay(view, failure))) return false;
+  Note();
+  return true;
+}
+
+// Of a file that is made and removed again.
+ino_t Cell::NextInode() const {
+  constexpr const char* kPath = "/.scratch/next";
+  const Descriptor file(open(kPath, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
+  struct stat about;
+  return file && unlink(kPath) == 0 && fstat(file.get(), &about) == 0 ? about.st_ino : 0;
+}
+
+// A kernel that gives two changes in a row the same time (before 6.13) could hide one.
+void Cell::Note() {
+  noted_.clear();
+  std::vector<std::string> paths;
+  if (!FindFolders(kScratch, &paths)) return;
+  for (const std::string& path : paths) {
+    struct stat before;
+    struct stat about;
+    if (stat(path.c_str(), &before) < 0 || chmod(path.c_str(), before.st_mode & 07777) < 0 || stat(path.c_str(), &about) < 0 ||
+        SameTime(before.st_ctim, about.st_ctim)) {
+      noted_.clear();
+      return;
+    }
+    noted_.push_back({path, about});
+  }
+  last_inode_ = NextInode();
+}
+
+bool Cell::IsUntouched() {
+  return !noted_.empty() && std::all_of(noted_.begin(), noted_.end(), IsAsNoted) && NextInode() == ++last_inode_;
+}
+
+bool Cell::IsAsNoted(const Noted& noted) {
+  struct stat about;
+  return stat(noted.path.c_str(), &about) == 0 && SameTime(about.st_ctim, noted.about.st_ctim) &&
+         SameTime(about.st_atim, noted.about.st_atim);
 }
 
 std::string Cell::OwnPath(const std::string& path) const {
@@ -430,7 +490,7 @@ bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
   if (view.inputs[0] != '\0') lower = Escaped(Hidden(view.inputs)) + ":" + lower;
   const Descriptor context(OpenFileSystem("overlay"));
   if (!context || !SetString(context.get(), "source", "skill") || !SetString(context.get(), "lowerdir", lower.c_str()) ||
-      !SetString(context.get(), "upperdir", "/.scratch/upper") || !SetString(context.get(), "workdir", "/.scratch/work") ||
+      !SetString(context.get(), "upperdir", kUpper) || !SetString(context.get(), "workdir", kWork) ||
       !SetFlag(context.get(), "userxattr")) {
     return Fails(failure, protocol::kOverlay);
   }
@@ -447,15 +507,16 @@ bool Cell::IsCurrent() const {
 }
 
 int Cell::TakeChanges() const {
-  if (overlay_.empty()) return -1;
-  DIR* folder = opendir("/.scratch/upper");
+  const auto upper = std::find_if(noted_.begin(), noted_.end(), [](const Noted& noted) { return noted.path == kUpper; });
+  if (overlay_.empty() || (upper != noted_.end() && IsAsNoted(*upper))) return -1;
+  DIR* folder = opendir(kUpper);
   if (folder == nullptr) return -1;
   bool any = false;
   while (const dirent* entry = readdir(folder)) {
     any = any || (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0);
   }
   closedir(folder);
-  return any ? open("/.scratch/upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  return any ? open(kUpper, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
 bool Cell::full() const {
@@ -476,6 +537,7 @@ bool Cell::Close() {
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
   }
   open_ = false;
+  noted_.clear();
   return closed;
 }
 

@@ -7,7 +7,8 @@
 //
 // `Open` gives a run its private, empty /tmp and /dev/shm and, where a skill is named, an overlay over the skill's folder
 // at the folder's own path, where nothing else of the folders with skills is; all that the run writes is in one tmpfs of
-// bounded size. `Close` takes them away.
+// bounded size. `Close` takes them away, which makes all processors wait for each other, once for each mount; so a view in
+// which a run left no trace is kept for the next run of the same plan.
 //
 // A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
 // files belong to that user inside.
@@ -16,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <string>
@@ -62,6 +64,9 @@ class Cell {
   const std::vector<std::string>& roots() const { return roots_; }
 
   bool Open(const ViewPlan& view, StepError* failure);
+  // Whether nothing can be seen in the open view of the run that was in it, so that it can be that of the next one. To be asked once
+  // for each run.
+  bool IsUntouched();
   // Whether the open view still shows the skill that is at its path: another folder may have taken its place.
   bool IsCurrent() const;
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
@@ -72,6 +77,12 @@ class Cell {
   bool Close();
 
  private:
+  // A folder of the view that a run can change, as it was when it was made.
+  struct Noted {
+    std::string path;
+    struct stat about;
+  };
+
   bool BecomeUser(const CellPlan& plan, StepError* failure);
   bool MapSkills(const CellPlan& plan, StepError* failure);
   bool Unshare(const CellPlan& plan, StepError* failure);
@@ -83,6 +94,9 @@ class Cell {
   std::string Hidden(const std::string& path) const;
   bool HideFolders(const ViewPlan& view, StepError* failure);
   bool Overlay(const ViewPlan& view, StepError* failure);
+  void Note();
+  static bool IsAsNoted(const Noted& noted);
+  ino_t NextInode() const;
 
   bool entered_ = false;
   uint32_t mapped_ = UINT32_MAX;
@@ -103,6 +117,10 @@ class Cell {
   dev_t lower_device_ = 0;
   ino_t lower_inode_ = 0;
   bool open_ = false;
+  // None when a change would not show.
+  std::vector<Noted> noted_;
+  // Of the last file that was made in its file system, which numbers them in a row.
+  ino_t last_inode_ = 0;
 };
 
 }  // namespace skillscale

@@ -255,7 +255,8 @@ void Reaper::Leave() {
   occupied_ = warm_ = false;
   measure_at_ = kNever;
   ended_number_ = spare_number_;
-  if (!cell_.Close()) leaving_ = true;
+  const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.IsCurrent();
+  if (!keep && !cell_.Close()) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";
   again_ = key == last_key_;
@@ -266,7 +267,7 @@ void Reaper::Leave() {
     if (plan_.ahead() && was_warm) {
       spare_at_ = After(Now(), kSparePauseNs);
     } else {
-      AskForSpare();
+      AskForSpare(keep);
     }
     if (!spare_) TellIdle();
   } else if (!StartForkServer()) {

@@ -46,7 +46,7 @@ class Reaper {
   bool StartForkServer();
   void FinishStart();
   void HandleForkServer();
-  void AskForSpare();
+  void AskForSpare(bool view_is_open = false);
   void TellIdle();
   bool MakeSpare(const Confinement& confinement);
   bool MakeAhead(const Confinement& confinement, int job);

@@ -86,15 +86,17 @@ void Reaper::HandleForkServer() {
   if (starting_ && received != FromServer::kReply) FinishStart();
 }
 
-// Makes ready for a run like the last one.
-void Reaper::AskForSpare() {
+// Makes ready for a run like the last one, whose view may still be there.
+void Reaper::AskForSpare(bool view_is_open) {
   const bool wanted = plan_.ahead() ? again_ && may_start_ : fork_server_.Serves(plan_);
   // The input files of a run are its own, unless they last.
   const bool has_inputs = plan_.head(kInputs)[0] != '\0' && !plan_.has(protocol::kLasting);
-  if (!wanted || has_inputs || lost_spares_ >= kMaxLostSpares) return;
   StepError error;
   Confinement confinement;
-  if (!Open(plan_, &confinement, &error) || !MakeSpare(confinement)) cell_.Close();
+  const bool made = wanted && !has_inputs && lost_spares_ < kMaxLostSpares &&
+                    (view_is_open ? rules_.Reuse(plan_, &confinement, &error) : Open(plan_, &confinement, &error)) &&
+                    MakeSpare(confinement);
+  if (!made && !cell_.Close()) leaving_ = true;
 }
 
 void Reaper::TellIdle() {

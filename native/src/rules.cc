@@ -16,8 +16,6 @@ bool Rules::AllowDevices(StepError* failure) {
 }
 
 bool Rules::Make(const RunPlan& plan, Confinement* confinement, StepError* failure) {
-  confinement->uid = plan.command().uid;
-  confinement->gid = plan.command().gid;
   static const bool landlocked = Landlock::Abi() > 0;
   if (landlocked) {
     const bool tcp = in_cell_ || plan.has(protocol::kConnected);
@@ -30,8 +28,14 @@ bool Rules::Make(const RunPlan& plan, Confinement* confinement, StepError* failu
       const bool allowed = i < plan.writable() ? landlock_.AllowWrite(plan.path(i), failure) : landlock_.AllowRead(plan.path(i), failure);
       if (!allowed) return false;
     }
-    confinement->landlock = landlock_.get();
   }
+  return Reuse(plan, confinement, failure);
+}
+
+bool Rules::Reuse(const RunPlan& plan, Confinement* confinement, StepError* failure) {
+  confinement->uid = plan.command().uid;
+  confinement->gid = plan.command().gid;
+  confinement->landlock = landlock_.get();
   return Filter(plan, &confinement->filter, failure);
 }
 

@@ -25,6 +25,9 @@ class Rules {
   // What it makes belongs to this object, and is that of one run at a time.
   bool Make(const RunPlan& plan, Confinement* confinement, StepError* failure);
 
+  // The same again, for another run of the same plan in the same view.
+  bool Reuse(const RunPlan& plan, Confinement* confinement, StepError* failure);
+
   // Null where the kernel has none, with `failure` untouched.
   bool Filter(const RunPlan& plan, const SystemCallFilter** filter, StepError* failure);
 

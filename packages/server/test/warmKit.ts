@@ -40,7 +40,8 @@ const seen = (result: SkillRunner.RunResult, root: string) => ({
   artifacts: result.artifacts.map(({ path, sha256 }) => [path, sha256])
 })
 
-const failed = (
+/** What can be seen of a run that failed. */
+export const failed = (
   result: Result.Result<SkillRunner.RunResult, SkillRunner.SkillRunError | WorkingView.WorkingViewError>,
   root: string
 ) => {

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import type * as SkillRunner from "../src/SkillRunner.ts"
 import * as Support from "./fixtures/support.ts"
-import { compare, layer, run, test, warmed } from "./warmKit.ts"
+import { compare, failed, layer, run, test, warmed } from "./warmKit.ts"
 
 const helper = `import re
 from dataclasses import dataclass
@@ -53,6 +53,51 @@ const kill = (pids: ReadonlyArray<number>) => {
     }
   }
 }
+
+/** What a run can leave behind without a file that stays. */
+const viewTraces = [
+  "chmod",
+  "times",
+  "listed",
+  "attribute",
+  "flags",
+  "gone",
+  "unnamed",
+  "shared",
+  "shared-mode",
+  "own",
+  "own-mode",
+  "above",
+  "own-unnamed"
+]
+
+const viewScript = `import fcntl, os, sys
+own = os.path.dirname(os.path.dirname(__file__))
+print(os.stat("/tmp").st_ctime_ns)
+def gone(folder):
+    os.mkdir(folder + "/gone")
+    os.rmdir(folder + "/gone")
+def flags():
+    folder = os.open("/tmp", os.O_RDONLY)
+    fcntl.ioctl(folder, 0x40086602, (0x40).to_bytes(8, "little"))
+{
+    "nothing": lambda: None,
+    "read": lambda: (open(__file__).read(), os.listdir(own + "/scripts"), os.path.exists(own + "/none"), os.stat("/dev/shm")),
+    "chmod": lambda: os.chmod("/tmp", 0o1777),
+    "times": lambda: os.utime("/tmp", (1, os.stat("/tmp").st_mtime)),
+    "listed": lambda: os.listdir("/tmp"),
+    "attribute": lambda: os.setxattr("/tmp", "user.trace", b"1"),
+    "flags": flags,
+    "gone": lambda: gone("/tmp"),
+    "unnamed": lambda: os.open("/tmp", os.O_TMPFILE | os.O_RDWR),
+    "shared": lambda: gone("/dev/shm"),
+    "shared-mode": lambda: os.chmod("/dev/shm", 0o1777),
+    "own": lambda: gone(own),
+    "own-mode": lambda: os.chmod(own, 0o755),
+    "above": lambda: os.chmod(os.path.dirname(own), 0o755),
+    "own-unnamed": lambda: os.open(own, os.O_TMPFILE | os.O_RDWR),
+}[sys.argv[1]]()
+`
 
 /** Scripts by what they look at. */
 const scripts: Readonly<Record<string, readonly [script: string, call?: SkillRunner.Call]>> = {
@@ -431,6 +476,29 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
       const texts = new Set(results.map(({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr)))
       assert.deepStrictEqual([...texts], ["21 False [] ['helper.py', 'lazy.py', 'run.py']\n"])
       assert.isTrue(results.some(({ warm }) => warm))
+    }))
+
+  test("keeps the view of a run that left no trace in it, and of no other", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      Support.writeSkill(directory, "testing/sample", { "scripts/run.py": viewScript })
+      const skill = yield* Support.load(directory, "sample")
+      const traces = Effect.gen(function*() {
+        const view = Effect.fnUntraced(function*(trace: string) {
+          const result = yield* warmed(skill, { args: [trace] })
+          if (result._tag === "Failure") return assert.fail(`${trace}: ${JSON.stringify(failed(result, skill.root))}`)
+          assert.strictEqual(Support.text(result.success.stderr), "", trace)
+          return Support.text(result.success.stdout)
+        })
+        const first = yield* view("nothing")
+        assert.strictEqual(yield* view("read"), first)
+        for (const trace of viewTraces) {
+          const before = yield* view("nothing")
+          assert.strictEqual(yield* view(trace), before, `before ${trace}`)
+          assert.notStrictEqual(yield* view("nothing"), before, trace)
+        }
+      })
+      yield* Effect.provide(traces, layer(true, Support.executorFor(directory, { concurrency: 1 })))
     }))
 
   for (
