@@ -164,19 +164,31 @@ bool ReadStat(const char* path, Stat* stat) {
   return true;
 }
 
-// What the threads of a process share, as the first of them tells that has not ended. Its main thread may have.
-uint64_t ThreadBytes(pid_t pid) {
+// Whether a test holds for a thread of a process that has not ended, given its number and state. Its main thread may have ended.
+template <typename Test>
+bool AnyThread(pid_t pid, const Test& test) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/task", pid);
   DIR* threads = opendir(path);
-  if (threads == nullptr) return 0;
-  uint64_t bytes = 0;
-  while (const dirent* entry = bytes == 0 ? readdir(threads) : nullptr) {
+  if (threads == nullptr) return false;
+  bool found = false;
+  while (const dirent* entry = found ? nullptr : readdir(threads)) {
     Stat stat;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, atoi(entry->d_name));
-    if (ReadStat(path, &stat) && stat.state != 'Z' && stat.state != 'X') bytes = stat.bytes;
+    const pid_t thread = atoi(entry->d_name);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, thread);
+    found = ReadStat(path, &stat) && stat.state != 'Z' && stat.state != 'X' && test(thread, stat);
   }
   closedir(threads);
+  return found;
+}
+
+// What the threads of a process share, as the first of them tells.
+uint64_t ThreadBytes(pid_t pid) {
+  uint64_t bytes = 0;
+  AnyThread(pid, [&bytes](pid_t, const Stat& stat) {
+    bytes = stat.bytes;
+    return bytes > 0;
+  });
   return bytes;
 }
 
@@ -258,7 +270,9 @@ uint64_t CpuTime(pid_t pid) {
   return ReadStat(path, &stat) ? stat.cpu_us : 0;
 }
 
-bool ShareMemory(pid_t one, pid_t other) { return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0) == 0; }
+bool ShareMemory(pid_t one, pid_t other) {
+  return AnyThread(one, [other](pid_t thread, const Stat&) { return syscall(SYS_kcmp, thread, other, KCMP_VM, 0, 0) == 0; });
+}
 
 bool CanListChildren() { return access("/proc/thread-self/children", R_OK) == 0; }
 

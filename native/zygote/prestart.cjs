@@ -36,6 +36,10 @@ if (require("node:worker_threads").isMainThread) {
   }
 
   const { defineProperty, keys } = Object
+  const { parse, stringify } = JSON
+  const { apply } = Reflect
+  const sort = Function.prototype.call.bind(Array.prototype.sort)
+  const startsWith = Function.prototype.call.bind(String.prototype.startsWith)
 
   /** Returns what empties the space for young objects, so that a short run does not have to. */
   const collector = () => {
@@ -49,8 +53,41 @@ if (require("node:worker_threads").isMainThread) {
   }
   const collect = collector()
 
+  /**
+   * Returns what compiles what was imported so far: functions are compiled when they are first called, which would be in the
+   * run. A debugger that asks where it could stop in a file has them compiled one by one, exactly as a call has; the flags
+   * that compile more at once give functions other names. Up to 512 Ki characters, the shortest files first.
+   */
+  const compiler = () => {
+    // Not the module, which would be seen to be loaded.
+    const { Connection } = process.features.inspector ? process.binding("inspector") : {}
+    if (typeof Connection !== "function") return () => {}
+    const scripts = []
+    const hear = (message) => {
+      const { method, params } = parse(message)
+      if (method === "Debugger.scriptParsed" && startsWith(params.url, "file:")) scripts[scripts.length] = params
+    }
+    const connection = new Connection(hear)
+    const { disconnect, dispatch } = connection
+    const post = (method, params) => apply(dispatch, connection, [stringify({ id: 1, method, params })])
+    return () => {
+      post("Debugger.enable")
+      sort(scripts, (one, other) => one.length - other.length)
+      let left = 512 * 1024
+      for (let index = 0; index < scripts.length && (left -= scripts[index].length) >= 0; index++) {
+        const { endColumn, endLine, scriptId } = scripts[index]
+        const start = { scriptId, lineNumber: 0, columnNumber: 0 }
+        const end = { scriptId, lineNumber: endLine, columnNumber: endColumn }
+        post("Debugger.getPossibleBreakpoints", { start, end })
+      }
+      post("Debugger.disable")
+      apply(disconnect, connection, [])
+    }
+  }
+
   /** Takes over what the run comes with. It uses nothing that a module could have changed. */
-  const become = () => {
+  const become = (compile) => {
+    compile()
     collect()
     const taken = take()
     const args = taken[0]
@@ -116,13 +153,14 @@ if (require("node:worker_threads").isMainThread) {
       if (source === undefined) globalThis[wait]()
       return source === undefined ? loaded : { ...loaded, source }
     }
+    const compile = compiler()
     const hooks = registerHooks({ load })
     const unguard = guard()
     const value = () => {
       delete globalThis[wait]
       hooks.deregister()
       unguard()
-      become()
+      become(compile)
     }
     Object.defineProperty(globalThis, wait, { configurable: true, value })
   }
@@ -139,6 +177,6 @@ if (require("node:worker_threads").isMainThread) {
   open()
   rehearse()
   watchEnd()
-  if (plain) become()
+  if (plain) become(() => {})
   else waitInScript()
 }

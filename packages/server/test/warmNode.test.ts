@@ -36,6 +36,21 @@ exports.order.push("module")`,
   "scripts/lib/fails.mjs": `export const fails = () => { throw new RangeError("in a module") }`,
   "scripts/lib/names.mjs":
     `export const names = {}\nnames.inner = names.other = () => { throw new Error("named") }\nnames.outer = function () { return names.inner() }`,
+  "scripts/lib/shapes.mjs": `const at = () => { throw new Error("at") }
+const y = {}, P = function () {}
+y.w = () => at()
+y.v = function () { at() }
+y["u t"] = () => at()
+P.prototype.t = function () { (() => { const l = { m: { n: () => at() } }; l.m.n() })() }
+class K { x = () => at(); static s = () => at(); m() { this.n = () => at(); this.n() } get p() { return at() } #r() { at() } r() { this.#r() } }
+let z; z = () => at()
+const arr = [() => at(), function () { at() }], cond = true ? () => at() : null, k = new K()
+const made = function () { return { k: function () { return function () { at() } } } }
+const o = { a: () => at(), b: function () { at() }, c() { at() }, d: { e: () => at() }, get g() { return at() }, ["h" + 1]() { at() }, *i() { at() } }
+const each = () => [1].forEach(function () { at() }), nested = function* () { yield (() => { const q = () => at(); q() })() }
+export default () => at()
+export const shapes = [y.w, y.v, y["u t"], () => new P().t(), () => k.x(), K.s, () => k.m(), () => k.p, () => k.r(), z, ...arr, cond,
+  () => made().k()(), o.a, o.b, o.c, o.d.e, () => o.g, o.h1, () => [...o.i()], each, () => [...nested()], ({ d = () => at() } = {}) => d()]`,
   "scripts/lib/broken.mjs": `import "node:fs"\nthrow new RangeError("while it was imported")`,
   "scripts/lib/changes.mjs":
     `String.prototype.slice = String.prototype.indexOf = Array.prototype.splice = () => { throw new Error("changed") }
@@ -213,6 +228,17 @@ process.emit("error", new Error("an error"))`
     "run.mjs",
     `import { names } from "./lib/names.mjs"\nconst own = {}\nown.first = own.second = () => names.outer()\nown.first()`
   ],
+  "the names of functions of all shapes in traces": [
+    "run.mjs",
+    `import { EventEmitter } from "node:events"
+import last, { shapes } from "./lib/shapes.mjs"
+const told = (shape) => { try { shape() } catch (error) { console.log(error.stack) } }
+for (const shape of [...shapes, last]) told(shape)
+const own = { emitter: new EventEmitter() }
+own.emitter.on("x", () => { (() => { own.deep = { f: () => { throw new Error("deep") } }; own.deep.f() })() })
+told(() => own.emitter.emit("x"))
+console.log(process.moduleLoadList.filter((name) => name.includes("nspector")), shapes.map(String).join().length)`
+  ],
   "an exception in a module": ["run.mjs", `import { fails } from "./lib/fails.mjs"\nconst run = () => fails()\nrun()`],
   "an exception of an import": ["run.mjs", `import "./lib/broken.mjs"\nconsole.log("never")`],
   "an import that is not there": ["run.mjs", `import "./lib/nothing.mjs"\nconsole.log("never")`],
@@ -330,6 +356,26 @@ describe("before its run a process", () => {
         assert.isAbove(yield* waited(skill, name), 250)
       }))
   }
+
+  test("has compiled what the script imports, up to 512 Ki characters", () =>
+    Effect.gen(function*() {
+      const never = "export const never = () => 1\n"
+      const skill = yield* Support.skill({
+        "scripts/small.mjs": never,
+        "scripts/large.mjs": `${never}// ${"x".repeat(512 * 1024)}`,
+        "scripts/run.mjs": `import { never as small } from "./small.mjs"
+import { never as large } from "./large.mjs"
+import { setFlagsFromString } from "node:v8"
+setFlagsFromString("--allow-natives-syntax")
+const isCompiled = new Function("f", "return %ActiveTierIsIgnition(f)")
+console.log(isCompiled(() => 1), isCompiled(small), isCompiled(large))`
+      })
+      const call = { script: "scripts/run.mjs" }
+      const cold = yield* Effect.provide(run(skill, call), layer(false))
+      const warm = yield* warmed(skill, call)
+      const seen = warm._tag === "Failure" ? warm.failure.message : Support.text(warm.success.stdout)
+      assert.deepStrictEqual([Support.text(cold.stdout), seen], ["false false false\n", "true true false\n"])
+    }))
 
   test("has imported nothing when that looked at what a run brings", () =>
     Effect.gen(function*() {
