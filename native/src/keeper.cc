@@ -22,7 +22,7 @@ alignas(16) char keeper_stack[16 * 1024];
 
 // Who started it waits until it has closed what it has open. From then on it uses nothing of that thread, with whom it shares even
 // errno: it sleeps in a call that the C library knows nothing of.
-SKILLSCALE_OWN_STACK int Keep(void* ends_by) {
+SKILLSCALE_UNCHECKED int Keep(void* ends_by) {
   const int signal = *static_cast<EndsBy*>(ends_by) == EndsBy::kThread ? SIGKILL : 0;
   if (prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0 || chdir("/") < 0 || syscall(SYS_close_range, 0U, ~0U, 0) < 0) _exit(1);
   for (;;) syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0);

@@ -13,6 +13,7 @@
 #include <iterator>
 
 #include "descriptor.h"
+#include "sanitizer.h"
 
 // Where the C library lets the kernel write to the thread's memory at any time; null in one that does not.
 extern "C" const ptrdiff_t __rseq_offset __attribute__((weak));
@@ -83,7 +84,7 @@ bool OwnMemory::Move(const std::vector<Range>& ranges) {
   for (size_t i = 0; moved && i < ranges.size(); i++) {
     const Range range = ranges[i];
     void* const place = reinterpret_cast<void*>(range.start);
-    memcpy(next, place, range.size);
+    CopyAll(next, place, range.size);
     moved = mremap(next, range.size, range.size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED;
     if (moved) next += range.size;
   }

@@ -32,14 +32,14 @@ struct Birth {
   int error;
   uint32_t step;
 
-  SKILLSCALE_OWN_STACK int Fail(uint32_t where) {
+  SKILLSCALE_UNCHECKED int Fail(uint32_t where) {
     error = errno;
     step = where;
     _exit(127);
   }
 };
 
-SKILLSCALE_OWN_STACK int BirthMain(void* argument) {
+SKILLSCALE_UNCHECKED int BirthMain(void* argument) {
   Birth& birth = *static_cast<Birth*>(argument);
   if (setsid() < 0) return birth.Fail(protocol::kSetsid);
   const int control = fcntl(birth.control, F_DUPFD, kSafeDescriptor);

@@ -23,7 +23,7 @@ struct Child {
   pid_t reaper;
   int errors;
 
-  [[noreturn]] SKILLSCALE_OWN_STACK void Fail(uint32_t step) const {
+  [[noreturn]] SKILLSCALE_UNCHECKED void Fail(uint32_t step) const {
     const SpawnFailure failure{errno, step};
     while (write(errors, &failure, sizeof failure) < 0 && errno == EINTR) {
     }
@@ -31,7 +31,7 @@ struct Child {
   }
 };
 
-SKILLSCALE_OWN_STACK int ChildMain(void* argument) {
+SKILLSCALE_UNCHECKED int ChildMain(void* argument) {
   const Child& child = *static_cast<const Child*>(argument);
   const SpawnPlan& plan = child.plan;
   const EntryPlan entry{child.reaper, plan.directory, {plan.streams[0], plan.streams[1], plan.streams[2]}, plan.limits,

@@ -4,10 +4,9 @@ import * as Path from "node:path"
 import { compile, noCompiler, skipped, succeeds, temporaryFolder, timeout } from "./programs.ts"
 
 const folder = temporaryFolder()
-// Not with AddressSanitizer, which would take a copy of all memory for an error.
 const builds: Record<string, ReadonlyArray<string>> = {
   plain: ["-O2"],
-  sanitized: ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+  sanitized: ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 }
 const cases = {
   copies: "copies what a child was seen to write to, and no more",
