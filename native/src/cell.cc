@@ -219,6 +219,7 @@ bool Cell::Enter(const CellPlan& plan, StepError* failure) {
   if (!root && !BuildRoot(plan, failure)) return false;
   if (!Fork(failure)) return false;
   if (!Settle(plan, failure)) return false;
+  own_network_ = !plan.network;
   folders_ = plan.skills;
   roots_ = RootsOf(plan);
   entered_ = true;
@@ -369,19 +370,44 @@ bool Cell::Settle(const CellPlan& plan, StepError* failure) {
   if (mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0) {
     return Fails(failure, protocol::kMountProc);
   }
-  if (mount("devpts", (root + "/dev/pts").c_str(), "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600") < 0) {
-    return Fails(failure, protocol::kMount);
-  }
   if (chdir(kRoot) < 0) return Fails(failure, protocol::kChdir);
   if (syscall(SYS_pivot_root, ".", ".") < 0) return Fails(failure, protocol::kPivotRoot);
-  if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) return Fails(failure, protocol::kMount);
+  if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0 || !MakeTerminals()) return Fails(failure, protocol::kMount);
   if (sethostname("skill", 5) < 0) return Fails(failure, protocol::kUnshare);
   if (!plan.network && !RaiseLoopback()) return Fails(failure, protocol::kSocket);
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || Fails(failure, protocol::kPrctl);
 }
 
+// Their folder and the device that makes them belong to the cell's user, who may change their mode and times.
+bool Cell::MakeTerminals() {
+  const std::vector<std::string> paths = {"/dev/pts", "/dev/pts/ptmx"};
+  terminals_.clear();
+  if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600") < 0) return false;
+  for (const std::string& path : paths) {
+    Noted noted{path, {}};
+    if (stat(path.c_str(), &noted.about) < 0) return false;
+    terminals_.push_back(noted);
+  }
+  return true;
+}
+
+bool Cell::HasCleanTerminals() const { return std::all_of(terminals_.begin(), terminals_.end(), IsAsNoted); }
+
+bool Cell::HasConnections() const {
+  if (!own_network_) return false;
+  const Descriptor file(open("/proc/net/sockstat", O_RDONLY | O_CLOEXEC));
+  char text[1024];
+  const ssize_t size = file ? read(file.get(), text, sizeof text - 1) : -1;
+  if (size < 0) return true;
+  text[size] = '\0';
+  const char* line = strstr(text, "TCP: ");
+  long used = 0, orphans = 0, waiting = 0;
+  return line == nullptr || sscanf(line, "TCP: inuse %ld orphan %ld tw %ld", &used, &orphans, &waiting) != 3 || orphans + waiting > 0;
+}
+
 bool Cell::Open(const ViewPlan& view, StepError* failure) {
   if (open_ && !Close()) return Fails(failure, protocol::kMount);
+  if (!HasCleanTerminals() && (umount2("/dev/pts", MNT_DETACH) < 0 || !MakeTerminals())) return Fails(failure, protocol::kMount);
   char options[96] = "mode=0700";
   if (view.disk_bytes != protocol::kUnlimited) {
     const uint64_t inodes = std::max(kMinInodes, view.disk_bytes / (1024 * 1024) * kInodesPerMegabyte);
@@ -437,13 +463,15 @@ void Cell::Note() {
 }
 
 bool Cell::IsUntouched() {
-  return !noted_.empty() && std::all_of(noted_.begin(), noted_.end(), IsAsNoted) && NextInode() == ++last_inode_;
+  return !noted_.empty() && HasCleanTerminals() && std::all_of(noted_.begin(), noted_.end(), IsAsNoted) && NextInode() == ++last_inode_;
 }
 
 bool Cell::IsAsNoted(const Noted& noted) {
   struct stat about;
-  return stat(noted.path.c_str(), &about) == 0 && SameTime(about.st_ctim, noted.about.st_ctim) &&
-         SameTime(about.st_atim, noted.about.st_atim);
+  // Of terminals a change of mode and back may have the same time, but nothing shows it then.
+  return stat(noted.path.c_str(), &about) == 0 && about.st_mode == noted.about.st_mode && about.st_uid == noted.about.st_uid &&
+         about.st_gid == noted.about.st_gid && SameTime(about.st_ctim, noted.about.st_ctim) &&
+         SameTime(about.st_mtim, noted.about.st_mtim) && SameTime(about.st_atim, noted.about.st_atim);
 }
 
 std::string Cell::OwnPath(const std::string& path) const {

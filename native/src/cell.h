@@ -67,6 +67,8 @@ class Cell {
   // Whether nothing can be seen in the open view of the run that was in it, so that it can be that of the next one. To be asked once
   // for each run.
   bool IsUntouched();
+  // Whether a connection that a run made on the loopback device still has its ports, as it does for a minute after it was closed.
+  bool HasConnections() const;
   // Whether the open view still shows the skill that is at its path: another folder may have taken its place.
   bool IsCurrent() const;
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
@@ -95,10 +97,13 @@ class Cell {
   bool HideFolders(const ViewPlan& view, StepError* failure);
   bool Overlay(const ViewPlan& view, StepError* failure);
   void Note();
+  bool MakeTerminals();
+  bool HasCleanTerminals() const;
   static bool IsAsNoted(const Noted& noted);
   ino_t NextInode() const;
 
   bool entered_ = false;
+  bool own_network_ = false;
   uint32_t mapped_ = UINT32_MAX;
   // Skills lie below /var/tmp, which is then a folder with the files of /tmp rather than a link to it.
   bool var_tmp_ = false;
@@ -119,6 +124,8 @@ class Cell {
   bool open_ = false;
   // None when a change would not show.
   std::vector<Noted> noted_;
+  // The same of what is mounted at /dev/pts, for all views that leave it alone.
+  std::vector<Noted> terminals_;
   // Of the last file that was made in its file system, which numbers them in a row.
   ino_t last_inode_ = 0;
 };

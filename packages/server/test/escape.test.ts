@@ -188,6 +188,39 @@ print(os.getpid())`
     })
   )
 
+  for (
+    const [what, leave, look] of [
+      [
+        "no changed terminals",
+        `os.utime("/dev/pts/ptmx", ns=(7, 7)); os.chmod("/dev/pts/ptmx", 0); print("left")`,
+        `import pty
+about = [os.stat(path) for path in ("/dev/pts", "/dev/pts/ptmx")]
+print([oct(a.st_mode) for a in about], [a.st_mtime_ns == 7 for a in about], len(pty.openpty()))`
+      ],
+      [
+        "no ports in use",
+        `import socket
+server = socket.create_server(("127.0.0.1", 31337))
+client = socket.create_connection(("127.0.0.1", 31337), source_address=("127.0.0.1", 22222))
+client.close(); server.accept()[0].close(); print("left")`,
+        `import socket
+print([line.split()[1] for line in open("/proc/net/tcp")][1:], socket.create_server(("127.0.0.1", 22222)).getsockname())`
+      ]
+    ] as const
+  ) {
+    test(
+      `${what} to the next one in the same cell`,
+      Effect.gen(function*() {
+        const at = yield* Kit.host
+        const before = yield* outputOf(at, look, cold(at))
+        for (let round = 0; round < 3; round++) {
+          assert.strictEqual(yield* outputOf(at, leave, cold(at)), "left\n")
+          assert.strictEqual(yield* outputOf(at, look, cold(at)), before)
+        }
+      })
+    )
+  }
+
   const noLimits = (mode: Kit.Mode, run: typeof Kit.run) =>
     Effect.gen(function*() {
       const at = yield* Kit.host
