@@ -188,26 +188,6 @@ std::string Escaped(const std::string& path) {
   return escaped;
 }
 
-// Finds all folders below a folder, but for what the kernel keeps there of an overlay.
-bool FindFolders(const std::string& top, std::vector<std::string>* found) {
-  DIR* const folder = opendir(top.c_str());
-  if (folder == nullptr) return false;
-  bool complete = true;
-  while (const dirent* entry = readdir(folder)) {
-    const std::string name = entry->d_name;
-    const std::string path = top + "/" + name;
-    if (entry->d_type != DT_DIR || name == "." || name == ".." || path == kWork) continue;
-    found->push_back(path);
-    complete = FindFolders(path, found) && complete;
-  }
-  closedir(folder);
-  return complete;
-}
-
-bool SameTime(const timespec& one, const timespec& other) {
-  return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
-}
-
 }  // namespace
 
 bool Cell::Enter(const CellPlan& plan, StepError* failure) {
@@ -378,7 +358,7 @@ bool Cell::Settle(const CellPlan& plan, StepError* failure) {
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || Fails(failure, protocol::kPrctl);
 }
 
-// Their folder and the device that makes them belong to the cell's user, who may change their mode and times.
+// The device that makes them belongs to the cell's user, who may change its mode and times.
 bool Cell::MakeTerminals() {
   const std::vector<std::string> paths = {"/dev/pts", "/dev/pts/ptmx"};
   terminals_.clear();
@@ -391,7 +371,10 @@ bool Cell::MakeTerminals() {
   return true;
 }
 
-bool Cell::HasCleanTerminals() const { return std::all_of(terminals_.begin(), terminals_.end(), IsAsNoted); }
+// Their times may be as coarse as a clock tick, but a change that has the time of their making and is undone leaves nothing to see.
+bool Cell::HasCleanTerminals() const {
+  return std::all_of(terminals_.begin(), terminals_.end(), [](const Noted& noted) { return noted.IsSame(); });
+}
 
 bool Cell::HasConnections() const {
   if (!own_network_) return false;
@@ -432,47 +415,11 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
     }
   }
   if (view.at[0] != '\0' && (!HideFolders(view, failure) || !Overlay(view, failure))) return false;
-  Note();
+  traces_.Note(kScratch, kWork);
   return true;
 }
 
-// Of a file that is made and removed again.
-ino_t Cell::NextInode() const {
-  constexpr const char* kPath = "/.scratch/next";
-  const Descriptor file(open(kPath, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
-  struct stat about;
-  return file && unlink(kPath) == 0 && fstat(file.get(), &about) == 0 ? about.st_ino : 0;
-}
-
-// A kernel that gives two changes in a row the same time (before 6.13) could hide one.
-void Cell::Note() {
-  noted_.clear();
-  std::vector<std::string> paths;
-  if (!FindFolders(kScratch, &paths)) return;
-  for (const std::string& path : paths) {
-    struct stat before;
-    struct stat about;
-    if (stat(path.c_str(), &before) < 0 || chmod(path.c_str(), before.st_mode & 07777) < 0 || stat(path.c_str(), &about) < 0 ||
-        SameTime(before.st_ctim, about.st_ctim)) {
-      noted_.clear();
-      return;
-    }
-    noted_.push_back({path, about});
-  }
-  last_inode_ = NextInode();
-}
-
-bool Cell::IsUntouched() {
-  return !noted_.empty() && HasCleanTerminals() && std::all_of(noted_.begin(), noted_.end(), IsAsNoted) && NextInode() == ++last_inode_;
-}
-
-bool Cell::IsAsNoted(const Noted& noted) {
-  struct stat about;
-  // Of terminals a change of mode and back may have the same time, but nothing shows it then.
-  return stat(noted.path.c_str(), &about) == 0 && about.st_mode == noted.about.st_mode && about.st_uid == noted.about.st_uid &&
-         about.st_gid == noted.about.st_gid && SameTime(about.st_ctim, noted.about.st_ctim) &&
-         SameTime(about.st_mtim, noted.about.st_mtim) && SameTime(about.st_atim, noted.about.st_atim);
-}
+bool Cell::IsUntouched() { return HasCleanTerminals() && traces_.AreNone(); }
 
 std::string Cell::OwnPath(const std::string& path) const {
   return !var_tmp_ && IsBelow(path, "/var/tmp") ? path.substr(4) : path;
@@ -535,8 +482,7 @@ bool Cell::IsCurrent() const {
 }
 
 int Cell::TakeChanges() const {
-  const auto upper = std::find_if(noted_.begin(), noted_.end(), [](const Noted& noted) { return noted.path == kUpper; });
-  if (overlay_.empty() || (upper != noted_.end() && IsAsNoted(*upper))) return -1;
+  if (overlay_.empty() || traces_.IsSame(kUpper)) return -1;
   DIR* folder = opendir(kUpper);
   if (folder == nullptr) return -1;
   bool any = false;
@@ -565,7 +511,7 @@ bool Cell::Close() {
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
   }
   open_ = false;
-  noted_.clear();
+  traces_.Forget();
   return closed;
 }
 

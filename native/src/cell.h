@@ -17,7 +17,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <string>
@@ -25,6 +24,7 @@
 
 #include "descriptor.h"
 #include "step_error.h"
+#include "traces.h"
 
 namespace skillscale {
 
@@ -79,12 +79,6 @@ class Cell {
   bool Close();
 
  private:
-  // A folder of the view that a run can change, as it was when it was made.
-  struct Noted {
-    std::string path;
-    struct stat about;
-  };
-
   bool BecomeUser(const CellPlan& plan, StepError* failure);
   bool MapSkills(const CellPlan& plan, StepError* failure);
   bool Unshare(const CellPlan& plan, StepError* failure);
@@ -96,11 +90,8 @@ class Cell {
   std::string Hidden(const std::string& path) const;
   bool HideFolders(const ViewPlan& view, StepError* failure);
   bool Overlay(const ViewPlan& view, StepError* failure);
-  void Note();
   bool MakeTerminals();
   bool HasCleanTerminals() const;
-  static bool IsAsNoted(const Noted& noted);
-  ino_t NextInode() const;
 
   bool entered_ = false;
   bool own_network_ = false;
@@ -122,12 +113,10 @@ class Cell {
   dev_t lower_device_ = 0;
   ino_t lower_inode_ = 0;
   bool open_ = false;
-  // None when a change would not show.
-  std::vector<Noted> noted_;
-  // The same of what is mounted at /dev/pts, for all views that leave it alone.
+  // Of a run in the open view.
+  Traces traces_;
+  // What is mounted at /dev/pts, for all views that leave it alone.
   std::vector<Noted> terminals_;
-  // Of the last file that was made in its file system, which numbers them in a row.
-  ino_t last_inode_ = 0;
 };
 
 }  // namespace skillscale

@@ -245,9 +245,10 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
 
 // Nobody is left of a run. Tells whether the next one may come at once.
 protocol::Cleanness Reaper::Freed() {
-  const bool last = cell_.HasConnections();
-  starting_ = cell_.entered() && !leaving_ && !last && fork_server_.Wanted(plan_) && may_start_;
-  return starting_ || last ? protocol::kBusy : protocol::kFree;
+  // Its ports would be taken for the next run. Asked once: who is told to wait for a cell that leaves must see it leave.
+  last_run_ = cell_.HasConnections();
+  starting_ = cell_.entered() && !leaving_ && !last_run_ && fork_server_.Wanted(plan_) && may_start_;
+  return starting_ || last_run_ ? protocol::kBusy : protocol::kFree;
 }
 
 // What a run had is taken away, after all that waits was told.
@@ -258,8 +259,7 @@ void Reaper::Leave() {
   ended_number_ = spare_number_;
   const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.IsCurrent();
   if (!keep && !cell_.Close()) leaving_ = true;
-  // Its ports would be taken for the next run.
-  if (cell_.HasConnections()) leaving_ = true;
+  if (last_run_) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";
   again_ = key == last_key_;

@@ -74,6 +74,8 @@ class Reaper {
   bool terminating_ = false;
   bool killing_ = false;
   bool leaving_ = false;
+  // The cell takes no other run.
+  bool last_run_ = false;
   int exit_code_ = 0;
   uint64_t started_ = 0;
   // Of the run's processes that are gone, but not through those that live.
