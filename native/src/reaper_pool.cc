@@ -22,6 +22,8 @@ constexpr uint64_t kStopNs = 5 * kSecond;
 constexpr uint64_t kEndNs = kSecond;
 constexpr int kUnansweredKills = 5;
 constexpr int kMaxStarting = 2;
+// A process that was started ahead gives way when so many runs went by since its script's last one, times all that may wait.
+constexpr uint64_t kPrestartTurns = 8;
 
 // Returns whether it is gone at that time.
 bool AwaitEnd(ReaperProcess& process, uint64_t until) {
@@ -168,10 +170,17 @@ bool ReaperPool::MayStart(const Reaper& reaper) const {
   return std::count_if(reapers_.begin(), reapers_.end(), [](const auto& entry) { return entry.second.may_start; }) < most;
 }
 
-bool ReaperPool::MayPrestart(uint64_t id) const {
-  return std::count_if(reapers_.begin(), reapers_.end(), [id](const auto& entry) {
-           return entry.second.prestarts && entry.first != id;
-         }) < static_cast<std::ptrdiff_t>(options_.prestart);
+bool ReaperPool::MayPrestart(uint64_t id) {
+  reapers_.at(id).prestart_turn = ++prestart_turn_;
+  const auto others = std::count_if(reapers_.begin(), reapers_.end(),
+                                    [id](const auto& entry) { return entry.second.prestarts && entry.first != id; });
+  if (others < static_cast<std::ptrdiff_t>(options_.prestart)) return true;
+  const auto idlest = std::find_if(idle_.begin(), idle_.end(), [this](uint64_t idle) { return reapers_.at(idle).prestarts; });
+  if (idlest == idle_.end() || prestart_turn_ - reapers_.at(*idlest).prestart_turn <= kPrestartTurns * options_.prestart) {
+    return false;
+  }
+  Retire(*idlest);
+  return true;
 }
 
 void ReaperPool::AwaitReady(uint64_t id) {

@@ -63,6 +63,8 @@ struct Reaper {
   bool starting = false;
   // Its next run may be started ahead.
   bool prestarts = false;
+  // Which of the runs that can be started ahead was its last one.
+  uint64_t prestart_turn = 0;
   // What waits there for runs, as it told last.
   uint32_t idle_processes = 0;
   uint64_t idle_kib = 0;
@@ -105,8 +107,9 @@ class ReaperPool {
   void PutBack(uint64_t id) { idle_.push_back(id); }
   // Whether this one may be busy with a fork server after its run. Those that are warm leave room for one that is not.
   bool MayStart(const Reaper& reaper) const;
-  // Whether the next run of this one may be started ahead.
-  bool MayPrestart(uint64_t id) const;
+  // Whether the next run of this one may be started ahead, which is asked once for each run. When there are as many as may be,
+  // the one that waits longest is retired for it, if enough runs went by since its own.
+  bool MayPrestart(uint64_t id);
   // Its run is over, but it is busy until Release.
   void AwaitReady(uint64_t id);
   // It can take another run. `wanted` keeps it whatever the number of idle ones.
@@ -139,6 +142,7 @@ class ReaperPool {
   std::vector<ControlGroup> emptying_;
   uint64_t next_id_ = 1;
   uint64_t epoch_ = 0;
+  uint64_t prestart_turn_ = 0;
   uint64_t tend_at_;
 };
 

@@ -7,11 +7,30 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import * as Fs from "node:fs"
 import * as Interpreter from "../src/Interpreter.ts"
 import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
 import * as Support from "./fixtures/support.ts"
+
+export const pids = () => Fs.readdirSync("/proc").map(Number).filter((pid) => pid > 0)
+
+const read = (path: string): string => {
+  try {
+    return Fs.readFileSync(path, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+export const commandOf = (pid: number) => read(`/proc/${pid}/cmdline`).split("\0")
+
+/** Of a process, the nearest first. */
+export const parents = (pid: number): ReadonlyArray<number> => {
+  const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0)
+  return parent === 0 ? [] : [parent, ...parents(parent)]
+}
 
 export const layer = (warm: boolean, executor = Support.executor) =>
   Layer.fresh(SkillRunner.layer({ warm: warm ? "on" : "off", grace: 300 })).pipe(
@@ -24,10 +43,10 @@ export const run = (skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) =>
 
 /** Calls until one starts warm. */
 export const warmed = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: SkillRunner.Call = {}) {
-  for (let tries = 0; tries < 200; tries++) {
+  const until = performance.now() + 20_000
+  while (performance.now() < until) {
     const result = yield* Effect.result(run(skill, call))
     if (result._tag === "Failure" || result.success.warm) return result
-    yield* Effect.sleep(10)
   }
   return assert.fail("it never started warm")
 })

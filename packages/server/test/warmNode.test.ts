@@ -14,7 +14,7 @@ import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
 import * as Support from "./fixtures/support.ts"
-import { compare, layer, run, test, warmed } from "./warmKit.ts"
+import { commandOf, compare, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
 
 const files: Support.Files = {
   "scripts/lib/twice.mjs": "export const twice = (value) => value * 2",
@@ -304,18 +304,24 @@ describe("a process that was started ahead is like a cold one for", () => {
   }
 })
 
-/** Runs it with pauses, and returns how long before the script's first line a module was imported at most, in ms. */
-const waited = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, name: string) {
+/** Runs it whenever a process waits for that, and tells of each run whether a module was imported before the call. */
+const importedAhead = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, name: string) {
   const call = { script: `scripts/${name}` }
+  const path = `${skill.root}/scripts/${name}`
   yield* warmed(skill, call)
-  let longest = 0
+  const told: Array<boolean> = []
   for (let round = 0; round < 4; round++) {
-    yield* Effect.sleep(500)
+    // What waits has a keeper, a child with the same command.
+    yield* Support.eventually(
+      "a process waits",
+      () => pids().some((pid) => commandOf(pid).includes(path) && commandOf(parents(pid)[0] ?? 0).includes(path))
+    )
+    const called = Date.now()
     const { stderr, stdout, warm } = yield* run(skill, call)
     assert.deepStrictEqual([Support.text(stderr), warm], ["", true])
-    longest = Math.max(longest, Number(Support.text(stdout)))
+    told.push(Number(Support.text(stdout)) < called)
   }
-  return longest
+  return told
 })
 
 /** Starts processes that stay, each for so many seconds, past what would look at the environment. */
@@ -342,8 +348,8 @@ const runningAs = (word: string) =>
 describe("before its run a process", () => {
   for (
     const [name, script] of [
-      ["run.mjs", `import { began } from "./began.mjs"\nconsole.log(Date.now() - began)`],
-      ["run.cjs", `const { began } = require("./began.cjs")\nconsole.log(Date.now() - began)`]
+      ["run.mjs", `import { began } from "./began.mjs"\nconsole.log(began)`],
+      ["run.cjs", `const { began } = require("./began.cjs")\nconsole.log(began)`]
     ] as const
   ) {
     test(`has imported what ${name} imports`, () =>
@@ -353,7 +359,7 @@ describe("before its run a process", () => {
           "scripts/began.cjs": "exports.began = Date.now()",
           [`scripts/${name}`]: script
         })
-        assert.isAbove(yield* waited(skill, name), 250)
+        assert.deepStrictEqual(yield* importedAhead(skill, name), [true, true, true, true])
       }))
   }
 
@@ -381,9 +387,9 @@ console.log(isCompiled(() => 1), isCompiled(small), isCompiled(large))`
     Effect.gen(function*() {
       const skill = yield* Support.skill({
         "scripts/began.mjs": "export const began = Date.now()\nvoid process.argv.length",
-        "scripts/run.mjs": `import { began } from "./began.mjs"\nconsole.log(Date.now() - began)`
+        "scripts/run.mjs": `import { began } from "./began.mjs"\nconsole.log(began)`
       })
-      assert.isBelow(yield* waited(skill, "run.mjs"), 250)
+      assert.deepStrictEqual(yield* importedAhead(skill, "run.mjs"), [false, false, false, false])
     }))
 
   test("is ended when what it imports uses more than a run may, and the run ends as a cold one", () =>
@@ -452,14 +458,19 @@ export { find, told }`,
       const directory = yield* Support.folder
       Support.writeSkill(directory, "testing/sample", {
         "scripts/began.mjs": "export const began = Date.now()",
-        "scripts/run.mjs": `import { began } from "./began.mjs"\nconsole.log(Date.now() - began)`
+        "scripts/run.mjs": `import { began } from "./began.mjs"\nconsole.log(began)`
       }, { "skillscale.network": "true" })
       const skill = yield* Support.load(directory, "sample")
       const runner = Layer.fresh(SkillRunner.layer({ sandbox: { network: "all" } })).pipe(
         Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
         Layer.provide(Layer.fresh(Support.executorFor(directory)))
       )
-      assert.isBelow(yield* Effect.provide(waited(skill, "run.mjs"), runner), 250)
+      assert.deepStrictEqual(yield* Effect.provide(importedAhead(skill, "run.mjs"), runner), [
+        false,
+        false,
+        false,
+        false
+      ])
     }))
 
   test("is ended when it never ends to import, and the run ends as a cold one", () =>
@@ -488,6 +499,28 @@ setTimeout(() => { console.log("too late"); process.exit(9) }, 300).unref()`,
         const { exitCode, stdout } = yield* run(skill, { script: "scripts/run.mjs" })
         assert.deepStrictEqual([exitCode, Support.text(stdout)], [0, "false\n"])
       }
+    }))
+
+  test("gives way to that of another script when eight runs went by, and not to one that takes turns with it", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      Support.writeSkill(directory, "testing/sample", {
+        "scripts/first.mjs": `console.log("first")`,
+        "scripts/second.mjs": `console.log("second")`
+      })
+      const skill = yield* Support.load(directory, "sample")
+      const [first, second] = [{ script: "scripts/first.mjs" }, { script: "scripts/second.mjs" }]
+      const turns = Effect.gen(function*() {
+        yield* warmed(skill, first)
+        for (let turn = 0; turn < 12; turn++) {
+          yield* run(skill, first)
+          assert.isFalse((yield* run(skill, second)).warm, `in turn, ${turn}`)
+        }
+        for (let turn = 1; turn < 9; turn++) assert.isFalse((yield* run(skill, second)).warm, `alone, ${turn}`)
+        yield* warmed(skill, second)
+        assert.isFalse((yield* run(skill, first)).warm)
+      })
+      yield* Effect.provide(turns, layer(true, Support.executorFor(directory, { prestart: 1 })))
     }))
 
   test("is there for calls that follow each other at once", () =>
