@@ -319,6 +319,24 @@ export class ServerError extends Schema.TaggedError<ServerError>()("ServerError"
 }
 
 /**
+ * The replica that had the call is gone, or cut off. The skill may have run, and is not one that may run twice
+ * (`skillscale.idempotent`), or a part of its output was passed on: so the call was not given to another replica.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReplicaLost extends Schema.TaggedError<ReplicaLost>()("ReplicaLost", {
+  /** The replica. */
+  server: Schema.String,
+  topic: Schema.String
+}) {
+  readonly isRetryable = false
+  override get message() {
+    return `replica ${this.server} of ${this.topic} fell silent while it had the call; the skill may have run`
+  }
+}
+
+/**
  * The schema of every reason.
  *
  * @category errors
@@ -342,6 +360,7 @@ export const Reason = Schema.Union([
   Killed,
   Cancelled,
   Closed,
+  ReplicaLost,
   ServerError
 ])
 

@@ -2,7 +2,8 @@
  * Calls skills over the bus: one at a time, many at once, or with their output as it is produced.
  *
  * A client owns one reply topic for as long as its layer lives. Connecting is done when the client has heard itself
- * through the proxy; nothing sleeps. A call that is interrupted, runs out of time or whose stream is closed is cancelled
+ * through the proxy; nothing sleeps. A call is sent again, as the same request, when nobody acknowledges it, when its replica
+ * is lost and it may run twice, and when a replica is full, as long as its time lasts. A call that is interrupted, runs out of time or whose stream is closed is cancelled
  * on the server: the interruption waits until the bus has accepted the cancellation, at most a second. Late, duplicate,
  * foreign and malformed replies are counted and change nothing. How bytes travel is left to `Bus`, what they mean to
  * `Protocol`.
@@ -24,6 +25,7 @@ import type * as Stream from "effect/Stream"
 import * as ClientError from "./ClientError.ts"
 import * as Catalog from "./internal/catalog.ts"
 import * as Connection from "./internal/connection.ts"
+import * as Deliveries from "./internal/deliveries.ts"
 import * as Operations from "./internal/operations.ts"
 import * as Request from "./internal/request.ts"
 
@@ -169,6 +171,8 @@ export interface Options {
   readonly connectTimeout?: Duration.Input | undefined
   /** How long a call waits for its answer when it does not say itself. By default 30 seconds. */
   readonly timeout?: Duration.Input | undefined
+  /** Without a sign of a call for so long, it is sent again, twice as long each time up to 2 seconds. By default 500 ms. */
+  readonly ackTimeout?: Duration.Input | undefined
   /** How many calls may wait for their answers at the same time. By default 10,000; more fail with `Overloaded`. */
   readonly maxPending?: number | undefined
   /** How many bytes of one stream may wait to be read before it fails with `Overloaded`. By default 64 MiB. */
@@ -259,14 +263,18 @@ export const make = Effect.fnUntraced(function*(
       quiet: yield* Request.duration(options.catalogQuiet ?? "100 millis"),
       timeout: yield* Request.duration(options.catalogTimeout ?? "2 seconds")
     })
-    return { connection, catalog, timeout: yield* Request.duration(options.timeout ?? "30 seconds") }
+    const deliveries = yield* Deliveries.make(connection, {
+      ackMs: Duration.toMillis(yield* Request.duration(options.ackTimeout ?? "500 millis"))
+    })
+    return { connection, deliveries, catalog, timeout: yield* Request.duration(options.timeout ?? "30 seconds") }
   })
-  const { catalog, connection, timeout } = yield* parts.pipe(
+  const { catalog, connection, deliveries, timeout } = yield* parts.pipe(
     Effect.mapError((reason) => new ClientError.ClientError({ operation: "connect", reason })),
     Effect.withSpan("SkillClient.connect")
   )
   return SkillClient.of(Operations.make({
     connection,
+    deliveries,
     catalog,
     timeout,
     maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024

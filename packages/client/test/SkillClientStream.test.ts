@@ -73,7 +73,7 @@ describe("SkillClient.stream", () => {
         "Stdout two",
         "done 0 one two"
       ])
-      assert.deepStrictEqual((yield* Wire).on(topic)[0]?.body["accept"], ["accepted", "progress", "chunk"])
+      assert.deepStrictEqual((yield* Wire).on(topic)[0]?.body["accept"], ["accepted", "offer", "progress", "chunk"])
       assert.strictEqual(yield* cancels, 0)
       assert.strictEqual(yield* pending, 0)
     })))
@@ -109,7 +109,7 @@ describe("SkillClient.stream", () => {
         ["TOPIC_FULL"],
         (request) => answerTo(request, { status: "error", code: "Overloaded", error: "full" })
       )
-      const error = yield* Effect.flip(Stream.runDrain(stream({ topic: "TOPIC_FULL" })))
+      const error = yield* Effect.flip(Stream.runDrain(stream({ topic: "TOPIC_FULL", timeout: "5 millis" })))
       assert.strictEqual(error.reason._tag, "Overloaded")
       assert.strictEqual(error.operation, "stream")
       assert.strictEqual(yield* pending, 0)

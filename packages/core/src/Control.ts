@@ -1,6 +1,6 @@
 /**
- * Control messages, which travel on topics that begin with `@`: cancelling a call, and asking servers and the proxy what
- * there is. A question is answered by a `Response` whose `content` is one of the replies below as JSON.
+ * Control messages, which travel on topics that begin with `@`: cancelling, asking for and granting calls, and asking servers and the proxy
+ * what there is. A question is answered by a `Response` whose `content` is one of the replies below as JSON.
  *
  * Like that of calls, the codec never throws: what cannot be read becomes a `ProtocolError`.
  *
@@ -12,14 +12,24 @@ import * as MessageCodec from "./internal/messageCodec.ts"
 import * as Protocol from "./Protocol.ts"
 
 /**
- * A control message, sent on a topic that begins with `@`. `cancel` has no answer; the others are answered by a
- * response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
+ * A control message, sent on a topic that begins with `@`. `cancel` and `grant` have no answer. `renew` asks a replica for a
+ * call: it is answered as a request that is sent again, or by the event `unknown`. `ping` is answered by an empty response,
+ * the others by a response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
  *
  * @category models
  * @since 0.1.0
  */
 export const Control = Schema.Union([
   Schema.Struct({ kind: Schema.Literal("cancel"), ...MessageCodec.address }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("renew"), ...MessageCodec.address }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("grant"), ...MessageCodec.address, offer: Schema.Natural }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("ping"), ...MessageCodec.address }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("catalog"), ...MessageCodec.address }).pipe(

@@ -89,7 +89,7 @@ const Digest = Schema.String.check(Schema.isPattern(/^sha256:[0-9a-f]{64}$/))
  * @category models
  * @since 0.1.0
  */
-export const Event = Schema.Literals(["accepted", "progress", "chunk"])
+export const Event = Schema.Literals(["accepted", "offer", "progress", "chunk"])
 
 /**
  * The type of `Event`.
@@ -116,6 +116,7 @@ export const Code = Schema.Literals([
   "TimedOut",
   "Cancelled",
   "ShuttingDown",
+  "NotGranted",
   "OutputLimit",
   "MemoryLimit",
   "CpuLimit",
@@ -279,10 +280,19 @@ const responseFields = {
   stream: Schema.optionalKey(Schema.Literals(["stdout", "stderr"])),
   data: Schema.optionalKey(Base64),
   /** Counts the events of one request, from 0. */
-  seq: Schema.optionalKey(Schema.Natural)
+  seq: Schema.optionalKey(Schema.Natural),
+  /** For `accepted`, `alive` and `offer`: after how much silence of the replica the call may be taken for lost, in milliseconds. */
+  leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
+  /** For `event: "alive"`: the requests of this caller that the replica has in hand. */
+  calls: Schema.optionalKey(Schema.Array(MessageCodec.RequestId)),
+  /**
+   * For `event: "offer"`: the number that a grant repeats. For `unknown`, and for a refusal that is retryable: that of the
+   * next offer, so that what was said before an offer is told from what was said after it.
+   */
+  offer: Schema.optionalKey(Schema.Natural)
 }
 
-const responseKeys = { requestId: "request_id", exitCode: "exit_code" } as const
+const responseKeys = { requestId: "request_id", exitCode: "exit_code", leaseMs: "lease_ms" } as const
 
 /**
  * An answer. A response with `event` is not final; every other one is.
@@ -338,7 +348,7 @@ const requestsV1 = MessageCodec.codec(
 const requests = MessageCodec.codec(Request, MessageShortcut.make(requestFields, requestKeys))
 const text = MessageShortcut.same((value) => typeof value === "string")
 const usage = MessageShortcut.make(usageFields, usageKeys)
-const knownEvents: ReadonlySet<unknown> = new Set([...Event.literals, "fanout"])
+const knownEvents: ReadonlySet<unknown> = new Set([...Event.literals, "alive", "unknown", "fanout"])
 
 /** What is left of a response whose server, of version 1, means other things by the names of version 2. */
 const responsesV1 = MessageCodec.codec(

@@ -378,7 +378,7 @@ const readAllowedTools = (value: FrontMatter.Value | undefined, report: Report):
 
 /**
  * What a skill may ask for, by its key below `skillscale.` in the metadata: whether it needs the network (`network`, true or
- * false) and may start warm (`warm`, true or false); and the most that its run needs: memory and written files (`memory`,
+ * false), may start warm (`warm`, true or false) and may run twice for one call (`idempotent`, true or false); and the most that its run needs: memory and written files (`memory`,
  * `disk`, such as `512MiB`), processes and threads (`processes`) and CPU time of each process in seconds (`cpu`).
  *
  * @category schemas
@@ -414,3 +414,12 @@ export const env = (manifest: Pick<SkillManifest, "metadata">): ReadonlyArray<st
  */
 export const timeout = (manifest: Pick<SkillManifest, "metadata">): Option.Option<Duration.Duration> =>
   Option.flatMap(Option.fromNullishOr(Metadata.readTimeout(manifest.metadata)), Result.getSuccess)
+
+/**
+ * Reads whether a call of the skill may run twice from `metadata: skillscale.idempotent`. None where it is absent or malformed.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const idempotent = (manifest: Pick<SkillManifest, "metadata">): Option.Option<boolean> =>
+  Option.flatMap(Option.fromNullishOr(Metadata.readIdempotent(manifest.metadata)), Result.getSuccess)

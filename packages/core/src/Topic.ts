@@ -79,6 +79,14 @@ export const reply = (id: string): string => `AGENT_REPLY_${id}`
 export const control = (topic: string): string => `@${topic}`
 
 /**
+ * Names the topic of one replica of a skill topic, which it alone subscribes to: `@worker/TOPIC_DATA_PROCESSING/a1b2c3d4`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const worker = (topic: string, id: string): string => `@worker/${topic}/${id}`
+
+/**
  * Tells whether a topic is one on which servers take requests, which begins with `TOPIC_`.
  *
  * @category guards

@@ -6,9 +6,9 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Monotonic from "./internal/monotonic.ts"
 
 /**
  * All workers are busy and the queue is full. Retryable.
@@ -160,14 +160,14 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
     terms?: Terms<E2, R2>
   ) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Clock.currentTimeMillis, (arrived): Effect.Effect<A, E | E2 | Overloaded | Impatient, R | R2> => {
+      Effect.flatMap(Monotonic.millis, (arrived): Effect.Effect<A, E | E2 | Overloaded | Impatient, R | R2> => {
         const ticket = take()
         if (ticket === undefined) return Effect.fail(new Overloaded({ running, queued: waiting.size }))
         return restore(
           Effect.andThen(
             terms?.onAccepted ?? Effect.void,
             Effect.suspend(() => inTime(ticket, terms?.patienceMs)).pipe(
-              Effect.andThen(Clock.currentTimeMillis),
+              Effect.andThen(Monotonic.millis),
               Effect.flatMap((now) => work(now - arrived))
             )
           )

@@ -12,7 +12,6 @@
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Telemetry from "@skillscale/core/Telemetry"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,6 +23,7 @@ import * as Stream from "effect/Stream"
 import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
+import * as Monotonic from "./internal/monotonic.ts"
 import * as OverlayFit from "./internal/overlayFit.ts"
 import * as OwnEnvironment from "./internal/ownEnvironment.ts"
 import * as Redaction from "./internal/redaction.ts"
@@ -182,18 +182,35 @@ export const defaultLimits: Executor.Limits = {
 }
 
 /**
+ * What takes part in a run from outside.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Hooks<E = never> {
+  /** Sees the output while it is produced, and slows the script when it is slow. */
+  readonly onOutput?: ((output: Output) => Effect.Effect<void>) | undefined
+  /** Runs when all is prepared, right before the process is started. When it fails, none is, and the run fails so. */
+  readonly beforeStart?: Effect.Effect<void, E> | undefined
+}
+
+/**
  * Runs calls.
  *
  * @category services
  * @since 0.1.0
  */
 export class SkillRunner extends Context.Service<SkillRunner, {
-  /** Runs a call; `onOutput` sees the output while it is produced, and slows the script when it is slow. */
-  readonly run: (
+  readonly run: <E = never>(
     skill: SkillDiscovery.Skill,
     call: Call,
-    onOutput?: (output: Output) => Effect.Effect<void>
-  ) => Effect.Effect<RunResult, SkillRunError>
+    hooks?: Hooks<E>
+  ) => Effect.Effect<RunResult, SkillRunError | E>
+  /**
+   * Whether a second run of one call would do no harm: what the skill says of itself (`skillscale.idempotent`), and
+   * otherwise whether it runs confined without a network, where nothing of a run is left when it ends.
+   */
+  readonly isIdempotent: (skill: SkillDiscovery.Skill) => boolean
 }>()("@skillscale/server/SkillRunner") {}
 
 const maxTold = 1024
@@ -204,6 +221,15 @@ interface Terms {
   readonly refused: ReadonlyArray<string>
   readonly limits: Executor.Limits
   readonly secrets: ReadonlyArray<string>
+  readonly idempotent: boolean
+}
+
+/** Why a run was not started, which is its caller's own affair. */
+class Held<E> {
+  readonly error: E
+  constructor(error: E) {
+    this.error = error
+  }
 }
 
 const withoutEnvironment = new Interpreter.NotPrepared({
@@ -256,7 +282,11 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       policy,
       refused,
       limits: policy === undefined ? limits : limitsUnder(policy),
-      secrets: SkillManifest.env(skill.manifest)
+      secrets: SkillManifest.env(skill.manifest),
+      idempotent: Option.getOrElse(
+        SkillManifest.idempotent(skill.manifest),
+        () => policy !== undefined && !policy.network
+      )
     }
     known.set(skill.manifest, terms)
     return terms
@@ -416,22 +446,25 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     return { view, spec, redactor: Redaction.make(Object.values(declared)) }
   })
 
-  const run = Effect.fnUntraced(function*(
+  const run = Effect.fnUntraced(function*<E>(
     skill: SkillDiscovery.Skill,
     call: Call,
-    onOutput: ((output: Output) => Effect.Effect<void>) | undefined
+    { beforeStart = Effect.void, onOutput }: Hooks<E>
   ) {
     const script = call.script ?? Option.getOrUndefined(skill.entry)
     if (script === undefined || !skill.files.some((file) => file.path === script)) {
       return yield* new ScriptNotFound({ script: script ?? "", scripts: skill.scripts })
     }
     const timeoutMs = call.timeout === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(call.timeout)
-    const began = yield* Clock.currentTimeMillis
-    const prepared = prepare(skill, call, script)
+    const began = yield* Monotonic.millis
+    const prepared = Effect.tap(
+      prepare(skill, call, script),
+      () => Effect.mapError(beforeStart, (error) => new Held(error))
+    )
     const { redactor, spec, view } = yield* Number.isFinite(timeoutMs)
       ? Effect.timeoutOrElse(prepared, { duration: timeoutMs, orElse: () => Effect.fail(timedOut(script, timeoutMs)) })
       : prepared
-    const timeout = Math.max(1, timeoutMs - ((yield* Clock.currentTimeMillis) - began))
+    const timeout = Math.max(1, timeoutMs - ((yield* Monotonic.millis) - began))
     const execute = (limited: Executor.Spec) =>
       onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)
     const execution = yield* execute({ ...spec, timeout }).pipe(
@@ -455,10 +488,13 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   })
 
   return SkillRunner.of({
-    run: (skill, call, onOutput) =>
-      run(skill, call, onOutput).pipe(
+    isIdempotent: (skill) => termsOf(skill).idempotent,
+    run: <E>(skill: SkillDiscovery.Skill, call: Call, hooks: Hooks<E> = {}) =>
+      run(skill, call, hooks).pipe(
         Effect.scoped,
-        Effect.mapError((reason) => new SkillRunError({ skill: skill.name, reason })),
+        Effect.mapError((reason) =>
+          reason instanceof Held ? reason.error : new SkillRunError({ skill: skill.name, reason })
+        ),
         Effect.withSpan("SkillRunner.run", { attributes: { skill: skill.name, digest: skill.digest } }, {
           captureStackTrace: false
         })

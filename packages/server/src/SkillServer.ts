@@ -3,7 +3,10 @@
  * the replies.
  *
  * Every request that tells where to answer gets exactly one final response, unless its caller cancelled it. A request that
- * is sent again while it is in hand is answered once. On close the server drains: new requests are refused with
+ * is sent again while it is in hand is answered once; one that is sent again after that, by a caller that asked for
+ * `accepted`, is answered with the reply that it missed. Such a caller hears four times in a lease which of its calls are in
+ * hand. A call that must not run twice is offered before it starts, to a caller that asked for `offer`, and starts when that
+ * grants it. On close the server drains: new requests are refused with
  * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
  * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time.
  *
@@ -16,7 +19,6 @@ import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -36,6 +38,10 @@ import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
+import * as Finished from "./internal/finished.ts"
+import * as Leases from "./internal/leases.ts"
+import * as Monotonic from "./internal/monotonic.ts"
+import * as Offers from "./internal/offers.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
@@ -57,6 +63,12 @@ export interface Options extends Admission.Options {
   readonly timeout?: Duration.Input | undefined
   /** How long calls in hand may go on when the server closes. Default: 10 seconds. */
   readonly drain?: Duration.Input | undefined
+  /** After how much silence callers may take this server for lost. Default: 1 second. */
+  readonly lease?: Duration.Input | undefined
+  /** How long replies are kept for callers that did not hear them. Default: 1 minute. */
+  readonly keepReplies?: Duration.Input | undefined
+  /** How many bytes of such replies are kept; the oldest go first. Default: 64 MiB. */
+  readonly keptReplyBytes?: number | undefined
 }
 
 /**
@@ -100,6 +112,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
+  const leaseMs = Duration.toMillis(options.lease ?? "1 second")
+  const leases = yield* Leases.make({ id, leaseMs, replies })
+  const offers = Offers.make({ id, leaseMs, replies })
+  const finished = Finished.make({
+    keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
+    maxBytes: options.keptReplyBytes ?? 64 * 1024 * 1024
+  })
   const work = Calls.make({
     id,
     topic,
@@ -111,34 +130,75 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     runner,
     admission,
     metrics,
-    replies
+    replies,
+    leases,
+    offers
   })
   let draining = false
 
   const inHand = yield* FiberMap.make<string, void, never>()
   const cancelled = new Set<string>()
-  const keyOf = (address: Replies.Address) => `${address.replyTo}\0${address.requestId}`
+  const { keyOf } = Replies
+
+  /**
+   * Sends the final response, and keeps it for a caller that may ask again. What is worth another try is not kept, and says
+   * after which offers it was sent.
+   */
+  const sendFinal = Effect.fnUntraced(function*(request: Protocol.Request, response: Protocol.Response) {
+    if (response.retryable === true) {
+      const offer = request.accept?.includes("offer") === true ? { offer: offers.next() } : {}
+      yield* replies.sendFinal(request.replyTo, { ...response, ...offer })
+      return
+    }
+    const payload = yield* replies.sendFinal(request.replyTo, response)
+    if (request.accept?.includes("accepted") === true) finished.keep(keyOf(request), payload, yield* Monotonic.millis)
+  })
+
+  /** Answers a call that is known here; tells whether it is. */
+  const again = Effect.fnUntraced(function*(address: Replies.Address) {
+    const key = keyOf(address)
+    if (FiberMap.hasUnsafe(inHand, key)) {
+      yield* leases.remind(address)
+      return true
+    }
+    const payload = finished.find(key, yield* Monotonic.millis)
+    if (payload === undefined) return false
+    yield* replies.publish(address, payload)
+    return true
+  })
 
   /** Only the work can be interrupted: once there is an outcome, it is sent, and only once. */
   const handle = (request: Protocol.Request, arrived: number) =>
     Effect.uninterruptibleMask((restore) => {
       let skill = ServerMetrics.unknownSkill
+      let mayRepeat = true
       const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
         if (Exit.isSuccess(exit)) {
           metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
-          return yield* replies.sendFinal(request.replyTo, exit.value)
+          return yield* sendFinal(request, exit.value)
         }
         if (cancelled.has(keyOf(request))) return metrics.request(skill, "Cancelled")
         const refusal = Cause.findErrorOption(exit.cause)
-        if (Option.isSome(refusal)) return yield* refuse(request, skill, refusal.value)
-        if (Cause.hasInterruptsOnly(exit.cause)) return yield* refuse(request, skill, Answer.shuttingDown(id))
+        if (Option.isSome(refusal)) return yield* turnAway(refusal.value)
+        if (Cause.hasInterruptsOnly(exit.cause)) return yield* turnAway(Answer.shuttingDown(id, mayRepeat))
         yield* Effect.logError("a call failed inside the server", exit.cause)
-        return yield* refuse(request, skill, Answer.internal(Cause.squash(exit.cause)))
+        return yield* turnAway(Answer.internal(Cause.squash(exit.cause)))
       })
-      return restore(work(request, arrived, (name) => skill = name)).pipe(
+      const turnAway = (refusal: Answer.Refusal) => {
+        metrics.request(skill, refusal.code)
+        return sendFinal(request, Answer.refusal(request.requestId, refusal))
+      }
+      const seen = {
+        onSkill: (name: string) => skill = name,
+        onStart: (isIdempotent: boolean) => mayRepeat = isIdempotent
+      }
+      return restore(work(request, arrived, seen)).pipe(
         Effect.exit,
         Effect.flatMap(finish),
-        Effect.ensuring(Effect.sync(() => cancelled.delete(keyOf(request))))
+        Effect.ensuring(Effect.sync(() => {
+          cancelled.delete(keyOf(request))
+          leases.release(request)
+        }))
       )
     }).pipe(
       Effect.withSpan("SkillServer.handle", {
@@ -149,7 +209,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     )
 
   const onRequest = Effect.fnUntraced(function*(message: Bus.Message) {
-    const arrived = yield* Clock.currentTimeMillis
+    const arrived = yield* Monotonic.millis
     const decoded = Protocol.decodeRequest(message.frames)
     if (Result.isFailure(decoded)) {
       const { requestId, replyTo } = decoded.failure
@@ -161,15 +221,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return yield* refuse({ replyTo, requestId: requestId ?? Protocol.unknownId }, ServerMetrics.unknownSkill, refusal)
     }
     const request = decoded.success
-    if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
-    const key = keyOf(request)
-    if (FiberMap.hasUnsafe(inHand, key)) {
+    if (yield* again(request)) {
       metrics.dropped("duplicate")
-      return yield* Effect.logInfo("dropped a request that is in hand already").pipe(
+      return yield* Effect.logInfo("did not run a request again that was sent again").pipe(
         Effect.annotateLogs({ topic, requestId: request.requestId, replyTo: request.replyTo })
       )
     }
-    yield* FiberMap.run(inHand, key, handle(request, arrived))
+    if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
+    yield* FiberMap.run(inHand, keyOf(request), handle(request, arrived))
   })
 
   const cancel = (key: string) =>
@@ -201,7 +260,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return metrics.dropped("control")
     }
     const control = decoded.success
-    return yield* control.kind === "cancel" ? cancel(keyOf(control)) : controls.ask(control)
+    switch (control.kind) {
+      case "cancel":
+        return yield* cancel(keyOf(control))
+      case "grant":
+        return offers.grant(control, control.offer)
+      case "renew":
+        if (yield* again(control)) return
+        return yield* replies.send(control.replyTo, Answer.unknown(control.requestId, id, offers.next()))
+      default:
+        return yield* controls.ask(control)
+    }
   })
 
   const onMessage = (message: Bus.Message) => {
@@ -230,7 +299,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   }
 
   const subscribed = yield* Scope.fork(yield* Effect.scope)
-  const subscribe = bus.subscription([topic, Topic.control(topic), Topic.everyServer])
+  const subscribe = bus.subscription([topic, Topic.control(topic), Topic.worker(topic, id), Topic.everyServer])
   const listen = (messages: Stream.Stream<Bus.Message, Bus.BusError>) =>
     Stream.runForEach(messages, onMessage).pipe(
       Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void)

@@ -43,7 +43,7 @@ const run = (
   skill: SkillDiscovery.Skill,
   call: SkillRunner.Call = {},
   onOutput?: (output: SkillRunner.Output) => Effect.Effect<void>
-) => Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call, onOutput))
+) => Effect.flatMap(SkillRunner.SkillRunner, (runner) => runner.run(skill, call, { onOutput }))
 
 const fails = (skill: SkillDiscovery.Skill, call?: SkillRunner.Call) => Effect.flip(run(skill, call))
 

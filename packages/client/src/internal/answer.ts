@@ -91,6 +91,7 @@ export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError
         ...(response.signal === undefined ? {} : { signal: response.signal })
       })
     case "ShuttingDown":
+    case "NotGranted":
       return new ClientError.ServerError({ code, retryable: response.retryable ?? true, detail })
     case "SpawnFailed":
     case "Internal":

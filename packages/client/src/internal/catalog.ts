@@ -11,7 +11,6 @@ import type * as Protocol from "@skillscale/core/Protocol"
 import * as Suggestion from "@skillscale/core/Suggestion"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,6 +24,7 @@ import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
 import * as CatalogAnswers from "./catalogAnswers.ts"
 import type * as Connection from "./connection.ts"
+import * as Monotonic from "./monotonic.ts"
 import * as request from "./request.ts"
 
 export interface Options {
@@ -100,7 +100,7 @@ const ask = (
         onFailure: (reason) => void Queue.failCauseUnsafe(heard, Cause.fail(reason))
       })
       const address = yield* Effect.fromResult(opened)
-      yield* restore(Effect.andThen(connection.transmit(send, address), listen(heard))).pipe(
+      yield* restore(Effect.andThen(connection.transmit(send, address, 0), listen(heard))).pipe(
         Effect.ensuring(connection.close(send, address, false))
       )
     })
@@ -119,7 +119,7 @@ const settled = (
   )
   const enough = Effect.gen(function*() {
     const at = yield* gathering.answers.heard(skill, digest)
-    const left = at + Duration.toMillis(quiet) - (yield* Clock.currentTimeMillis)
+    const left = at + Duration.toMillis(quiet) - (yield* Monotonic.millis)
     if (left > 0) yield* Effect.sleep(left)
   })
   return Effect.raceFirst(complete, enough)
@@ -155,17 +155,17 @@ export const make = Effect.fnUntraced(function*(
     heard: Queue.Dequeue<Heard, ClientError.Reason>
   ) {
     const { answers } = gathering
-    const end = (yield* Clock.currentTimeMillis) + Duration.toMillis(options.timeout)
+    const end = (yield* Monotonic.millis) + Duration.toMillis(options.timeout)
     while (answers.count() < (gathering.servers ?? Infinity)) {
-      const left = end - (yield* Clock.currentTimeMillis)
+      const left = end - (yield* Monotonic.millis)
       const patience = answers.count() === 0 ? options.firstAnswer : options.quiet
       const wait = gathering.servers !== undefined ? left : Math.min(left, Duration.toMillis(patience))
       const next = wait <= 0 ? Option.none<Heard>() : yield* Effect.timeoutOption(Queue.take(heard), wait)
       if (Option.isNone(next)) break
       if (next.value._tag === "Fanout") gathering.servers = next.value.count
-      else answers.add(next.value.reply, yield* Clock.currentTimeMillis)
+      else answers.add(next.value.reply, yield* Monotonic.millis)
     }
-    gathering.endedAt = yield* Clock.currentTimeMillis
+    gathering.endedAt = yield* Monotonic.millis
     if (!gathering.isContradicted && (cached === undefined || cached.order < gathering.order)) cached = gathering
   })
 
@@ -182,7 +182,7 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const locate = Effect.fnUntraced(function*(skill: string, digest?: string) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Monotonic.millis
     const fresh = cached !== undefined && now - cached.endedAt < Duration.toMillis(options.ttl) ? cached : undefined
     const known = fresh?.answers.topicOf(skill, digest)
     if (fresh !== undefined && known !== undefined) return { topic: known, forget: fresh.forget }

@@ -41,7 +41,11 @@ export interface Send {
   readonly topic: string
   /** Whose control topic is told when the call is abandoned; absent when there is nothing to cancel. */
   readonly cancelOn?: string | undefined
-  readonly encode: (address: Address) => Effect.Effect<Result.Result<Uint8Array, Protocol.ProtocolError>>
+  /** Writes the message; `attempt` counts how often it was sent before. */
+  readonly encode: (
+    address: Address,
+    attempt: number
+  ) => Effect.Effect<Result.Result<Uint8Array, Protocol.ProtocolError>>
 }
 
 export interface Connection {
@@ -50,7 +54,9 @@ export interface Connection {
   /** Enters a listener. It stays until its last answer, or until `close`. */
   readonly open: (send: Send, listener: Listener) => Result.Result<Address, ClientError.Reason>
   /** Publishes the request of an open listener. */
-  readonly transmit: (send: Send, address: Address) => Effect.Effect<void, ClientError.Reason>
+  readonly transmit: (send: Send, address: Address, attempt: number) => Effect.Effect<void, ClientError.Reason>
+  /** Publishes a control message, which is lost when that takes more than a second or fails. */
+  readonly command: (topic: string, control: Control.Control) => Effect.Effect<void>
   /** Removes a listener; when it was still open and `abandon` is set, tells the server. Takes at most a second. */
   readonly close: (send: Send, address: Address, abandon: boolean) => Effect.Effect<void>
   /** Sends a request and waits for its final answer. */
@@ -63,7 +69,7 @@ export interface Options {
 }
 
 const probeId = "probe"
-const cancelTimeout = Duration.seconds(1)
+const commandTimeout = Duration.seconds(1)
 const firstProbe = 2
 const lastProbe = 100
 
@@ -127,6 +133,12 @@ export const make = Effect.fnUntraced(function*(
       Deferred.doneUnsafe(heard, Effect.void)
       return
     }
+    if (response.event === "alive") {
+      for (const requestId of response.calls ?? []) {
+        if (pending.get(requestId)?.listener.onAnswer(response) === true) remove(requestId)
+      }
+      return
+    }
     const entry = pending.get(response.requestId)
     if (entry === undefined) {
       metrics.countIgnored(response.requestId.startsWith(prefix) ? "late" : "foreign", context)
@@ -137,14 +149,17 @@ export const make = Effect.fnUntraced(function*(
 
   const publish = (topic: string, payload: Uint8Array) => Effect.mapError(bus.publish(topic, payload), fromBusError)
 
-  const cancel = Effect.fnUntraced(function*(topic: string, requestId: string) {
-    const payload = Control.encode({ kind: "cancel", requestId, replyTo })
+  const command: Connection["command"] = Effect.fnUntraced(function*(topic, control) {
+    const payload = Control.encode(control)
     if (Result.isFailure(payload)) return
-    yield* bus.publish(Topic.control(topic), payload.success).pipe(
-      Effect.timeoutOption(cancelTimeout),
+    yield* bus.publish(topic, payload.success).pipe(
+      Effect.timeoutOption(commandTimeout),
       Effect.ignore
     )
   })
+
+  const cancel = (topic: string, requestId: string) =>
+    command(Topic.control(topic), { kind: "cancel", requestId, replyTo })
 
   const close: Connection["close"] = (send, { requestId }, abandon) =>
     Effect.suspend(() =>
@@ -163,9 +178,9 @@ export const make = Effect.fnUntraced(function*(
     return Result.succeed({ requestId, replyTo })
   }
 
-  const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address) {
+  const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address, attempt) {
     yield* Effect.annotateCurrentSpan("request_id", address.requestId)
-    const payload = yield* send.encode(address)
+    const payload = yield* send.encode(address, attempt)
     yield* publish(send.topic, yield* Effect.mapError(Effect.fromResult(payload), fromEncoding))
   })
 
@@ -187,7 +202,7 @@ export const make = Effect.fnUntraced(function*(
       })
       if (Result.isFailure(opened)) return Effect.fail(opened.failure)
       const address = opened.success
-      return restore(Effect.andThen(transmit(send, address), Deferred.await(answer))).pipe(
+      return restore(Effect.andThen(transmit(send, address, 0), Deferred.await(answer))).pipe(
         Effect.onExit((exit) => close(send, address, Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
       )
     })
@@ -217,7 +232,7 @@ export const make = Effect.fnUntraced(function*(
   )
 
   yield* prove(options.connectTimeout, publish, replyTo, heard)
-  return { replyTo, pendingCount: () => pending.size, open, transmit, close, exchange }
+  return { replyTo, pendingCount: () => pending.size, open, transmit, command, close, exchange }
 })
 
 /** Publishes probes on the reply topic, more and more slowly, until one of them comes back. */

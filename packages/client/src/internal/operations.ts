@@ -6,7 +6,6 @@ import * as Control from "@skillscale/core/Control"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,12 +19,15 @@ import type * as SkillClient from "../SkillClient.ts"
 import * as Answer from "./answer.ts"
 import type * as Catalog from "./catalog.ts"
 import type * as Connection from "./connection.ts"
+import * as Deliveries from "./deliveries.ts"
 import * as metrics from "./metrics.ts"
+import * as Monotonic from "./monotonic.ts"
 import * as request from "./request.ts"
 import * as Streaming from "./streaming.ts"
 
 export interface Dependencies {
   readonly connection: Connection.Connection
+  readonly deliveries: Deliveries.Deliveries
   readonly catalog: Catalog.Catalog
   readonly timeout: Duration.Duration
   readonly maxBuffered: number
@@ -33,7 +35,7 @@ export interface Dependencies {
 
 const topologyTimeout = Duration.seconds(5)
 const defaultConcurrency = 8
-const events: ReadonlyArray<Protocol.Event> = ["accepted", "progress", "chunk"]
+const streamed: ReadonlyArray<Protocol.Event> = [...Deliveries.events, "progress", "chunk"]
 
 const decodeJson = <A>(schema: Schema.Codec<A, unknown>) => {
   const decode = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
@@ -63,10 +65,10 @@ const observed = <A>(
   skill: string | undefined,
   effect: Effect.Effect<A, ClientError.Reason>
 ): Effect.Effect<A, ClientError.ClientError> =>
-  Effect.flatMap(Clock.currentTimeMillis, (start) =>
+  Effect.flatMap(Monotonic.millis, (start) =>
     Effect.onExit(effect, (exit) => {
       const outcome = outcomeOf(exit)
-      return Effect.flatMap(Clock.currentTimeMillis, (end) =>
+      return Effect.flatMap(Monotonic.millis, (end) =>
         Effect.andThen(
           Effect.annotateCurrentSpan("outcome", outcome),
           metrics.ended(operation, outcome, (end - start) / 1000)
@@ -100,7 +102,7 @@ const observedStream = <A>(
   ) => Effect.Effect<Stream.Stream<A, ClientError.Reason>, ClientError.Reason, Scope.Scope>
 ): Stream.Stream<A, ClientError.ClientError> =>
   Stream.unwrap(Effect.gen(function*() {
-    const start = yield* Clock.currentTimeMillis
+    const start = yield* Monotonic.millis
     const span = yield* Effect.option(Effect.currentSpan)
     let outcome: metrics.Outcome
     // Not when the scope closes: the span has ended by then and takes no attribute.
@@ -110,7 +112,7 @@ const observedStream = <A>(
     }
     note("Interrupted")
     yield* Effect.addFinalizer(() =>
-      Effect.flatMap(Clock.currentTimeMillis, (end) => metrics.ended(operation, outcome, (end - start) / 1000))
+      Effect.flatMap(Monotonic.millis, (end) => metrics.ended(operation, outcome, (end - start) / 1000))
     )
     return yield* Effect.tapError(make(note), (reason) => Effect.sync(() => note(reason._tag)))
   })).pipe(
@@ -119,7 +121,7 @@ const observedStream = <A>(
   )
 
 export const make = (
-  { catalog, connection, maxBuffered, timeout }: Dependencies
+  { catalog, connection, deliveries, maxBuffered, timeout }: Dependencies
 ): SkillClient.SkillClient["Service"] => {
   const locate = Effect.fnUntraced(function*(
     skill: string,
@@ -141,7 +143,7 @@ export const make = (
     const budget = yield* request.budget(run.timeout ?? timeout)
     const answered = Effect.flatMap(locate(run.skill, run), (located) =>
       Effect.flatMap(
-        connection.exchange(request.send(run, located.topic, budget, [])),
+        deliveries.deliver(request.send(run, located.topic, budget, Deliveries.events), budget.deadline),
         (response) => Effect.fromResult(read(response, request.asked(run, located.topic, budget)))
       ).pipe(Effect.tapError(forgetIfContradicted(located))))
     return yield* request.within(answered, budget)
@@ -200,10 +202,10 @@ export const make = (
         const budget = yield* request.budget(run.timeout ?? timeout)
         const located = yield* request.within(locate(run.skill, run), budget)
         const { topic } = located
-        const happening = yield* Streaming.make(connection, {
+        const happening = yield* Streaming.make(deliveries, {
           asked: request.asked(run, topic, budget),
           budget,
-          send: request.send(run, topic, budget, events),
+          send: request.send(run, topic, budget, streamed),
           maxBuffered,
           onEnd: (reason) => note(reason?._tag ?? "Success")
         })

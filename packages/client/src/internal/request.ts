@@ -17,8 +17,9 @@ import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
 import type * as Answer from "./answer.ts"
 import type * as Connection from "./connection.ts"
+import * as Monotonic from "./monotonic.ts"
 
-/** A span of time that ends at `deadline` (ms of the clock); infinite when the caller set no limit. */
+/** A span of time that ends at `deadline` (in ms, monotonic); infinite when the caller set no limit. */
 export interface Budget {
   readonly timeoutMs: number
   readonly deadline: number
@@ -34,13 +35,13 @@ export const duration = (input: Duration.Input): Effect.Effect<Duration.Duration
 
 /** Starts the time of a call. */
 export const budget = (timeout: Duration.Input): Effect.Effect<Budget, ClientError.Reason> =>
-  Effect.zipWith(duration(timeout), Clock.currentTimeMillis, (allowed, now) => {
+  Effect.zipWith(duration(timeout), Monotonic.millis, (allowed, now) => {
     const timeoutMs = Duration.toMillis(allowed)
     return { timeoutMs, deadline: now + timeoutMs }
   })
 
 export const remaining = ({ deadline }: Budget): Effect.Effect<number> =>
-  Effect.map(Clock.currentTimeMillis, (now) => Math.max(0, deadline - now))
+  Effect.map(Monotonic.millis, (now) => Math.max(0, deadline - now))
 
 /** Fails with `Timeout` when the time of the call ends first. */
 export const within = <A, R>(
@@ -98,7 +99,7 @@ export const send = (
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
-  encode: Effect.fnUntraced(function*(address) {
+  encode: Effect.fnUntraced(function*(address, attempt) {
     const { bytes, text } = inputOf(request.stdin)
     const traceparent = yield* Telemetry.traceparent
     const now = yield* Clock.currentTimeMillis
@@ -114,8 +115,8 @@ export const send = (
       ...(request.env === undefined ? {} : { env: request.env }),
       ...(request.files === undefined ? {} : { files: request.files }),
       ...(request.digest === undefined ? {} : { digest: request.digest }),
-      ...(request.attempt === undefined ? {} : { attempt: request.attempt }),
-      ...(budget.deadline === Infinity ? {} : { timeoutMs: Math.max(0, budget.deadline - now) }),
+      ...(request.attempt === undefined && attempt === 0 ? {} : { attempt: (request.attempt ?? 0) + attempt }),
+      ...(budget.deadline === Infinity ? {} : { timeoutMs: yield* remaining(budget) }),
       ...(accept.length === 0 ? {} : { accept }),
       ...(Option.isNone(traceparent) ? {} : { traceparent: traceparent.value })
     })

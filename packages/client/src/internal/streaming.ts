@@ -2,12 +2,14 @@
  * A call whose output arrives while the skill runs.
  *
  * The first of the final answer, a failure and the end of the time decides how the stream ends. Until the final answer
- * came, the connection holds the call open, and whoever closes it there cancels the run: a failure, the end of the time,
- * or the end of the stream's scope.
+ * came, a failure, the end of the time and the end of the stream's scope interrupt the delivery, which cancels the run.
  */
+import type * as Protocol from "@skillscale/core/Protocol"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -17,6 +19,7 @@ import type * as SkillClient from "../SkillClient.ts"
 import type * as Answer from "./answer.ts"
 import * as Assembly from "./assembly.ts"
 import type * as Connection from "./connection.ts"
+import type * as Deliveries from "./deliveries.ts"
 import * as request from "./request.ts"
 
 export interface Options {
@@ -34,67 +37,48 @@ const sizeOf = (event: SkillClient.StreamEvent): number =>
   overhead + (event._tag === "Stdout" || event._tag === "Stderr" ? event.data.byteLength : 0)
 
 export const make = Effect.fnUntraced(function*(
-  connection: Connection.Connection,
+  deliveries: Deliveries.Deliveries,
   { asked, budget, maxBuffered, onEnd, send }: Options
-): Effect.fn.Return<Stream.Stream<SkillClient.StreamEvent, ClientError.Reason>, ClientError.Reason, Scope.Scope> {
+): Effect.fn.Return<Stream.Stream<SkillClient.StreamEvent, ClientError.Reason>, never, Scope.Scope> {
   const queue = yield* Queue.unbounded<SkillClient.StreamEvent, ClientError.Reason | Cause.Done>()
-  const broken = Deferred.makeUnsafe<void>()
+  const broken = Deferred.makeUnsafe<never, ClientError.Reason>()
   const assemble = Assembly.make(asked)
   let buffered = 0
-  let isOver = false
 
-  const finish = (reason?: ClientError.Reason): void => {
-    if (isOver) return
-    isOver = true
-    onEnd(reason)
-    Queue.failCauseUnsafe(queue, reason === undefined ? Cause.fail(Cause.Done()) : Cause.fail(reason))
-  }
-  const breakOff = (reason: ClientError.Reason): void => {
-    finish(reason)
-    Deferred.doneUnsafe(broken, Effect.void)
-  }
-
-  const onAnswer: Connection.Listener["onAnswer"] = (response) => {
-    const isFinal = response.event === undefined
-    if (isOver) return isFinal
+  const take = (response: Protocol.Response): void => {
     const taken = assemble(response)
     if (Result.isFailure(taken)) {
-      if (isFinal) finish(taken.failure)
-      else breakOff(taken.failure)
-      return isFinal
+      Deferred.doneUnsafe(broken, Effect.fail(taken.failure))
+      return
     }
     for (const event of taken.success) {
       buffered += sizeOf(event)
       Queue.offerUnsafe(queue, event)
     }
-    if (isFinal) {
-      finish()
-    } else if (buffered > maxBuffered) {
-      const detail = `more than ${maxBuffered} bytes of output wait to be read; read the stream faster`
-      breakOff(new ClientError.Overloaded({ where: "client", detail }))
-    }
-    return isFinal
   }
+  const onEvent = (response: Protocol.Response): void => {
+    take(response)
+    if (buffered > maxBuffered) {
+      const detail = `more than ${maxBuffered} bytes of output wait to be read; read the stream faster`
+      Deferred.doneUnsafe(broken, Effect.fail(new ClientError.Overloaded({ where: "client", detail })))
+    }
+  }
+  const finish = (exit: Exit.Exit<unknown, ClientError.Reason>) =>
+    Effect.sync(() => {
+      const reason = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+      if (Exit.isSuccess(exit) || reason !== undefined) onEnd(reason)
+      Queue.failCauseUnsafe(queue, reason === undefined ? Cause.fail(Cause.Done()) : Cause.fail(reason))
+    })
 
-  const address = yield* Effect.acquireRelease(
-    Effect.suspend(() =>
-      Effect.fromResult(connection.open(send, {
-        onAnswer,
-        onMalformed: (detail) => {
-          breakOff(new ClientError.ProtocolError({ detail }))
-          return false
-        },
-        onFailure: finish
-      }))
-    ),
-    (address) => connection.close(send, address, true)
-  )
-  yield* request.within(Deferred.await(broken), budget).pipe(
-    Effect.catch((late) => Effect.sync(() => finish(late))),
-    Effect.andThen(Effect.uninterruptible(connection.close(send, address, true))),
+  const delivered = Effect.raceFirst(deliveries.deliver(send, budget.deadline, onEvent), Deferred.await(broken))
+  yield* request.within(delivered, budget).pipe(
+    Effect.tap((response) => Effect.sync(() => take(response))),
+    // What the final answer told last may have failed as well.
+    Effect.andThen(Effect.flatMap(Deferred.poll(broken), (failure) => Option.getOrElse(failure, () => Effect.void))),
+    Effect.onExit(finish),
+    Effect.ignoreCause,
     Effect.forkScoped({ startImmediately: true })
   )
-  yield* request.within(connection.transmit(send, address), budget)
   return Stream.map(Stream.fromQueue(queue), (event) => {
     buffered -= sizeOf(event)
     return event

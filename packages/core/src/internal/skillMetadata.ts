@@ -33,7 +33,8 @@ export const asks = {
   disk: Settings.Bytes,
   processes: Settings.Processes,
   cpu: Settings.CpuSeconds,
-  warm: Settings.YesNo
+  warm: Settings.YesNo,
+  idempotent: Settings.YesNo
 } as const
 
 const prefix = "skillscale."
@@ -53,3 +54,8 @@ export const unusable = (metadata: Metadata): ReadonlyArray<readonly [key: strin
       : [[prefix + name, `${read.failure.message}, got ${JSON.stringify(text)}`] as const]
   })
 ]
+
+export const readIdempotent = (metadata: Metadata): Result.Result<boolean, unknown> | undefined => {
+  const text = metadata[`${prefix}idempotent`]
+  return text === undefined ? undefined : Schema.decodeResult(asks.idempotent)(text)
+}

@@ -20,10 +20,24 @@ export const topologyElsewhere: Refusal = refused(
   "bad request: the proxy tells the topology, not a server"
 )
 
-export const shuttingDown = (server: string): Refusal =>
-  refused("ShuttingDown", `server ${server} is shutting down; try again`, true)
+/** `mayRepeat` tells whether the call did not start, or may run again. */
+export const shuttingDown = (server: string, mayRepeat = true): Refusal =>
+  refused(
+    "ShuttingDown",
+    mayRepeat
+      ? `server ${server} is shutting down; try again`
+      : `server ${server} is shutting down and ended the call, which had started`,
+    mayRepeat
+  )
 
 export const overloaded = (message: string): Refusal => refused("Overloaded", message, true)
+
+export const notGranted = (server: string, leaseMs: number): Refusal =>
+  refused(
+    "NotGranted",
+    `the caller did not grant the start to server ${server} within ${leaseMs} ms; it was not started`,
+    true
+  )
 
 export const internal = (defect: unknown): Refusal =>
   refused("Internal", `the server failed: ${defect instanceof Error ? defect.message : String(defect)}`)
@@ -104,12 +118,36 @@ export const instructions = (requestId: string, content: string): Protocol.Respo
   content
 })
 
-export const accepted = (requestId: string, server: string): Protocol.Response => ({
+const event = (requestId: string, server: string, name: string) => ({
   ...common(requestId),
-  status: "success",
+  status: "success" as const,
   v: 2,
-  event: "accepted",
+  event: name,
   server
+})
+
+export const accepted = (requestId: string, server: string, leaseMs: number): Protocol.Response => ({
+  ...event(requestId, server, "accepted"),
+  leaseMs
+})
+
+/** Tells of all these calls, under the name of the first. */
+export const alive = (server: string, leaseMs: number, calls: ReadonlyArray<string>): Protocol.Response => ({
+  ...event(calls[0] ?? "", server, "alive"),
+  leaseMs,
+  calls
+})
+
+export const offer = (requestId: string, server: string, leaseMs: number, offer: number): Protocol.Response => ({
+  ...event(requestId, server, "offer"),
+  leaseMs,
+  offer
+})
+
+/** Says that nothing is known here of a call. `offer` is the number of the next offer. */
+export const unknown = (requestId: string, server: string, offer: number): Protocol.Response => ({
+  ...event(requestId, server, "unknown"),
+  offer
 })
 
 export const chunk = (
@@ -118,11 +156,7 @@ export const chunk = (
   seq: number,
   output: SkillRunner.Output
 ): Protocol.Response => ({
-  ...common(requestId),
-  status: "success",
-  v: 2,
-  event: "chunk",
-  server,
+  ...event(requestId, server, "chunk"),
   seq,
   stream: output._tag === "Stdout" ? "stdout" : "stderr",
   data: output.data

@@ -5,16 +5,18 @@
 import * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Admission from "../Admission.ts"
 import type * as Dependencies from "../Dependencies.ts"
-import type * as SkillRunner from "../SkillRunner.ts"
+import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 import * as IntentMatch from "./intentMatch.ts"
+import type { Leases } from "./leases.ts"
+import * as Monotonic from "./monotonic.ts"
+import type { Offers } from "./offers.ts"
 import type { Replies } from "./replies.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
 
@@ -32,6 +34,8 @@ export interface Options {
   readonly admission: Admission.Admission
   readonly metrics: ServerMetrics
   readonly replies: Replies
+  readonly leases: Leases
+  readonly offers: Offers
 }
 
 type Served = ReadonlyArray<SkillDiscovery.Skill>
@@ -75,7 +79,7 @@ const preparation = (
       )
     }
     waiting += 1
-    const left = budget - ((yield* Clock.currentTimeMillis) - arrived)
+    const left = budget - ((yield* Monotonic.millis) - arrived)
     yield* Effect.ignore(dependencies.prepare(skill)).pipe(
       Effect.timeoutOrElse({
         duration: Math.max(0, left),
@@ -96,9 +100,18 @@ const preparation = (
   }
 }
 
+/** Hears how far a call has come. */
+export interface Watch {
+  /** It is known which skill it is. */
+  readonly onSkill: (name: string) => void
+  /** Its process is being started, and whether it may be again. */
+  readonly onStart: (isIdempotent: boolean) => void
+}
+
 /** Makes the work of calls. */
 export const make = (options: Options) => {
-  const { admission, dependencies, discovery, id, limitMs, metrics, replies, runner, skills, topic } = options
+  const { admission, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner, skills, topic } =
+    options
   const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request, served: Served) {
@@ -112,7 +125,12 @@ export const make = (options: Options) => {
     request: Protocol.Request,
     skill: SkillDiscovery.Skill,
     data: string,
-    { leftMs, queueMs, started }: { readonly leftMs: number; readonly queueMs: number; readonly started: number }
+    { leftMs, onStart, queueMs, started }: {
+      readonly leftMs: number
+      readonly onStart: Watch["onStart"]
+      readonly queueMs: number
+      readonly started: number
+    }
   ) {
     if (Option.isNone(skill.entry) && request.script === undefined && skill.scripts.length === 0) {
       const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
@@ -123,6 +141,8 @@ export const make = (options: Options) => {
     let seq = 0
     const onOutput = (output: SkillRunner.Output) =>
       Effect.suspend(() => replies.send(request.replyTo, Answer.chunk(request.requestId, id, seq++, output)))
+    const isIdempotent = runner.isIdempotent(skill)
+    const granted = accepts(request, "offer") && !isIdempotent ? yield* offers.begin(request) : Effect.void
     const result = yield* runner.run(skill, {
       script: request.script,
       args: request.args,
@@ -131,14 +151,16 @@ export const make = (options: Options) => {
       files: request.files,
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
-    }, accepts(request, "chunk") ? onOutput : undefined).pipe(Effect.mapError(Answer.fromRunError))
+    }, {
+      onOutput: accepts(request, "chunk") ? onOutput : undefined,
+      beforeStart: Effect.map(granted, () => onStart(isIdempotent))
+    }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
     metrics.started(result.warm)
-    const execMs = (yield* Clock.currentTimeMillis) - started
+    const execMs = (yield* Monotonic.millis) - started
     return Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
-  })
+  }, Effect.scoped)
 
-  /** `onSkill` hears which skill it is as soon as that is known. */
-  return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, onSkill: (name: string) => void) {
+  return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {
     const served = yield* skills
     const { data, skill } = yield* find(
       request,
@@ -152,16 +174,14 @@ export const make = (options: Options) => {
     const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
     const start = Effect.fnUntraced(function*(queueMs: number) {
       metrics.queued(queueMs / 1000)
-      const started = yield* Clock.currentTimeMillis
+      const started = yield* Monotonic.millis
       const leftMs = budget - (started - arrived)
       if (leftMs <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
-      return yield* run(request, skill, data, { leftMs, queueMs, started }).pipe(Effect.ensuring(
-        Effect.map(Clock.currentTimeMillis, (now) => metrics.executed(skill.name, (now - started) / 1000))
+      return yield* run(request, skill, data, { leftMs, onStart, queueMs, started }).pipe(Effect.ensuring(
+        Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
     })
-    const event = accepts(request, "accepted")
-      ? replies.send(request.replyTo, Answer.accepted(request.requestId, id))
-      : Effect.void
+    const event = accepts(request, "accepted") ? leases.hold(request) : Effect.void
     return yield* admission.admit(start, { onAccepted: event, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),

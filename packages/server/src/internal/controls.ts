@@ -16,12 +16,12 @@ export interface Options {
   readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
   readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
   readonly dependencies: Dependencies.Dependencies["Service"] | undefined
-  readonly reply: (to: string, response: Protocol.Response) => Effect.Effect<void>
+  readonly reply: (to: string, response: Protocol.Response) => Effect.Effect<unknown>
   /** Questions that are answered at a time; further ones are refused. */
   readonly maxConcurrent: number
 }
 
-type Question = Exclude<Control.Control, { readonly kind: "cancel" }>
+type Question = Exclude<Control.Control, { readonly kind: "cancel" | "grant" | "renew" }>
 
 const catalogJson = SchemaParser.encodeSync(Control.CatalogReply)
 const skillJson = SchemaParser.encodeSync(Control.SkillReply)
@@ -52,6 +52,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   const content = Effect.fnUntraced(function*(question: Question) {
     const served = (yield* skills).map((skill) => ({ ...skill, topic }))
+    if (question.kind === "ping") return {}
     if (question.kind === "topology") return yield* Effect.fail(Answer.topologyElsewhere)
     if (question.kind === "catalog") return catalogJson({ server: id, topic, skills: served.map(info) })
     const skill = served.find((candidate) => candidate.name === question.skill)

@@ -12,23 +12,30 @@ export interface Address {
   readonly replyTo: string
 }
 
+/** One name for the call of one caller. */
+export const keyOf = ({ replyTo, requestId }: Address): string => `${replyTo}\0${requestId}`
+
 /** Publishes responses. What cannot be sent is counted and logged; nothing fails. */
 export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics) => {
+  const publish = Effect.fnUntraced(function*({ replyTo, requestId }: Address, payload: Uint8Array) {
+    metrics.sent(payload.byteLength)
+    yield* Effect.catch(bus.publish(replyTo, payload), (error) => {
+      metrics.dropped("reply")
+      return Effect.logError("cannot send a reply", error.message).pipe(Effect.annotateLogs({ requestId, replyTo }))
+    })
+  })
+
+  /** Sends a response and returns what was sent. */
   const send = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
     const encoded = Protocol.encodeResponse(response)
     const payload = yield* Effect.fromResult(
       Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
     ).pipe(Effect.orDie)
-    metrics.sent(payload.byteLength)
-    yield* Effect.catch(bus.publish(to, payload), (error) => {
-      metrics.dropped("reply")
-      return Effect.logError("cannot send a reply", error.message).pipe(
-        Effect.annotateLogs({ requestId: response.requestId, replyTo: to })
-      )
-    })
+    yield* publish({ replyTo: to, requestId: response.requestId }, payload)
+    return payload
   })
 
-  /** Sends a final response with the time and the server's name. */
+  /** Sends a final response with the time and the server's name, and returns what was sent. */
   const sendFinal = (to: string, response: Protocol.Response) =>
     Effect.flatMap(
       Clock.currentTimeMillis,
@@ -42,7 +49,7 @@ export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics
       return sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
     })
 
-  return { send, sendFinal, refuse }
+  return { publish, send, sendFinal, refuse }
 }
 
 export type Replies = ReturnType<typeof make>

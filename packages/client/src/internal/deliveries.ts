@@ -1,0 +1,195 @@
+/**
+ * Delivers calls: gives each its state machine (`delivery.ts`), does what that says, and lets it see the time while it waits.
+ */
+import type * as Control from "@skillscale/core/Control"
+import type * as Protocol from "@skillscale/core/Protocol"
+import * as Topic from "@skillscale/core/Topic"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberHandle from "effect/FiberHandle"
+import * as FiberMap from "effect/FiberMap"
+import * as FiberSet from "effect/FiberSet"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as ClientError from "../ClientError.ts"
+import type * as Connection from "./connection.ts"
+import * as Delivery from "./delivery.ts"
+import * as request from "./request.ts"
+
+export interface Options {
+  /** Without a sign of the call for so long it is sent again, in milliseconds. */
+  readonly ackMs: number
+}
+
+export interface Deliveries {
+  /**
+   * Sends a request, as often as it takes, and waits for its final answer. `onEvent` hears what comes before that, on the
+   * reader's fiber; it must not throw. What fails or is interrupted is cancelled on the server.
+   */
+  readonly deliver: (
+    send: Connection.Send,
+    deadline: number,
+    onEvent?: (response: Protocol.Response) => void
+  ) => Effect.Effect<Protocol.Response, ClientError.Reason>
+}
+
+/** The events that a caller has to understand to be delivered. */
+export const events: ReadonlyArray<Protocol.Event> = ["accepted", "offer"]
+
+const tickMs = 100
+const pingTimeout = "1 second"
+/** How long a topic whose servers do not acknowledge is not asked again. */
+const silentMs = 10_000
+const maxTopics = 1024
+
+interface Known extends Delivery.Habits {
+  silentUntil: number
+}
+
+export const make = Effect.fnUntraced(function*(
+  connection: Connection.Connection,
+  { ackMs }: Options
+): Effect.fn.Return<Deliveries, never, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const random = yield* Random.Random
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const topics = new Map<string, Known>()
+  const waiting = new Set<() => void>()
+  const ticking = yield* FiberHandle.make<void>()
+  const pings = yield* FiberMap.make<string, void>()
+  const sending = yield* FiberSet.make<void>()
+  const ping = yield* FiberMap.runtime(pings)<never>()
+  const run = yield* FiberSet.runtime(sending)<never>()
+
+  const habitsOf = (topic: string): Known => {
+    const known = topics.get(topic)
+    if (known !== undefined) {
+      if (known.acknowledges === false && now() >= known.silentUntil) known.acknowledges = undefined
+      return known
+    }
+    if (topics.size >= maxTopics) topics.clear()
+    const made: Known = { acknowledges: undefined, silentUntil: 0 }
+    topics.set(topic, made)
+    return made
+  }
+
+  const askWhetherItAcknowledges = (topic: string, habits: Known) =>
+    connection.exchange(request.command(Topic.control(topic), (address) => ({ kind: "ping", ...address }))).pipe(
+      Effect.timeoutOption(pingTimeout),
+      Effect.match({
+        onSuccess: (answered) => {
+          if (answered._tag === "Some") habits.acknowledges = true
+        },
+        onFailure: ({ _tag }) => {
+          if (_tag !== "NoServer") return
+          habits.acknowledges = false
+          habits.silentUntil = now() + silentMs
+        }
+      })
+    )
+
+  const tick = Effect.sleep(tickMs).pipe(
+    Effect.andThen(Effect.sync(() => waiting.forEach((onTick) => onTick()))),
+    Effect.repeat({ while: () => waiting.size > 0 }),
+    Effect.asVoid
+  )
+
+  const deliver: Deliveries["deliver"] = (send, deadline, onEvent = () => {}) =>
+    Effect.uninterruptibleMask((restore) => {
+      const { topic } = send
+      const habits = habitsOf(topic)
+      const delivery = Delivery.make({ topic, deadline, ackMs, habits, random: () => random.nextDoubleUnsafe() })
+      const done = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
+      const fibers = new Set<Fiber.Fiber<void>>()
+      let isSent = false
+      let transmitting: Fiber.Fiber<void> | undefined
+
+      const opened = connection.open(send, {
+        onAnswer: (response) => perform(delivery.onResponse(response, now())),
+        onMalformed: (detail) => {
+          Deferred.doneUnsafe(done, Effect.fail(new ClientError.ProtocolError({ detail })))
+          return false
+        },
+        onFailure: (reason) => void Deferred.doneUnsafe(done, Effect.fail(reason))
+      })
+      if (Result.isFailure(opened)) return Effect.fail(opened.failure)
+      const address = opened.success
+
+      const start = (effect: Effect.Effect<void>): Fiber.Fiber<void> => {
+        const fiber = run(effect)
+        fibers.add(fiber)
+        fiber.addObserver(() => fibers.delete(fiber))
+        return fiber
+      }
+      // The end of the call does not stop them.
+      const command = (server: string, control: Control.Control) =>
+        void run(connection.command(Topic.worker(topic, server), control))
+
+      /** Tells whether the call is over. */
+      const perform = (steps: ReadonlyArray<Delivery.Step>): boolean => {
+        let isOver = false
+        for (const step of steps) {
+          switch (step._tag) {
+            case "Send":
+              // One that is still on its way out is as good.
+              if (transmitting !== undefined && transmitting.pollUnsafe() === undefined) break
+              transmitting = start(Effect.ignore(connection.transmit(send, address, step.attempt)))
+              break
+            case "Ping":
+              ping(topic, askWhetherItAcknowledges(topic, habits), { onlyIfMissing: true })
+              break
+            case "Renew":
+              command(step.server, { kind: "renew", ...address })
+              break
+            case "Cancel":
+              command(step.server, { kind: "cancel", ...address })
+              break
+            case "Grant":
+              command(step.server, { kind: "grant", ...address, offer: step.offer })
+              break
+            case "Wait":
+              start(Effect.andThen(Effect.sleep(step.ms), Effect.sync(onTick)))
+              break
+            case "Event":
+              onEvent(step.response)
+              break
+            case "Finish":
+              isOver = Deferred.doneUnsafe(done, Effect.succeed(step.response))
+              break
+            case "Fail":
+              Deferred.doneUnsafe(done, Effect.fail(step.reason))
+              break
+          }
+        }
+        return isOver
+      }
+      const onTick = () => void perform(delivery.onTick(now()))
+
+      waiting.add(onTick)
+      return restore(Effect.gen(function*() {
+        delivery.begin(now())
+        yield* connection.transmit(send, address, 0)
+        isSent = true
+        yield* FiberHandle.run(ticking, tick, { onlyIfMissing: true })
+        return yield* Deferred.await(done)
+      })).pipe(
+        Effect.onExit((exit) =>
+          Effect.suspend(() => {
+            waiting.delete(onTick)
+            for (const fiber of fibers) fiber.interruptUnsafe()
+            // Somebody may be at work on what was sent, or is on its way.
+            const isAbandoned = Exit.isFailure(exit) && (isSent || Cause.hasInterrupts(exit.cause))
+            const closed = connection.close(send, address, isAbandoned)
+            return waiting.size === 0 ? Effect.andThen(FiberMap.clear(pings), closed) : closed
+          })
+        )
+      )
+    })
+
+  return { deliver }
+})

@@ -1,0 +1,226 @@
+/**
+ * What happens to one call between its request and its final answer, as a state machine: who has it, whether that replica is
+ * still there, and what to send next. Pure but for its own state; `deliveries.ts` gives it time and a bus.
+ *
+ * Without an answer in time the request is sent again, if the servers of its topic acknowledge requests: the same request
+ * twice is one call for them. A replica that acknowledged it holds it, and is silent for no longer than its lease; then it is
+ * asked once, and is lost when it does not answer. What it held is sent again, to whoever is there, unless it was granted: a
+ * call that must not run twice is granted to one replica only, and is lost with it.
+ */
+import type * as Protocol from "@skillscale/core/Protocol"
+import * as ClientError from "../ClientError.ts"
+
+/** What to do next. */
+export type Step =
+  | { readonly _tag: "Send"; readonly attempt: number }
+  /** Find out whether the servers of the topic acknowledge requests. */
+  | { readonly _tag: "Ping" }
+  | { readonly _tag: "Renew"; readonly server: string }
+  | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
+  /** To a replica other than the one that has the call. */
+  | { readonly _tag: "Cancel"; readonly server: string }
+  /** Tick again after this time, in milliseconds. */
+  | { readonly _tag: "Wait"; readonly ms: number }
+  | { readonly _tag: "Event"; readonly response: Protocol.Response }
+  | { readonly _tag: "Finish"; readonly response: Protocol.Response }
+  | { readonly _tag: "Fail"; readonly reason: ClientError.Reason }
+
+/** What is known of a topic's servers, shared by all calls to it. */
+export interface Habits {
+  /** Whether they acknowledge requests; undefined when that is not known. */
+  acknowledges: boolean | undefined
+}
+
+export interface Options {
+  readonly topic: string
+  /** In milliseconds of the same clock as every `now`. */
+  readonly deadline: number
+  readonly ackMs: number
+  readonly habits: Habits
+  /** From 0 to less than 1. */
+  readonly random: () => number
+}
+
+export interface Delivery {
+  readonly begin: (now: number) => ReadonlyArray<Step>
+  readonly onResponse: (response: Protocol.Response, now: number) => ReadonlyArray<Step>
+  readonly onTick: (now: number) => ReadonlyArray<Step>
+}
+
+/** How long a replica that fell silent has to answer when it is asked. */
+export const renewMs = 250
+/** How long a topic that was served may be without a server, so that one that restarts loses no call. */
+export const absenceMs = 2000
+const longestAckMs = 2000
+const firstBackoffMs = 20
+const longestBackoffMs = 1000
+
+interface Holder {
+  readonly server: string
+  leaseMs: number
+  heardAt: number
+  /** When it was asked whether it still has the call. */
+  askedAt: number | undefined
+}
+
+const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted"])
+
+export const make = ({ ackMs, deadline, habits, random, topic }: Options): Delivery => {
+  let attempt = 0
+  let sentAt = 0
+  let refused = 0
+  let retryAt: number | undefined
+  /** The first and the last time that nobody served the topic. */
+  let absent: { readonly since: number; readonly last: number } | undefined
+  let holder: Holder | undefined
+  let granted: { readonly server: string; offer: number } | undefined
+  /** A part of the output was passed on, which a second run would repeat. */
+  let isTold = false
+  let isOver = false
+
+  const finish = (response: Protocol.Response, ...others: ReadonlyArray<Step>): ReadonlyArray<Step> => {
+    isOver = true
+    return [...others, { _tag: "Finish", response }]
+  }
+
+  const send = (now: number): ReadonlyArray<Step> => {
+    attempt += 1
+    sentAt = now
+    retryAt = holder = undefined
+    return [{ _tag: "Send", attempt }]
+  }
+
+  const retryLater = (now: number, response: Protocol.Response): ReadonlyArray<Step> => {
+    const most = Math.min(longestBackoffMs, firstBackoffMs * 2 ** Math.min(refused++, 10))
+    const ms = most * (0.5 + random() / 2)
+    if (now + ms >= deadline) return finish(response)
+    holder = undefined
+    retryAt = now + ms
+    return [{ _tag: "Wait", ms }]
+  }
+
+  /** Whether what a replica said was said before it offered what it was granted. */
+  const isStale = (server: string, { offer = 0 }: Protocol.Response): boolean =>
+    granted?.server === server && offer <= granted.offer
+
+  const lost = (now: number, server: string): ReadonlyArray<Step> => {
+    if (granted === undefined && !isTold) return send(now)
+    isOver = true
+    return [{ _tag: "Fail", reason: new ClientError.ReplicaLost({ server, topic }) }]
+  }
+
+  const alive = (server: string, now: number, leaseMs: number | undefined): void => {
+    if (holder?.server !== server) return
+    holder.heardAt = now
+    holder.askedAt = undefined
+    holder.leaseMs = leaseMs ?? holder.leaseMs
+  }
+
+  /** A replica says that it has the call. */
+  const onHeld = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
+    const { leaseMs = Number.POSITIVE_INFINITY } = response
+    if (holder?.server === server) {
+      alive(server, now, response.leaseMs)
+      return []
+    }
+    // Whoever has it already keeps it, unless it is silent and may be gone.
+    const keeps = granted !== undefined && granted.server !== server || isTold ||
+      holder !== undefined && holder.askedAt === undefined
+    if (keeps) return [{ _tag: "Cancel", server }]
+    const silent = holder?.server
+    holder = { server, leaseMs, heardAt: now, askedAt: undefined }
+    retryAt = undefined
+    const steps: Array<Step> = silent === undefined ? [] : [{ _tag: "Cancel", server: silent }]
+    return response.event === "accepted" ? [...steps, { _tag: "Event", response }] : steps
+  }
+
+  const onOffer = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
+    if (granted !== undefined && granted.server !== server || isTold) return [{ _tag: "Cancel", server }]
+    const { offer = 0 } = response
+    const former = holder?.server
+    if (former !== server) {
+      holder = { server, leaseMs: Number.POSITIVE_INFINITY, heardAt: now, askedAt: undefined }
+      retryAt = undefined
+    }
+    alive(server, now, response.leaseMs)
+    granted = { server, offer: Math.max(offer, granted?.offer ?? 0) }
+    const grant: Step = { _tag: "Grant", server, offer }
+    return former === undefined || former === server ? [grant] : [grant, { _tag: "Cancel", server: former }]
+  }
+
+  const onOutput = (response: Protocol.Response, server: string | undefined, now: number): ReadonlyArray<Step> => {
+    if (server !== undefined && holder !== undefined && holder.server !== server) return []
+    if (server !== undefined) alive(server, now, undefined)
+    isTold ||= response.event === "chunk" || response.event === "progress"
+    return [{ _tag: "Event", response }]
+  }
+
+  const onFinal = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
+    const { code, server } = response
+    const fromHolder = holder === undefined || server === undefined || holder.server === server
+    if (code === "NoServer" && server === undefined) {
+      // The proxy's answer to a request that was sent again while somebody has the call.
+      if (holder !== undefined) return []
+      absent = { since: absent === undefined || now - absent.last > absenceMs / 2 ? now : absent.since, last: now }
+      const waits = habits.acknowledges === true && now - absent.since < absenceMs
+      return waits ? retryLater(now, response) : finish(response)
+    }
+    if (refusals.has(code) && response.retryable !== false) {
+      if (!fromHolder || server !== undefined && isStale(server, response)) return []
+      if (isTold) return finish(response)
+      granted = undefined
+      return retryLater(now, response)
+    }
+    return fromHolder || holder === undefined
+      ? finish(response)
+      : finish(response, { _tag: "Cancel", server: holder.server })
+  }
+
+  const onResponse = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
+    const { event, server } = response
+    if (server !== undefined) absent = undefined
+    switch (event) {
+      case undefined:
+        return onFinal(response, now)
+      case "accepted":
+      case "alive":
+        if (server === undefined) return []
+        habits.acknowledges ||= response.leaseMs !== undefined
+        return onHeld(response, server, now)
+      case "offer":
+        return server === undefined ? [] : onOffer(response, server, now)
+      case "unknown":
+        return server === undefined || holder?.server !== server || isStale(server, response) ? [] : lost(now, server)
+      case "fanout": {
+        // Nobody heard the question, which went to one replica.
+        const isGone = holder?.askedAt !== undefined && response.content === "0"
+        return holder !== undefined && isGone ? lost(now, holder.server) : []
+      }
+      default:
+        return onOutput(response, server, now)
+    }
+  }
+
+  const onSilence = (holder: Holder, now: number): ReadonlyArray<Step> => {
+    if (holder.askedAt !== undefined) return now - holder.askedAt >= renewMs ? lost(now, holder.server) : []
+    if (now - holder.heardAt < holder.leaseMs) return []
+    holder.askedAt = now
+    return [{ _tag: "Renew", server: holder.server }]
+  }
+
+  return {
+    begin: (now) => {
+      sentAt = now
+      return [{ _tag: "Send", attempt }]
+    },
+    onResponse: (response, now) => isOver ? [] : onResponse(response, now),
+    onTick: (now) => {
+      if (isOver) return []
+      if (holder !== undefined) return onSilence(holder, now)
+      if (retryAt !== undefined) return now >= retryAt ? send(now) : []
+      if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(attempt, 4))) return []
+      if (habits.acknowledges === true) return send(now)
+      return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
+    }
+  }
+}
