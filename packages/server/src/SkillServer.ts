@@ -5,7 +5,8 @@
  * Every request that tells where to answer gets exactly one final response, unless its caller cancelled it. A request that
  * is sent again while it is in hand is answered once. On close the server drains: new requests are refused with
  * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
- * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time.
+ * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time. The proxy is
+ * told how much there is in hand, so that it can give requests to servers that have less.
  *
  * @since 0.1.0
  */
@@ -36,6 +37,7 @@ import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
+import * as LoadReports from "./internal/loadReports.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
@@ -51,7 +53,10 @@ export interface Options extends Admission.Options {
   readonly topic: string
   /** Which skills of the catalog to serve. Default: those whose topic is `topic`. */
   readonly serves?: ((skill: SkillDiscovery.Skill) => boolean) | undefined
-  /** Names this replica in replies and metrics. Default: eight random hexadecimal digits. */
+  /**
+   * Names this replica in replies, metrics and the topics that are its own. No two replicas have the same, and none has
+   * `/` in it. Default: eight random hexadecimal digits.
+   */
   readonly id?: string | undefined
   /** Longest run of a call. A skill's own `skillscale.timeout` and the caller's budget can only shorten it. Default: 30 s. */
   readonly timeout?: Duration.Input | undefined
@@ -96,7 +101,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
   const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
-  const admission = Admission.make(options, metrics.load)
+  const admission = Admission.make(options, (load) => {
+    metrics.load(load)
+    loads.load(load)
+  })
+  const loads = LoadReports.make({ bus, topic, id, workers: admission.workers })
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
@@ -149,6 +158,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     )
 
   const onRequest = Effect.fnUntraced(function*(message: Bus.Message) {
+    loads.received()
     const arrived = yield* Clock.currentTimeMillis
     const decoded = Protocol.decodeRequest(message.frames)
     if (Result.isFailure(decoded)) {
@@ -230,7 +240,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   }
 
   const subscribed = yield* Scope.fork(yield* Effect.scope)
-  const subscribe = bus.subscription([topic, Topic.control(topic), Topic.everyServer])
+  const subscribe = bus.subscription([Topic.worker(topic, id), topic, Topic.control(topic), Topic.everyServer])
   const listen = (messages: Stream.Stream<Bus.Message, Bus.BusError>) =>
     Stream.runForEach(messages, onMessage).pipe(
       Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void)
@@ -245,8 +255,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.ignore,
     Effect.forkScoped
   )
+  yield* Effect.forkScoped(loads.run)
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
     draining = true
+    loads.retire()
     const finished = yield* Effect.timeoutOption(FiberMap.awaitEmpty(inHand), options.drain ?? "10 seconds")
     if (Option.isNone(finished)) {
       yield* Effect.logWarning("ending calls that did not end within the drain period")
