@@ -205,6 +205,16 @@ describe("replicas that tell their load", () => {
     assert.isBelow(changes(10_000, 5000), 20)
   })
 
+  it("end a row when the one who told of them is gone", () => {
+    const reporters = [{ isClosed: false }, { isClosed: false }]
+    const set = setOf(2)
+    reporters.forEach((from, index) => set.tell(index, from, { ...idle, running: 10_000 }, 0))
+    const current = set.next(hasRoom) ?? assert.fail()
+    assert.strictEqual(set.next(hasRoom), current)
+    ;(reporters[current] ?? assert.fail()).isClosed = true
+    assert.deepStrictEqual(shares(set, 10), [5, 5])
+  })
+
   it("end a row when a load is told, and when somebody comes or goes", () => {
     const ends: ReadonlyArray<(set: ReplicaSet<number>, current: number) => void> = [
       (set, current) => set.tell(1 - current, reporter, idle, 0),
