@@ -5,6 +5,7 @@ import { enduranceBench } from "./endurance.ts"
 import { executorBench } from "./executor.ts"
 import type { Figure } from "./figure.ts"
 import { proxyBench } from "./proxy.ts"
+import { replicasBench } from "./replicas.ts"
 import { warmBench } from "./warm.ts"
 import { warmEnduranceBench } from "./warmEndurance.ts"
 
@@ -21,6 +22,7 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   endurance: enduranceBench,
   call: callBench,
   proxy: proxyBench,
+  replicas: replicasBench,
   warm: warmBench,
   "warm-endurance": warmEnduranceBench
 }

@@ -11,19 +11,25 @@ import * as Path from "node:path"
 import { type Figure, median } from "./figure.ts"
 import type { Report, Task } from "./proxyChild.ts"
 
-interface Load {
-  readonly what: string
+/** Who publishes and subscribes. */
+export interface Load {
   readonly peers: "raw" | "zmq"
   readonly publishers: number
   readonly subscribers: number
   readonly topics: number
   /** Payload in bytes. */
   readonly size: number
-  /** The least acceptable quotient of our rate and theirs. */
-  readonly bar: number
+  /** How many replicas of the topics each subscriber is, which tell their load. Default: one, which tells none. */
+  readonly replicas?: number | undefined
 }
 
-const loads: ReadonlyArray<Load> = [
+const loads: ReadonlyArray<
+  Load & {
+    readonly what: string
+    /** The least acceptable quotient of our rate and theirs. */
+    readonly bar: number
+  }
+> = [
   {
     what: "messages per second through the proxy, 200 B",
     peers: "raw",
@@ -80,12 +86,14 @@ const reportOf = async <K extends Report["kind"]>(
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
-interface Sample {
+/** What one round measured. */
+export interface Sample {
   readonly rate: number
   readonly cpu: { readonly proxy: number; readonly publishers: number; readonly subscribers: number }
 }
 
-const measure = async (load: Load, role: "skillscale" | "libzmq"): Promise<Sample> => {
+/** Runs a proxy, subscribers and publishers, each a process of its own, for one round. */
+export const measure = async (load: Load, role: "skillscale" | "libzmq"): Promise<Sample> => {
   const children: Array<ChildProcess> = []
   const start = (task: Task): ChildProcess => {
     const child = spawn(task)
@@ -101,7 +109,8 @@ const measure = async (load: Load, role: "skillscale" | "libzmq"): Promise<Sampl
         role: `${load.peers}-sub`,
         port: xpub,
         topics: topics.filter((_, topic) => topic % load.subscribers === index),
-        size: load.size
+        size: load.size,
+        ...load.replicas === undefined ? {} : { replicas: { count: load.replicas, xsub } }
       }))
     const flowing = subscribers.map((child) => reportOf(child, "flowing"))
     const publishers = Array.from(
@@ -134,9 +143,9 @@ const measure = async (load: Load, role: "skillscale" | "libzmq"): Promise<Sampl
   }
 }
 
-const rateText = (rate: number): string => `${(rate / 1000).toFixed(rate < 100_000 ? 1 : 0)} k/s`
+export const rateText = (rate: number): string => `${(rate / 1000).toFixed(rate < 100_000 ? 1 : 0)} k/s`
 
-const cpuText = ({ cpu }: Sample): string =>
+export const cpuText = ({ cpu }: Sample): string =>
   `proxy ${cpu.proxy.toFixed(2)}, publishers ${cpu.publishers.toFixed(2)}, subscribers ${cpu.subscribers.toFixed(2)}`
 
 /** Runs every load; says on stderr what saturated. Takes less than a minute. */

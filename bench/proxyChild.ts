@@ -5,8 +5,11 @@
  * The `raw` peers speak ZMTP 3.0 over plain TCP: the publisher writes ready-made blocks of messages and the subscriber
  * counts bytes, so that neither costs more than a system call per 64 KiB. The `zmq` peers are zeromq.js.
  */
+import * as Load from "@skillscale/core/Load"
+import * as Topic from "@skillscale/core/Topic"
 import * as Proxy from "@skillscale/proxy/Proxy"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Net from "node:net"
 import * as Zmq from "zeromq"
 
@@ -15,6 +18,8 @@ export interface Task {
   readonly port: number
   readonly topics: ReadonlyArray<string>
   readonly size: number
+  /** For `raw-sub`: so many connections, each a replica of every topic that tells its load at `xsub`. Default: a plain one. */
+  readonly replicas?: { readonly count: number; readonly xsub: number } | undefined
 }
 
 export type Report =
@@ -65,8 +70,8 @@ const frame = (more: boolean, body: Buffer): Buffer => {
 const message = (topic: string): Buffer =>
   Buffer.concat([frame(true, Buffer.from(topic)), frame(false, Buffer.alloc(task.size, "x"))])
 
-const connect = (type: string): Net.Socket => {
-  const socket = Net.connect(task.port, "127.0.0.1")
+const connect = (type: string, port = task.port): Net.Socket => {
+  const socket = Net.connect(port, "127.0.0.1")
   socket.setNoDelay(true)
   socket.on("error", () => process.exit(0))
   socket.write(Buffer.concat([greeting, ready(type)]))
@@ -93,24 +98,48 @@ const rawPublisher = (): void => {
   socket.on("drain", pump)
 }
 
+/** Every how many milliseconds a replica tells its load. */
+const reportMs = 5
+
+/** Tells, for each replica, that it has nothing in hand and how much it received. */
+const reportLoads = (xsub: number, received: ReadonlyArray<() => number>): void => {
+  const socket = connect("PUB", xsub)
+  const [topic = ""] = task.topics
+  setInterval(() => {
+    received.forEach((count, index) => {
+      const load = Load.encode({ running: 0, queued: 0, workers: 4, received: count() })
+      const name = Buffer.from(Topic.load(topic, String(index)))
+      socket.write(Buffer.concat([frame(true, name), frame(false, Buffer.from(Result.getOrThrow(load)))]))
+    })
+  }, reportMs)
+}
+
 const rawSubscriber = (): void => {
-  const socket = connect("SUB")
   const length = message(task.topics[0] ?? "").length
-  let bytes = 0
-  let isGreeted = false
   let isFlowing = false
-  messages = () => Math.floor(bytes / length)
-  socket.on("data", (chunk) => {
-    bytes += chunk.length
-    if (isGreeted && !isFlowing && bytes > 1024) {
-      isFlowing = true
-      report({ kind: "flowing" })
-    }
-    if (!isGreeted && bytes >= 64) {
-      isGreeted = true
-      socket.write(Buffer.concat(task.topics.map((topic) => frame(false, Buffer.from(`\x01${topic}`)))))
-    }
+  const counts = Array.from({ length: task.replicas?.count ?? 1 }, (_, index) => {
+    const socket = connect("SUB")
+    const workers = task.replicas === undefined ? [] : task.topics.map((topic) => Topic.worker(topic, String(index)))
+    let bytes = 0
+    let isGreeted = false
+    socket.on("data", (chunk) => {
+      bytes += chunk.length
+      if (isGreeted && !isFlowing && bytes > 1024) {
+        isFlowing = true
+        report({ kind: "flowing" })
+      }
+      if (!isGreeted && bytes >= 64) {
+        isGreeted = true
+        const prefixes = [...workers, ...task.topics]
+        socket.write(Buffer.concat(prefixes.map((prefix) => frame(false, Buffer.from(`\x01${prefix}`)))))
+      }
+    })
+    return () => Math.floor(bytes / length)
   })
+  messages = () => counts.reduce((sum, count) => sum + count(), 0)
+  if (task.replicas !== undefined) {
+    reportLoads(task.replicas.xsub, counts)
+  }
 }
 
 const zmqPublisher = async (): Promise<void> => {

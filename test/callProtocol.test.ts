@@ -2,7 +2,7 @@
  * Calls on a network that fails in every way it can: the client and the servers are real, the network and the clock are not.
  * `SIMULATIONS=1000` tries more seeds, `SEED=7` one.
  */
-import * as ClientError from "@skillscale/client/ClientError"
+import type * as ClientError from "@skillscale/client/ClientError"
 import * as SkillClient from "@skillscale/client/SkillClient"
 import * as Bus from "@skillscale/core/Bus"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"

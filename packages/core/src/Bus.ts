@@ -2,10 +2,11 @@
  * The port through which agents and skill servers exchange messages.
  *
  * A bus delivers every message published to a topic to every live subscription of exactly that topic, in the order in
- * which one publisher sent them. The subscriptions of a skill topic (`TOPIC_…`) are replicas: one of them, in turn, gets each
- * message. A bus keeps nothing for subscribers that come later. What the bytes mean is left to
- * `Protocol`. `ZmqBus` implements it over ZMTP; `layerMemory` within one process. A subscriber that does not keep up
- * never stops the others: beyond the implementation's documented bound, messages are dropped for that subscriber alone.
+ * which one publisher sent them. The subscriptions of a skill topic (`TOPIC_…`) are replicas: one of them gets each
+ * message; which one is left to the implementation. A bus keeps nothing for subscribers that come later. What the bytes
+ * mean is left to `Protocol`. `ZmqBus` implements it over ZMTP; `layerMemory` within one process. A subscriber that does
+ * not keep up never stops the others: beyond the implementation's documented bound, messages are dropped for that
+ * subscriber alone.
  *
  * @since 0.1.0
  */

@@ -79,12 +79,39 @@ export const reply = (id: string): string => `AGENT_REPLY_${id}`
 export const control = (topic: string): string => `@${topic}`
 
 /**
- * Names the topic of one replica of a skill topic, which it alone subscribes to: `@worker/TOPIC_DATA_PROCESSING/a1b2c3d4`.
+ * Names the control topic of one replica of a skill topic: `@worker/TOPIC_DATA_PROCESSING/1f2e3d4c`. The replica alone
+ * subscribes to it, on the connection on which it takes requests, so that the proxy knows which replica a connection is.
+ * The identifier has no `/`.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const worker = (topic: string, id: string): string => `@worker/${topic}/${id}`
+export const worker = (topic: string, id: string): string => `${workerPrefix}${topic}/${id}`
+
+/**
+ * Names the topic on which one replica of a skill topic tells its `Load`: `@load/TOPIC_DATA_PROCESSING/1f2e3d4c`. The
+ * identifier has no `/`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const load = (topic: string, id: string): string => `${loadPrefix}${topic}/${id}`
+
+/**
+ * What every topic of `worker` begins with.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const workerPrefix = "@worker/"
+
+/**
+ * What every topic of `load` begins with.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const loadPrefix = "@load/"
 
 /**
  * Tells whether a topic is one on which servers take requests, which begins with `TOPIC_`.

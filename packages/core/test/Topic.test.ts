@@ -23,4 +23,10 @@ describe("Topic", () => {
     assert.isFalse(is(Topic.everyServer))
     assert.isTrue(Topic.isControl(Topic.everyServer))
   })
+
+  it("names what belongs to one replica", () => {
+    assert.strictEqual(Topic.worker("TOPIC_X", "1f"), "@worker/TOPIC_X/1f")
+    assert.strictEqual(Topic.load("TOPIC_X", "1f"), "@load/TOPIC_X/1f")
+    assert.isTrue(Topic.isControl(Topic.worker("TOPIC_X", "1f")) && Topic.isControl(Topic.load("TOPIC_X", "1f")))
+  })
 })

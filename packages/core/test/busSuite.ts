@@ -211,7 +211,7 @@ export const suite = <E>(
       }))
 
     if (capabilities.replicas) {
-      it.live("gives a message on a skill topic to one of its subscriptions, in turn", () =>
+      it.live("gives a message on a skill topic to one of its subscriptions, all of which get some", () =>
         Effect.gen(function*() {
           const net = yield* makeNet
           const bus = yield* net.connect

@@ -84,7 +84,8 @@ export const TopicInfo = Schema.Struct({
 export type TopicInfo = typeof TopicInfo.Type
 
 /**
- * Live topics and peers. Topics without a counter of their own show zeros; their traffic is under `(other)`.
+ * Live topics and peers. Topics without a counter of their own show zeros; their traffic is under `(other)`. Those of
+ * single replicas are together as `@worker` and `@load`.
  *
  * @category models
  * @since 0.1.0
@@ -162,8 +163,8 @@ const topologyOf = (wire: Switch, state: Topology["state"], startedAt: number): 
     if (topic === Routes.replyLabel) {
       replies += replicas
     } else if (topic !== Routes.otherLabel && (topics.has(topic) || topics.size < maxListed)) {
-      const counts = topics.get(topic) ?? { messagesIn: 0, messagesOut: 0, bytesIn: 0, bytesOut: 0 }
-      topics.set(topic, { ...counts, topic, replicas })
+      const counts = topics.get(topic) ?? { replicas: 0, messagesIn: 0, messagesOut: 0, bytesIn: 0, bytesOut: 0 }
+      topics.set(topic, { ...counts, topic, replicas: counts.replicas + replicas })
     }
   }
   return {

@@ -1,5 +1,6 @@
 import * as MetricsServer from "@skillscale/core/MetricsServer"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
@@ -137,6 +138,33 @@ describe("forwarding", () => {
       yield* send("TOPIC_A", "2")
       yield* count("messages", heard, 2)
       assert.deepStrictEqual(heard.map((frames) => String(frames[1])), ["1", "2"])
+    }))
+
+  it.live("closing delivers what was taken at the same moment", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const closed = yield* Deferred.make<void>()
+      const tracer = Tracer.make({
+        span: (options) => {
+          if (options.name === "Proxy.forward") {
+            // Once what was read with it is handled, and before anything else is.
+            queueMicrotask(() =>
+              Effect.runFork(Effect.andThen(Scope.close(scope, Exit.void), Deferred.succeed(closed, undefined)))
+            )
+          }
+          return new Tracer.NativeSpan(options)
+        }
+      })
+      const proxy = yield* start({ traced: true }).pipe(
+        Effect.provideService(Tracer.Tracer, tracer),
+        Scope.provide(scope)
+      )
+      const { heard } = yield* subscriber(proxy, ["TOPIC_A"])
+      const { send } = yield* publisher(proxy)
+      const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+      yield* send("TOPIC_A", request("r1", "R", { v: 2, traceparent }))
+      yield* Deferred.await(closed)
+      yield* count("messages", heard, 1)
     }))
 
   it.live("closing delivers what was taken before", () =>

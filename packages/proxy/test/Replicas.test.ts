@@ -1,15 +1,23 @@
 import * as Control from "@skillscale/core/Control"
+import * as Load from "@skillscale/core/Load"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import { childSubscriber, eventually, publisher, replicas, start, subscriber } from "./support.ts"
+import * as Scope from "effect/Scope"
+import type * as Proxy from "@skillscale/proxy/Proxy"
+import { childSubscriber, count, eventually, getText, publisher, replicas, start, subscriber } from "./support.ts"
 
 const topic = "TOPIC_SHARED"
 const replyTo = "AGENT_REPLY_control"
 
-const heardBy = (...subscribers: ReadonlyArray<{ readonly heard: ReadonlyArray<ReadonlyArray<Buffer>> }>) =>
+interface Heard {
+  readonly heard: ReadonlyArray<ReadonlyArray<Buffer>>
+}
+
+const heardBy = (...subscribers: ReadonlyArray<Heard>) =>
   subscribers.map(({ heard }) => heard.filter((frames) => String(frames[0]) === topic).length)
 
 describe("replicas of a topic", () => {
@@ -57,6 +65,249 @@ describe("replicas of a topic", () => {
     }))
 })
 
+const idle: Load.Load = { running: 0, queued: 0, workers: 4 }
+const full: Load.Load = { running: 4, queued: 64, workers: 4 }
+
+/** A replica that can tell its load: who it is, what it hears, and what it tells. */
+const replica = Effect.fnUntraced(function*(proxy: Proxy.Proxy["Service"], id: string) {
+  const { heard } = yield* subscriber(proxy, [Topic.worker(topic, id), topic])
+  const { send } = yield* publisher(proxy)
+  /** The proxy has it when the effect returns. */
+  const tell = Effect.fnUntraced(function*(load: Load.Load, as = id) {
+    const before = yield* loadsIn(proxy)
+    yield* send(Topic.load(topic, as), Result.getOrThrow(Load.encode(load)))
+    yield* eventually("the load", Effect.map(loadsIn(proxy), (loads) => loads > before))
+  })
+  return { heard, tell, send }
+})
+
+const loadsIn = (proxy: Proxy.Proxy["Service"]) =>
+  Effect.map(proxy.topology, ({ topics }) => topics.find(({ topic }) => topic === "@load")?.messagesIn ?? 0)
+
+const malformedIn = (proxy: Proxy.Proxy["Service"]) =>
+  Effect.map(proxy.topology, ({ dropped }) => dropped["malformed"] ?? 0)
+
+const sum = (counts: ReadonlyArray<number>): number => counts.reduce((total, count) => total + count, 0)
+
+/** Sends so many requests and tells how many of them each got. */
+const shares = Effect.fnUntraced(function*(
+  send: (...frames: ReadonlyArray<string>) => Effect.Effect<void>,
+  requests: number,
+  subscribers: ReadonlyArray<Heard>
+) {
+  const before = heardBy(...subscribers)
+  for (let index = 0; index < requests; index += 1) {
+    yield* send(topic, `request ${index}`)
+  }
+  yield* eventually("all requests", Effect.sync(() => sum(heardBy(...subscribers)) === sum(before) + requests))
+  return heardBy(...subscribers).map((count, index) => count - (before[index] ?? 0))
+})
+
+describe("the load of replicas", () => {
+  it.live("keeps requests from one that is slow", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const [slow, fast] = [yield* replica(proxy, "slow"), yield* replica(proxy, "fast")]
+      yield* slow.tell({ ...idle, received: 0 })
+      yield* fast.tell({ ...idle, received: 0 })
+      const { send } = yield* publisher(proxy)
+      for (let index = 0; index < 20; index += 1) {
+        const [toSlow = 0, toFast = 0] = yield* shares(send, 1, [slow, fast])
+        const [bySlow = 0, byFast = 0] = heardBy(slow, fast)
+        // The slow one ends none.
+        yield* toSlow > 0 ? slow.tell({ ...idle, running: bySlow, received: bySlow }) : Effect.void
+        yield* toFast > 0 ? fast.tell({ ...idle, received: byFast }) : Effect.void
+      }
+      assert.isAtMost(heardBy(slow)[0] ?? 0, 1)
+    }))
+
+  it.live("keeps requests from one that is full, until it is not", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const [a, b, c] = [yield* replica(proxy, "a"), yield* replica(proxy, "b"), yield* replica(proxy, "c")]
+      yield* a.tell(full)
+      yield* b.tell(idle)
+      yield* c.tell(idle)
+      const { send } = yield* publisher(proxy)
+      assert.deepStrictEqual(yield* shares(send, 20, [a, b, c]), [0, 10, 10])
+      yield* a.tell(idle)
+      assert.deepStrictEqual(yield* shares(send, 10, [a, b, c]), [10, 0, 0])
+    }))
+
+  it.live("does not matter when the connection has no room", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ highWaterMarkBytes: 1024 * 1024 })
+      const stuck = yield* childSubscriber(proxy, `${Topic.worker(topic, "stuck")},${topic}`, "stop")
+      yield* replicas(proxy, topic, 1)
+      const live = yield* replica(proxy, "live")
+      yield* live.tell({ ...idle, running: 3 })
+      stuck.kill("SIGSTOP")
+      const body = Buffer.alloc(1024 * 1024)
+      for (let index = 0; index < 120; index += 1) {
+        // As if it were done with all of them.
+        yield* live.tell(idle, "stuck")
+        yield* live.send(topic, body)
+      }
+      yield* eventually("most messages", Effect.sync(() => (heardBy(live)[0] ?? 0) > 80))
+    }))
+
+  it.live("is forgotten with the connection that told it, since a later one may be lost", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const { heard } = yield* subscriber(proxy, [Topic.worker(topic, "a"), topic])
+      const b = yield* replica(proxy, "b")
+      yield* b.tell(idle)
+      const telling = yield* Scope.make()
+      const a = { heard, send: (yield* publisher(proxy).pipe(Scope.provide(telling))).send }
+      yield* a.send(Topic.load(topic, "a"), JSON.stringify(full))
+      yield* eventually("both loads", Effect.map(loadsIn(proxy), (loads) => loads === 2))
+      const { send } = yield* publisher(proxy)
+      assert.deepStrictEqual(yield* shares(send, 10, [a, b]), [0, 10])
+      const { publishers } = yield* proxy.topology
+      yield* Scope.close(telling, Exit.void)
+      yield* eventually("the end", Effect.map(proxy.topology, (now) => now.publishers < publishers))
+      assert.deepStrictEqual(yield* shares(send, 10, [a, b]), [5, 5])
+    }))
+
+  it.live("ends with the connection of the replica, and goes to its last one", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const scope = yield* Scope.make()
+      const first = yield* replica(proxy, "a").pipe(Scope.provide(scope))
+      const other = yield* replica(proxy, "b")
+      yield* first.tell({ ...full, received: 9 })
+      yield* other.tell({ ...idle, running: 1 })
+      const { send } = yield* publisher(proxy)
+      assert.deepStrictEqual(yield* shares(send, 10, [first, other]), [0, 10])
+      // It comes back before the proxy knows that it was gone.
+      const again = yield* subscriber(proxy, [Topic.worker(topic, "a"), topic])
+      yield* first.tell({ ...idle, received: 9 })
+      yield* other.tell(full)
+      assert.deepStrictEqual(yield* shares(send, 4, [first, other, again]), [0, 0, 4])
+      yield* Scope.close(scope, Exit.void)
+      yield* replicas(proxy, topic, 2)
+      // Nobody tells its load any more, so that it has its turn.
+      assert.deepStrictEqual(yield* shares(send, 10, [other, again]), [5, 5])
+    }))
+
+  it.live("leaves replicas of version 1 their turn", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const [a, b] = [yield* replica(proxy, "a"), yield* replica(proxy, "b")]
+      const { send } = yield* publisher(proxy)
+      for (const load of [idle, full]) {
+        yield* a.tell(load)
+        yield* b.tell({ ...load, queued: load.queued + 1000 })
+        assert.deepStrictEqual(yield* shares(send, 30, [old, a, b]), [10, 20, 0])
+      }
+    }))
+
+  it.live("leaves the turn where it is while agents come and go", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const [one, two] = [yield* subscriber(proxy, [topic]), yield* subscriber(proxy, [topic])]
+      const { send } = yield* publisher(proxy)
+      for (let index = 0; index < 4; index += 1) {
+        yield* Effect.scoped(subscriber(proxy, [replyTo]))
+        yield* shares(send, 1, [one, two])
+      }
+      assert.deepStrictEqual(heardBy(one, two), [2, 2])
+    }))
+
+  it.live("is read, or dropped and counted", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const [a, b] = [yield* replica(proxy, "a"), yield* replica(proxy, "b")]
+      yield* a.tell(full)
+      yield* b.tell(idle)
+      const own = Topic.load(topic, "a")
+      const garbage: ReadonlyArray<ReadonlyArray<string | Uint8Array>> = [
+        [own],
+        [own, ""],
+        [own, "{"],
+        [own, "null"],
+        [own, Buffer.from([0xff, 0xfe])],
+        [own, JSON.stringify(idle), ""],
+        [own, JSON.stringify({ ...idle, running: -1 })],
+        [own, JSON.stringify({ ...idle, workers: Load.maxCount + 1 })],
+        [own, JSON.stringify(idle).padEnd(Load.maxBytes + 1)],
+        [own, JSON.stringify(idle).padEnd(3 * 1024 * 1024)],
+        [own, JSON.stringify({ kind: "catalog", request_id: "q", reply_to: replyTo })]
+      ]
+      for (const frames of garbage) {
+        yield* a.send(...frames)
+      }
+      // These can be read, and are of nobody.
+      for (
+        const name of ["@load/", "@load//", `@load/${topic}`, `@load/${topic}/`, `@load/${topic}/c`, "@load/a/b/c"]
+      ) {
+        yield* a.send(name, JSON.stringify(idle))
+      }
+      yield* a.send(Topic.load("TOPIC_OTHER", "a"), JSON.stringify(idle))
+      assert.deepStrictEqual(yield* shares(a.send, 10, [a, b]), [0, 10])
+      assert.strictEqual(yield* malformedIn(proxy), garbage.length)
+      assert.strictEqual((yield* proxy.topology).dropped["no_subscriber"], 0)
+      yield* a.tell(idle)
+      yield* b.tell(full)
+      assert.deepStrictEqual(yield* shares(a.send, 10, [a, b]), [10, 0])
+    }))
+
+  it.live("is what the replica's own host says, and there the first who does", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const [a, b] = [yield* replica(proxy, "a"), yield* replica(proxy, "b")]
+      const port = proxy.xsubPort
+      const far = yield* publisher({ ...proxy, xsub: `tcp://127.0.0.2:0;127.0.0.1:${port}` })
+      const tellAs = (from: typeof far, load: Load.Load) =>
+        Effect.gen(function*() {
+          const before = yield* loadsIn(proxy)
+          yield* from.send(Topic.load(topic, "a"), JSON.stringify(load))
+          yield* eventually("the load", Effect.map(loadsIn(proxy), (loads) => loads > before))
+        })
+      yield* b.tell(idle)
+      yield* tellAs(far, full)
+      // Nobody was believed, so that it has its turn.
+      assert.deepStrictEqual(yield* shares(b.send, 4, [a, b]), [2, 2])
+      yield* a.tell(idle)
+      yield* b.tell(idle)
+      yield* tellAs(far, full)
+      yield* tellAs(yield* publisher(proxy), full)
+      assert.deepStrictEqual(yield* shares(b.send, 4, [a, b]), [2, 2])
+      // Whoever subscribes as the replica from another host, or without serving the topic, is not told of.
+      const taking = yield* subscriber({ ...proxy, xpub: `tcp://127.0.0.2:0;127.0.0.1:${proxy.xpubPort}` }, [
+        Topic.worker(topic, "a"),
+        topic
+      ])
+      yield* subscriber(proxy, [Topic.worker(topic, "a")])
+      yield* a.tell(full)
+      yield* b.tell(idle)
+      assert.deepStrictEqual(yield* shares(b.send, 9, [a, b, taking]), [0, 6, 3])
+    }))
+
+  it.live("is passed on to those who subscribe to it, in one series with all others", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ maxTopics: 4 })
+      const watcher = yield* subscriber(proxy, ["@load/"])
+      const a = yield* replica(proxy, "a")
+      for (let index = 0; index < 20; index += 1) {
+        yield* subscriber(proxy, [Topic.worker(topic, `other ${index}`)])
+        yield* a.tell({ ...idle, running: index }, `other ${index}`)
+      }
+      yield* count("loads", watcher.heard, 20)
+      assert.deepStrictEqual(watcher.heard.slice(0, 20).map((frames) => JSON.parse(String(frames[1])).running), [
+        ...Array(20).keys()
+      ])
+      yield* shares(a.send, 1, [a])
+      const { topics } = yield* proxy.topology
+      assert.deepInclude(topics.find((info) => info.topic === "@load"), { messagesIn: 20, messagesOut: 20 })
+      assert.deepInclude(topics.find((info) => info.topic === "@worker"), { replicas: 21 })
+      assert.isFalse(topics.some((info) => info.topic.includes("/")))
+      const { body } = yield* getText(`${proxy.metricsUrl}/metrics`)
+      assert.include(body, `skillscale_proxy_messages_total{topic="${topic}",direction="in"} 1`)
+    }))
+})
+
 describe("control messages", () => {
   const ask = Effect.fnUntraced(function*(to: string, control: Control.Control, servers: number) {
     const proxy = yield* start()
@@ -78,6 +329,16 @@ describe("control messages", () => {
         const [fanout, ...others] = yield* ask(Topic.everyServer, { kind: "catalog", requestId: "q", replyTo }, servers)
         assert.lengthOf(others, 0)
         assert.deepInclude(fanout, { requestId: "q", status: "success", event: "fanout", content: String(servers) })
+      }))
+  }
+
+  for (const servers of [0, 1]) {
+    it.live(`one replica is asked on its own topic, and answered at once when it is gone: ${servers}`, () =>
+      Effect.gen(function*() {
+        const question = { kind: "describe", requestId: "q", replyTo, skill: "s" } as const
+        const [fanout, ...others] = yield* ask(Topic.worker(topic, "a"), question, servers)
+        assert.lengthOf(others, 0)
+        assert.deepInclude(fanout, { requestId: "q", event: "fanout", content: String(servers) })
       }))
   }
 

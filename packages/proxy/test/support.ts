@@ -99,12 +99,12 @@ export const metric = (body: string, series: string): number | undefined => {
 export const request = (id: string, replyTo: string, more: object = {}) =>
   JSON.stringify({ request_id: id, reply_to: replyTo, intent: "hello", timestamp: 1739836800.123, ...more })
 
-/** A SUB socket in a process of its own. */
-export const childSubscriber = (proxy: Proxy.Proxy["Service"], topic: string, mode: string) =>
+/** A SUB socket in a process of its own. Several topics have commas between them. */
+export const childSubscriber = (proxy: Proxy.Proxy["Service"], topics: string, mode: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const script = Path.join(import.meta.dirname, "subscribeForever.mjs")
-      return spawn(process.execPath, [script, proxy.xpub, topic, mode], { stdio: "inherit" })
+      return spawn(process.execPath, [script, proxy.xpub, topics, mode], { stdio: "inherit" })
     }),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )

@@ -92,6 +92,8 @@ export interface Admission {
     terms?: Terms<E2, R2>
   ) => Effect.Effect<A, E | E2 | Overloaded | Impatient, R | R2>
   readonly load: Effect.Effect<Load>
+  /** Calls that run at a time. */
+  readonly workers: number
 }
 
 interface Ticket {
@@ -175,5 +177,5 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
       })
     )
 
-  return { admit, load: Effect.sync(load) }
+  return { admit, load: Effect.sync(load), workers }
 }

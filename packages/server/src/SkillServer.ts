@@ -8,7 +8,8 @@
  * hand. A call that must not run twice is offered before it starts, to a caller that asked for `offer`, and starts when that
  * grants it. On close the server drains: new requests are refused with
  * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
- * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time.
+ * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time. The proxy is
+ * told how much there is in hand, so that it can give requests to servers that have less.
  *
  * @since 0.1.0
  */
@@ -40,6 +41,7 @@ import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
 import * as Finished from "./internal/finished.ts"
 import * as Leases from "./internal/leases.ts"
+import * as LoadReports from "./internal/loadReports.ts"
 import * as Monotonic from "./internal/monotonic.ts"
 import * as Offers from "./internal/offers.ts"
 import * as Replies from "./internal/replies.ts"
@@ -57,7 +59,10 @@ export interface Options extends Admission.Options {
   readonly topic: string
   /** Which skills of the catalog to serve. Default: those whose topic is `topic`. */
   readonly serves?: ((skill: SkillDiscovery.Skill) => boolean) | undefined
-  /** Names this replica in replies and metrics. Default: eight random hexadecimal digits. */
+  /**
+   * Names this replica in replies, metrics and the topics that are its own. No two replicas have the same, and none has
+   * `/` in it. Default: eight random hexadecimal digits.
+   */
   readonly id?: string | undefined
   /** Longest run of a call. A skill's own `skillscale.timeout` and the caller's budget can only shorten it. Default: 30 s. */
   readonly timeout?: Duration.Input | undefined
@@ -108,7 +113,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
   const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
-  const admission = Admission.make(options, metrics.load)
+  const admission = Admission.make(options, (load) => {
+    metrics.load(load)
+    loads.load(load)
+  })
+  const loads = LoadReports.make({ bus, topic, id, workers: admission.workers })
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const replies = Replies.make(bus, id, metrics)
   const { refuse } = replies
@@ -209,6 +218,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     )
 
   const onRequest = Effect.fnUntraced(function*(message: Bus.Message) {
+    loads.received()
     const arrived = yield* Monotonic.millis
     const decoded = Protocol.decodeRequest(message.frames)
     if (Result.isFailure(decoded)) {
@@ -299,7 +309,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   }
 
   const subscribed = yield* Scope.fork(yield* Effect.scope)
-  const subscribe = bus.subscription([topic, Topic.control(topic), Topic.worker(topic, id), Topic.everyServer])
+  const subscribe = bus.subscription([Topic.worker(topic, id), topic, Topic.control(topic), Topic.everyServer])
   const listen = (messages: Stream.Stream<Bus.Message, Bus.BusError>) =>
     Stream.runForEach(messages, onMessage).pipe(
       Effect.catchIf((error) => error.reason._tag === "Closed", () => Effect.void)
@@ -314,8 +324,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.ignore,
     Effect.forkScoped
   )
+  yield* Effect.forkScoped(loads.run)
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
     draining = true
+    loads.retire()
     const finished = yield* Effect.timeoutOption(FiberMap.awaitEmpty(inHand), options.drain ?? "10 seconds")
     if (Option.isNone(finished)) {
       yield* Effect.logWarning("ending calls that did not end within the drain period")

@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Load from "@skillscale/core/Load"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as SkillRunner from "../src/SkillRunner.ts"
@@ -436,6 +438,63 @@ describe("SkillServer sends events", () => {
         yield* at.call({ skill: "talk", accept })
         assert.lengthOf(at.replies, before + 1)
       }
+    }))
+})
+
+describe("SkillServer as one replica", () => {
+  const reporting = () => {
+    const loads: Array<Load.Load> = []
+    const publish: Serving.Options["publish"] = (publish) => (to, payload) =>
+      Effect.suspend(() => {
+        if (to === Topic.load(Serving.topic, "srv")) loads.push(Result.getOrThrow(Load.decode([payload])))
+        return publish(to, payload)
+      })
+    const until = (load: Load.Load) =>
+      Support.eventually(JSON.stringify(load), () => JSON.stringify(loads.at(-1)) === JSON.stringify(load))
+    return { loads, publish, until }
+  }
+
+  it.live("tells how much it has in hand, from when it begins until it drains", () =>
+    Effect.gen(function*() {
+      const { loads, publish, until } = reporting()
+      const at = yield* Serving.serve({ workers: 2, queue: 1, publish })
+      yield* until({ running: 0, queued: 0, workers: 2, received: 0 })
+      assert.lengthOf(loads, 1)
+      const gate = at.gate("busy")
+      const ids = yield* Effect.forEach([1, 2, 3, 4], () => at.send({ skill: "gate", args: [gate.path] }))
+      yield* until({ running: 2, queued: 1, workers: 2, received: 4 })
+      // A message that is no request has been received as well.
+      yield* at.publish(Serving.topic, "{")
+      yield* until({ running: 2, queued: 1, workers: 2, received: 5 })
+      const closing = yield* Effect.forkChild(at.close, { startImmediately: true })
+      yield* until({ running: 2, queued: 1, workers: 0, received: 5 })
+      yield* gate.open
+      yield* Fiber.join(closing)
+      for (const id of ids) yield* at.final(id)
+      assert.strictEqual(at.replies.filter(({ code }) => code === "Overloaded").length, 1)
+    }))
+
+  it.live("tells that it is done", () =>
+    Effect.gen(function*() {
+      const { publish, until } = reporting()
+      const at = yield* Serving.serve({ workers: 2, publish })
+      for (const skill of ["echo", "fail", "nope"]) yield* at.call({ skill })
+      yield* until({ running: 0, queued: 0, workers: 2, received: 3 })
+    }))
+
+  it.live("takes control messages that are for it alone", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve()
+      const own = Topic.worker(Serving.topic, "srv")
+      assert.strictEqual(JSON.parse((yield* at.ask({ kind: "catalog" }, own)).content).server, "srv")
+      assert.strictEqual((yield* at.ask({ kind: "what" }, own)).code, "BadRequest")
+      const gate = at.gate("cancelled")
+      const id = yield* at.send({ skill: "gate", args: [gate.path] })
+      yield* gate.begun
+      yield* at.control({ kind: "cancel", request_id: id }, own)
+      yield* Support.eventually("the cancellation", () => Effect.runSync(at.server.load).running === 0)
+      yield* settle(at)
+      assert.lengthOf(at.finals(id), 0)
     }))
 })
 

@@ -25,8 +25,8 @@ export interface Events {
     topicEnd: number
   ) => void
   readonly subscription: (peer: Peer, subscribe: boolean, prefix: Buffer) => void
-  /** All that one read brought has been handled. */
-  readonly drained: () => void
+  /** All that one read brought, so many bytes, has been handled. */
+  readonly drained: (bytes: number) => void
   readonly refused: (peer: Peer, detail: string) => void
   readonly closed: (peer: Peer) => void
 }
@@ -45,7 +45,9 @@ export class Peer {
   readonly socket: Net.Socket
   readonly outlet: Outlet
   readonly subscriptions = new Set<string>()
+  readonly host: string
   readonly address: string
+  isClosed = false
   /** The topic of the last message, so that a run of one topic costs one lookup. */
   lastTopic: Buffer = Buffer.alloc(0)
   lastKey: string | undefined
@@ -54,7 +56,8 @@ export class Peer {
 
   constructor(socket: Net.Socket, options: Options, events: Events) {
     this.socket = socket
-    this.address = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? 0}`
+    this.host = socket.remoteAddress ?? "?"
+    this.address = `${this.host}:${socket.remotePort ?? 0}`
     this.#events = events
     this.outlet = new Outlet(socket, options.highWaterMarkBytes)
     const timer = setTimeout(() => this.broken("no handshake in time"), options.handshakeMs)
@@ -82,13 +85,14 @@ export class Peer {
     socket.setKeepAlive(true, 10_000)
     socket.on("data", (chunk: Buffer) => {
       this.#session.push(chunk)
-      events.drained()
+      events.drained(chunk.length)
     })
     socket.on("error", () => socket.destroy())
     socket.on("end", () => socket.destroy())
     socket.on("close", () => {
       clearTimeout(timer)
       this.#session.stop()
+      this.isClosed = true
       events.closed(this)
     })
     this.#session.open()

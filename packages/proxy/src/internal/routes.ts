@@ -2,9 +2,12 @@
  * Who gets what. Subscriptions are kept per connection, as ZeroMQ does: subscribing twice counts once, and a
  * subscription matches every topic that begins with it. Those that subscribe to exactly a skill topic are its replicas,
  * of whom one gets each message; everyone else gets every message. The route of a topic is computed once and kept until a
- * subscription changes. Topics are strings of one character per byte, so that any bytes are a topic.
+ * subscription changes; what is known of replicas is kept for as long as they subscribe. Topics are strings of one
+ * character per byte, so that any bytes are a topic.
  */
+import type * as Load from "@skillscale/core/Load"
 import * as Topic from "@skillscale/core/Topic"
+import { ReplicaSet, type Reporter } from "./replicaSet.ts"
 
 /** Messages and bytes (as framed on the wire) of one label. */
 export interface Tally {
@@ -18,18 +21,20 @@ export interface Tally {
 export interface Route<S> {
   /** Everyone who gets every message. */
   readonly subscribers: ReadonlyArray<S>
-  /** The replicas of a skill topic, of whom one gets each message; empty for other topics. */
-  readonly replicas: ReadonlyArray<S>
-  /** The replica whose turn it is. */
-  turn: number
+  /** The replicas of a skill topic, of whom one gets each message. */
+  readonly replicas: ReplicaSet<S> | undefined
   /** How many connections subscribe to exactly this topic, not only to a prefix of it. */
   readonly exact: number
   readonly control: boolean
+  /** Whether a replica tells its load here, which is for the proxy. */
+  readonly load: boolean
   readonly tally: Tally
 }
 
 export const otherLabel = "(other)"
 export const replyLabel = "(reply)"
+export const workerLabel = "@worker"
+export const loadLabel = "@load"
 
 /** A longer subscription is refused. Longer topics are matched by their first bytes. */
 export const maxSubscriptionBytes = 1024
@@ -41,6 +46,7 @@ export const textOf = (key: string): string => Buffer.from(key, "latin1").toStri
 export class Routes<S> {
   readonly #maxLabels: number
   readonly #subscriptions = new Map<string, Set<S>>()
+  readonly #replicas = new Map<string, ReplicaSet<S>>()
   readonly #tallies = new Map<string, Tally>()
   readonly #lengths = new Map<number, number>()
   #labels = 0
@@ -58,6 +64,11 @@ export class Routes<S> {
     } else {
       subscribers.add(subscriber)
     }
+    if (Topic.isSkills(key)) {
+      const replicas = this.#replicas.get(key) ?? new ReplicaSet()
+      this.#replicas.set(key, replicas)
+      replicas.add(subscriber)
+    }
     this.#routes = new Map()
   }
 
@@ -72,6 +83,11 @@ export class Routes<S> {
         this.#lengths.set(key.length, left)
       }
     }
+    const replicas = this.#replicas.get(key)
+    replicas?.delete(subscriber)
+    if (replicas?.size === 0) {
+      this.#replicas.delete(key)
+    }
     this.#routes = new Map()
   }
 
@@ -82,12 +98,12 @@ export class Routes<S> {
       return known
     }
     const exact = this.#subscriptions.get(key) ?? new Set<S>()
-    const replicas = Topic.isSkills(key) ? exact : new Set<S>()
-    const subscribers = new Set<S>(replicas === exact ? [] : exact)
+    const replicas = this.#replicas.get(key)
+    const subscribers = new Set<S>(replicas === undefined ? exact : [])
     for (const length of this.#lengths.keys()) {
       if (length < key.length) {
         for (const subscriber of this.#subscriptions.get(key.slice(0, length)) ?? []) {
-          if (!replicas.has(subscriber)) {
+          if (replicas?.has(subscriber) !== true) {
             subscribers.add(subscriber)
           }
         }
@@ -95,10 +111,10 @@ export class Routes<S> {
     }
     const route = {
       subscribers: [...subscribers],
-      replicas: [...replicas],
-      turn: 0,
+      replicas,
       exact: exact.size,
       control: Topic.isControl(key),
+      load: key.startsWith(Topic.loadPrefix),
       tally: this.#tally(key)
     }
     if (this.#routes.size >= maxRoutes) {
@@ -106,6 +122,22 @@ export class Routes<S> {
     }
     this.#routes.set(key, route)
     return route
+  }
+
+  /**
+   * Takes in what a replica tells of its load on this topic. Of those that `isFrom` holds for, it is the replica that
+   * subscribed to the worker topic last: a connection whose peer is gone may not have ended yet.
+   */
+  tell(loadKey: string, isFrom: (subscriber: S) => boolean, reporter: Reporter, load: Load.Load, now: number): void {
+    const name = loadKey.slice(Topic.loadPrefix.length)
+    const replicas = this.#replicas.get(name.slice(0, Math.max(0, name.lastIndexOf("/"))))
+    let teller: S | undefined
+    for (const subscriber of this.#subscriptions.get(Topic.workerPrefix + name) ?? []) {
+      teller = replicas?.has(subscriber) === true && isFrom(subscriber) ? subscriber : teller
+    }
+    if (teller !== undefined) {
+      replicas?.tell(teller, reporter, load, now)
+    }
   }
 
   #tally(key: string): Tally {
@@ -134,11 +166,20 @@ export class Routes<S> {
     return tally
   }
 
-  /** The label before the bound on their number: replies share one, and so does what cannot be a topic. */
+  /**
+   * The label before the bound on their number: replies share one, and so do what cannot be a topic, and the topics of
+   * single replicas, which come and go.
+   */
   label(key: string): string {
     const text = textOf(key)
     if (Buffer.byteLength(text) !== key.length || text.length === 0 || key.length > Topic.maxBytes) {
       return otherLabel
+    }
+    if (text.startsWith(Topic.workerPrefix)) {
+      return workerLabel
+    }
+    if (text.startsWith(Topic.loadPrefix)) {
+      return loadLabel
     }
     return Topic.isSkills(text) || Topic.isControl(text) ? text : replyLabel
   }

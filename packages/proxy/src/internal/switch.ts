@@ -4,8 +4,10 @@
  * errors, metrics and logs.
  */
 import type * as Control from "@skillscale/core/Control"
+import * as Load from "@skillscale/core/Load"
 import * as Topic from "@skillscale/core/Topic"
 import * as Zmtp from "@skillscale/core/Zmtp"
+import * as Result from "effect/Result"
 import * as Net from "node:net"
 import { controlAnswer } from "./control.ts"
 import { noServerReply } from "./noServer.ts"
@@ -34,6 +36,10 @@ export interface Observer {
 }
 
 const largestAnsweredBytes = 64 * 1024 * 1024
+/** With the heads of its frames and its topic. */
+const largestLoadBytes = Load.maxBytes + Routes.maxSubscriptionBytes + 32
+/** What is collected at most before it is written. */
+const mostReadBytes = 512 * 1024
 const maxListedTopics = 10_000
 
 const listen = (server: Net.Server, host: string, port: number): Promise<number> =>
@@ -56,6 +62,8 @@ export class Switch {
   readonly #observer: Observer
   readonly #servers: Array<Net.Server> = []
   #dirty: Array<Outlet> = []
+  #read = 0
+  #isFlushing = false
   #closing = false
 
   constructor(options: Options, observer: Observer) {
@@ -84,7 +92,7 @@ export class Switch {
       message: this.#message,
       large: this.#large,
       subscription: (peer, subscribe, prefix) => this.#subscription(peer, subscribe, prefix),
-      drained: this.#flush,
+      drained: this.#drained,
       refused: (peer, detail) => {
         this.refusals += 1
         this.#observer.onRefused(peer.address, detail)
@@ -156,7 +164,9 @@ export class Switch {
     } else {
       this.#deliver(route, key, chunk, start, end)
     }
-    if (route.exact === 0 || route.control) {
+    if (route.load) {
+      this.#told(peer, key, chunk.subarray(start, end))
+    } else if (route.exact === 0 || route.control) {
       this.#answer(route, key, end - start, () => chunk.subarray(start, end))
     }
   }
@@ -185,7 +195,9 @@ export class Switch {
     } else {
       forward()
     }
-    if (route.exact === 0 || route.control) {
+    if (route.load) {
+      this.#drop("malformed", key)
+    } else if (route.exact === 0 || route.control) {
       this.#answer(route, key, length, whole)
     }
   }
@@ -194,7 +206,7 @@ export class Switch {
     this.#forEachReceiver(route, key, end - start, (outlet) => outlet.add(chunk, start, end))
   }
 
-  /** Calls `add` for every subscriber that has room, and for the next replica that has. */
+  /** Calls `add` for every subscriber that has room, and for the replica that is to have the message. */
   #forEachReceiver(route: Routes.Route<Peer>, key: string, bytes: number, add: (outlet: Outlet) => void): void {
     const { replicas, subscribers, tally } = route
     for (const { outlet } of subscribers) {
@@ -206,37 +218,56 @@ export class Switch {
         this.#drop("slow_subscriber", key)
       }
     }
-    for (let tried = 0; tried < replicas.length; tried += 1) {
-      const outlet = replicas[route.turn]?.outlet
-      route.turn = (route.turn + 1) % replicas.length
-      if (outlet?.hasRoom(this.#onDirty)) {
-        tally.messagesOut += 1
-        tally.bytesOut += bytes
-        return add(outlet)
+    if (replicas !== undefined) {
+      const next = replicas.next(this.#hasRoom)
+      if (next === undefined) {
+        return this.#drop("slow_subscriber", key)
       }
-    }
-    if (replicas.length > 0) {
-      this.#drop("slow_subscriber", key)
+      tally.messagesOut += 1
+      tally.bytesOut += bytes
+      add(next.outlet)
     }
   }
+
+  readonly #hasRoom = (peer: Peer): boolean => peer.outlet.hasRoom(this.#onDirty)
 
   readonly #onDirty = (outlet: Outlet): void => {
     this.#dirty.push(outlet)
   }
 
+  /** Writes once for all that is read at a time: a write costs as much as many messages. */
+  readonly #drained = (read: number): void => {
+    this.#read += read
+    if (this.#read >= mostReadBytes) {
+      this.#flush()
+    } else if (this.#dirty.length > 0 && !this.#isFlushing) {
+      this.#isFlushing = true
+      setImmediate(this.#flush)
+    }
+  }
+
   readonly #flush = (): void => {
     const dirty = this.#dirty
-    if (dirty.length > 0) {
-      this.#dirty = []
-      for (const outlet of dirty) {
-        outlet.flush()
-      }
+    this.#read = 0
+    this.#isFlushing = false
+    this.#dirty = []
+    for (const outlet of dirty) {
+      outlet.flush()
     }
   }
 
   #drop(reason: DropReason, key: string): void {
     this.dropped.set(reason, (this.dropped.get(reason) ?? 0) + 1)
     this.#observer.onDropped(reason, key)
+  }
+
+  /** Takes in what a replica tells of its load. Only its own host is believed. */
+  #told(peer: Peer, key: string, message: Buffer): void {
+    const load = message.length > largestLoadBytes ? undefined : Load.decode(Zmtp.framesOf(message).slice(1))
+    if (load === undefined || Result.isFailure(load)) {
+      return this.#drop("malformed", key)
+    }
+    this.routes.tell(key, (subscriber) => subscriber.host === peer.host, peer, load.success, performance.now())
   }
 
   /** Answers control messages, and requests that have no server. */
@@ -295,6 +326,7 @@ export class Switch {
     for (const peer of this.peers.XSUB) {
       peer.socket.pause()
     }
+    this.#flush()
     // A subscriber is read to the end: closing with unread input resets the connection and may discard its output.
     const ends = [...this.peers.XPUB].map((peer) =>
       new Promise<void>((resolve) => {

@@ -1,0 +1,164 @@
+/**
+ * The replicas of one skill topic, and which of them gets the next request.
+ *
+ * A replica that tells its load counts as that load and what it was sent beyond what the load covers, by worker. One that
+ * tells none gets its share in turn. Nothing here outlives the subscription of a replica.
+ */
+import type * as Load from "@skillscale/core/Load"
+
+/** Who told a load. What was told is forgotten when it is gone, since later loads may have been lost with it. */
+export interface Reporter {
+  readonly isClosed: boolean
+}
+
+/** The most replicas that are compared for one request. */
+export const maxCompared = 8
+
+/** The part by which one load may exceed another and count as equal, so that messages in a row pass as one. */
+export const indifference = 1 / 16
+
+/** In what time the requests on their way are none once, when they are few. */
+export const settleMs = 10_000
+
+export class Replica<S> {
+  readonly subscriber: S
+  reporter: Reporter | undefined
+  #sent = 0
+  /** What is in hand but for the requests sent, and the part that one of them takes. */
+  #base = 0
+  #share = 1
+  #received: number | undefined
+  /** How many more requests were sent than received when none was on its way: the least of this period and the last. */
+  #lost = 0
+  #nextLost = 0
+  #since = 0
+
+  constructor(subscriber: S) {
+    this.subscriber = subscriber
+  }
+
+  /** Whether there is a load to go by. */
+  get tells(): boolean {
+    return this.reporter !== undefined && !this.reporter.isClosed
+  }
+
+  /** Calls in hand and on their way for each worker. */
+  get pressure(): number {
+    return (this.#base + this.#sent) * this.#share
+  }
+
+  send(): void {
+    this.#sent += 1
+  }
+
+  /** Takes a load in, unless somebody else told one who is still there. */
+  tell(reporter: Reporter, load: Load.Load, now: number): void {
+    if (this.reporter !== reporter && this.tells) {
+      return
+    }
+    this.reporter = reporter
+    const covered = load.received === undefined ? this.#sent : this.#settle(load.received, now)
+    this.#share = load.workers === 0 ? 1 : 1 / load.workers
+    this.#base = load.workers === 0 ? Number.POSITIVE_INFINITY : load.running + load.queued - covered
+  }
+
+  /** How many of the requests sent a replica had that received so many, here or on earlier connections. */
+  #settle(received: number, now: number): number {
+    const missing = this.#sent - received
+    if (this.#received === undefined || received < this.#received) {
+      this.#lost = this.#nextLost = missing
+      this.#since = now
+    } else if (now - this.#since >= settleMs) {
+      this.#lost = Math.min(this.#nextLost, missing)
+      this.#nextLost = missing
+      this.#since = now
+    } else {
+      this.#lost = Math.min(this.#lost, missing)
+      this.#nextLost = Math.min(this.#nextLost, missing)
+    }
+    this.#received = received
+    return received + this.#lost
+  }
+}
+
+export class ReplicaSet<S> {
+  readonly #members: Array<Replica<S>> = []
+  readonly #known = new Map<S, Replica<S>>()
+  #turn = 0
+  /** The replica that gets the next requests, too, while its pressure is below the limit. */
+  #current: Replica<S> | undefined
+  #limit = 0
+
+  get size(): number {
+    return this.#members.length
+  }
+
+  has(subscriber: S): boolean {
+    return this.#known.has(subscriber)
+  }
+
+  add(subscriber: S): void {
+    const replica = new Replica(subscriber)
+    this.#known.set(subscriber, replica)
+    this.#members.push(replica)
+    this.#current = undefined
+  }
+
+  delete(subscriber: S): void {
+    const index = this.#members.findIndex((member) => member.subscriber === subscriber)
+    if (this.#known.delete(subscriber) && index !== -1) {
+      this.#members.splice(index, 1)
+      this.#turn -= index < this.#turn ? 1 : 0
+    }
+    this.#current = undefined
+  }
+
+  /** Takes in what a replica tells. */
+  tell(subscriber: S, reporter: Reporter, load: Load.Load, now: number): void {
+    this.#known.get(subscriber)?.tell(reporter, load, now)
+    this.#current = undefined
+  }
+
+  /** Takes the replica that gets the next request, if one has room. */
+  next(hasRoom: (subscriber: S) => boolean): S | undefined {
+    const current = this.#current
+    if (current !== undefined && current.pressure < this.#limit && current.tells && hasRoom(current.subscriber)) {
+      current.send()
+      return current.subscriber
+    }
+    const members = this.#members
+    const start = this.#turn < members.length ? this.#turn : 0
+    this.#turn = start + 1
+    let chosen = this.#leastLoaded(members, start)
+    if (chosen !== undefined && !hasRoom(chosen.subscriber)) {
+      const ring = [...members.slice(start), ...members.slice(0, start)]
+      chosen = this.#leastLoaded(ring.filter(({ subscriber }) => hasRoom(subscriber)), 0)
+    }
+    chosen?.send()
+    return chosen?.subscriber
+  }
+
+  /** The replica at `start` when it tells no load, else the least loaded of those from there on that do; the first on a tie. */
+  #leastLoaded(members: ReadonlyArray<Replica<S>>, start: number): Replica<S> | undefined {
+    this.#current = undefined
+    let best = members[start]
+    if (best === undefined || !best.tells) {
+      return best
+    }
+    let least = best.pressure
+    let allTell = true
+    const compared = Math.min(members.length, maxCompared)
+    for (let tried = 1, at = start + 1; tried < compared; tried += 1, at += 1) {
+      const other = members[at < members.length ? at : at - members.length]
+      if (other === undefined || !other.tells) {
+        allTell = false
+      } else if (other.pressure < least) {
+        best = other
+        least = other.pressure
+      }
+    }
+    this.#current = allTell ? best : undefined
+    this.#limit = least * (1 + indifference)
+    return best
+  }
+}
