@@ -1,6 +1,7 @@
 /** Prints every figure that the README quotes, with the machine that it was measured on. Run: `npm run bench`. */
 import * as Os from "node:os"
 import { callBench } from "./call.ts"
+import { deliveryBench } from "./delivery.ts"
 import { enduranceBench } from "./endurance.ts"
 import { executorBench } from "./executor.ts"
 import type { Figure } from "./figure.ts"
@@ -21,6 +22,7 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   executor: executorBench,
   endurance: enduranceBench,
   call: callBench,
+  delivery: deliveryBench,
   proxy: proxyBench,
   replicas: replicasBench,
   warm: warmBench,

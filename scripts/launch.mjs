@@ -199,6 +199,7 @@ const tasks = {
   start: { needs: build, commands: [[bin, "up"]] },
   test: { needs: (found) => (build(found), testing(found)), commands: [["node_modules/vitest/vitest.mjs", "run"]] },
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
+  chaos: { needs: addon, commands: [[...source, "chaos/main.ts"]] },
   skillscale: { needs: build, commands: [[bin]], cwd: process.env.INIT_CWD },
   build: { needs: build, commands: [] },
   "build:native": { needs: addon, commands: [] },

@@ -1,0 +1,158 @@
+/**
+ * Measures what delivery costs: a call that is acknowledged and leased against a plain one of version 1, by the
+ * same caller; and from the end of
+ * a caller's interest to the end of the process. Run: `node --conditions=source bench/delivery.ts`.
+ */
+import * as PromiseClient from "@skillscale/client/PromiseClient"
+import * as Bus from "@skillscale/core/Bus"
+import * as Topic from "@skillscale/core/Topic"
+import * as ZmqBus from "@skillscale/core/ZmqBus"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { type Figure, median } from "./figure.ts"
+import { start, type Started, startProxy } from "./stack.ts"
+
+const topic = "TOPIC_BENCH"
+const warmUp = 1000
+const rounds = 15
+const callsPerRound = 100
+const cancels = 200
+
+const writeSkill = (folder: string, name: string, script: string): void => {
+  const scripts = Path.join(folder, "bench", name, "scripts")
+  Fs.mkdirSync(scripts, { recursive: true })
+  const manifest = `---\nname: ${name}\ndescription: Measures. Use to measure.\n---\nMeasures.\n`
+  Fs.writeFileSync(Path.join(folder, "bench", name, "SKILL.md"), manifest)
+  Fs.writeFileSync(Path.join(scripts, "run.sh"), script)
+}
+
+/** A caller without a client: it publishes a request and waits for the final response. With `accept` it is leased. */
+const caller = Effect.gen(function*() {
+  const bus = yield* Bus.Bus
+  const replyTo = Topic.reply("bench_plain")
+  const waiting = new Map<string, () => void>()
+  const messages = yield* bus.subscription([replyTo])
+  yield* Stream.runForEach(messages, ({ frames }) =>
+    Effect.sync(() => {
+      const response: { readonly request_id: string; readonly event?: string } = JSON.parse(
+        Buffer.from(frames[0] ?? []).toString("utf8")
+      )
+      if (response.event !== undefined) return
+      waiting.get(response.request_id)?.()
+      waiting.delete(response.request_id)
+    })).pipe(Effect.forkScoped)
+  let count = 0
+  return (skill: string, data: string, more: object) =>
+    Effect.callback<void>((resume) => {
+      const requestId = `plain${count++}`
+      waiting.set(requestId, () => resume(Effect.void))
+      const request = { request_id: requestId, reply_to: replyTo, intent: JSON.stringify({ skill, data }), ...more }
+      Effect.runFork(bus.publish(topic, Buffer.from(JSON.stringify(request))))
+    })
+})
+
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const began = performance.now()
+  await work()
+  return performance.now() - began
+}
+
+const acknowledged = (at: { readonly xsub: string; readonly xpub: string }) =>
+  Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+    const call = yield* Effect.provideServiceEffect(caller, Bus.Bus, ZmqBus.make(at))
+    const data = "x".repeat(1024)
+    const round = async (count: number) => {
+      const plain: Array<number> = []
+      const leased: Array<number> = []
+      for (let index = 0; index < count; index++) {
+        plain.push(await timed(() => Effect.runPromise(call("cat", data, {}))))
+        leased.push(await timed(() => Effect.runPromise(call("cat", data, { v: 2, accept: ["accepted"] }))))
+      }
+      return { plain: median(plain), leased: median(leased) }
+    }
+    // Until the proxy knows the caller.
+    yield* Effect.sleep("1 second")
+    yield* Effect.promise(() => round(warmUp))
+    const measured: Array<{ readonly plain: number; readonly leased: number }> = []
+    for (let index = 0; index < rounds; index++) measured.push(yield* Effect.promise(() => round(callsPerRound)))
+    return {
+      plain: median(measured.map(({ plain }) => plain)),
+      added: median(measured.map(({ leased, plain }) => leased - plain))
+    }
+  })))
+
+/** The process whose command line has this word in it, when there is one. */
+const processOf = (word: string): string | undefined =>
+  Fs.readdirSync("/proc").find((pid) => {
+    try {
+      return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes(word)
+    } catch {
+      return false
+    }
+  })
+
+const until = async <A>(find: () => A | undefined): Promise<A> => {
+  for (;;) {
+    const found = find()
+    if (found !== undefined) return found
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+}
+
+const cancelled = async (client: PromiseClient.PromiseClient): Promise<ReadonlyArray<number>> => {
+  const times: Array<number> = []
+  for (let index = 0; index < cancels; index++) {
+    const controller = new AbortController()
+    const seconds = String(1000 + index)
+    const call = client.run({ skill: "sleep", topic, args: [seconds], timeout: "1 minute" }, controller)
+    const ended = call.then(() => undefined, () => undefined)
+    const pid = await until(() => processOf(seconds))
+    const began = performance.now()
+    controller.abort()
+    await until(() => Fs.existsSync(`/proc/${pid}`) ? undefined : true)
+    times.push(performance.now() - began)
+    await ended
+  }
+  return times.sort((a, b) => a - b)
+}
+
+export const deliveryBench = async (): Promise<Array<Figure>> => {
+  const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bench-")))
+  const running: Array<Started> = []
+  try {
+    writeSkill(folder, "cat", "exec cat\n")
+    writeSkill(folder, "sleep", "exec sleep \"$1\"\n")
+    const proxy = await startProxy()
+    running.push(proxy)
+    const { xpub, xsub } = proxy
+    const at = ["--proxy-xsub", xsub, "--proxy-xpub", xpub]
+    running.push(await start(["server", "--topic", topic, "--skills-dir", folder, ...at], "serving"))
+    const client = await PromiseClient.connect({ xsub, xpub })
+    const { added, plain } = await acknowledged({ xsub, xpub })
+    const times = await cancelled(client)
+    await client.close()
+    const [half = 0, most = 0] = [times[times.length >> 1], times[Math.ceil(times.length * 0.99) - 1]]
+    return [
+      {
+        what: "a call with acknowledgement and lease, p50",
+        against: `a plain one of version 1, ${plain.toFixed(2)} ms`,
+        measured: `+ ${added.toFixed(2)} ms`,
+        bar: "≤ + 0.3 ms",
+        ok: added <= 0.3
+      },
+      {
+        what: "from the abort of a caller to the end of the process, p99",
+        against: `p50 ${half.toFixed(1)} ms`,
+        measured: `${most.toFixed(1)} ms`,
+        bar: "≤ 100 ms",
+        ok: most <= 100
+      }
+    ]
+  } finally {
+    for (const piece of running.toReversed()) await piece.stop()
+    Fs.rmSync(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,53 @@
+/** Runs the storm and prints what became of it. Run: `npm run chaos [-- SECONDS [SEED]]`. Exits 1 when a bar is missed. */
+import { chaos, type Tally } from "./chaos.ts"
+
+const [seconds = 60, seed = Date.now() % 100_000] = process.argv.slice(2).map(Number)
+if (!(seconds > 0) || !Number.isInteger(seed)) {
+  process.stderr.write("usage: npm run chaos [-- SECONDS [SEED]]\n")
+  process.exit(2)
+}
+
+/** Numbers from 0 to less than 1 (mulberry32). */
+const randomFrom = (start: number): () => number => {
+  let state = start >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ state >>> 15, state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ mixed >>> 7, mixed | 61)
+    return ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32
+  }
+}
+
+const listed = (counts: Readonly<Record<string, number>>): string =>
+  Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ")
+const calls = ({ calls, outcomes }: Tally): string => `${calls} calls: ${listed(outcomes)}`
+
+process.stdout.write(`${seconds} s, seed ${seed}\n`)
+const began = performance.now()
+const report = await chaos({
+  seconds,
+  replicas: 3,
+  clients: 3,
+  inFlight: 3,
+  random: randomFrom(seed),
+  onFault: (what) => process.stderr.write(`${((performance.now() - began) / 1000).toFixed(1)} s: ${what}\n`)
+})
+const { count, most, p50, p99 } = report.recovery
+const bars: ReadonlyArray<readonly [what: string, measured: string, bar: string, ok: boolean]> = [
+  ["calls lost", String(report.lost), "0", report.lost === 0],
+  ["calls that must not run twice and did", String(report.duplicated), "0", report.duplicated === 0],
+  [
+    `recovery of ${count} calls, p99`,
+    `${p99.toFixed(0)} ms (p50 ${p50.toFixed(0)} ms, most ${most.toFixed(0)} ms)`,
+    "≤ 2000 ms",
+    p99 <= 2000
+  ]
+]
+process.stdout.write(
+  `faults: ${listed(report.faults)}\nmay run twice: ${calls(report.pure)}\nmust not: ${calls(report.once)}\n\n` +
+    `| what | measured | bar | |\n| --- | --- | --- | --- |\n` +
+    bars.map(([what, measured, bar, ok]) => `| ${what} | ${measured} | ${bar} | ${ok ? "reached" : "MISSED"} |\n`).join(
+      ""
+    )
+)
+process.exitCode = bars.every(([, , , ok]) => ok) ? 0 : 1
