@@ -281,7 +281,7 @@ const responseFields = {
   data: Schema.optionalKey(Base64),
   /** Counts the events of one request, from 0. */
   seq: Schema.optionalKey(Schema.Natural),
-  /** For `accepted`, `alive` and `offer`: after how much silence of the replica the call may be taken for lost, in milliseconds. */
+  /** For `accepted`, `alive` and `offer`, and in the final response of a call that listed `accepted`: after how much silence of the replica the call may be taken for lost, in milliseconds. */
   leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: the requests of this caller that the replica has in hand. */
   calls: Schema.optionalKey(Schema.Array(MessageCodec.RequestId)),

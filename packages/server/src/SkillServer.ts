@@ -159,8 +159,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       yield* replies.sendFinal(request.replyTo, { ...response, ...offer })
       return
     }
-    const payload = yield* replies.sendFinal(request.replyTo, response)
-    if (request.accept?.includes("accepted") === true) finished.keep(keyOf(request), payload, yield* Monotonic.millis)
+    const isLeased = request.accept?.includes("accepted") === true
+    const payload = yield* replies.sendFinal(request.replyTo, isLeased ? { ...response, leaseMs } : response)
+    if (isLeased) finished.keep(keyOf(request), payload, yield* Monotonic.millis)
   })
 
   /** Answers a call that is known here; tells whether it is. */

@@ -179,13 +179,13 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   const onResponse = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
     const { event, server } = response
     if (server !== undefined) absent = undefined
+    if (response.leaseMs !== undefined) habits.acknowledges = true
     switch (event) {
       case undefined:
         return onFinal(response, now)
       case "accepted":
       case "alive":
         if (server === undefined) return []
-        habits.acknowledges ||= response.leaseMs !== undefined
         return onHeld(response, server, now)
       case "offer":
         return server === undefined ? [] : onOffer(response, server, now)

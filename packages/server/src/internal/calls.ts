@@ -181,7 +181,8 @@ export const make = (options: Options) => {
         Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
     })
-    const event = accepts(request, "accepted") ? leases.hold(request) : Effect.void
+    const isStreamed = accepts(request, "chunk") || accepts(request, "progress")
+    const event = accepts(request, "accepted") ? leases.hold(request, isStreamed) : Effect.void
     return yield* admission.admit(start, { onAccepted: event, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),

@@ -7,7 +7,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Admission from "../Admission.ts"
 
 /** What is told in this many milliseconds is told as one. */
-export const intervalMs = 2
+export const intervalMs = 20
 
 /** Whose load is told, and where. */
 export interface Options {
