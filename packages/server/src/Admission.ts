@@ -1,8 +1,9 @@
 /**
  * Bounds the work that a server takes on: so many calls run, so many wait, and every further one is refused at once.
  *
- * Calls run in the order in which they came. A place that becomes free is handed to the call that waited longest, so that
- * no newcomer overtakes it.
+ * Callers take turns: a worker that becomes free goes to the next caller that waits, and of its calls to the one that waited
+ * longest. When the queue is full, a call of a caller that has fewer in it takes the place of the latest call of the one that has
+ * most, so that a caller that floods gets in nobody's way but its own.
  *
  * @since 0.1.0
  */
@@ -70,6 +71,8 @@ export interface Options {
  * @since 0.1.0
  */
 export interface Terms<E, R> {
+  /** Whose call it is. Calls without a caller are one caller's. */
+  readonly caller?: string | undefined
   /** Runs once the call has its place, before it waits for a worker. */
   readonly onAccepted?: Effect.Effect<void, E, R> | undefined
   /** How long the call waits for a worker before it fails with `Impatient`, in milliseconds. Default: for ever. */
@@ -77,7 +80,7 @@ export interface Terms<E, R> {
 }
 
 /**
- * Admits work within its bounds, first come, first served.
+ * Admits work within its bounds, callers in turn.
  *
  * @category models
  * @since 0.1.0
@@ -97,8 +100,10 @@ export interface Admission {
 }
 
 interface Ticket {
-  granted: boolean
-  onGranted: () => void
+  readonly caller: string
+  state: "waiting" | "granted" | "displaced"
+  /** Hears when it waits no longer. */
+  onSettled: () => void
 }
 
 /**
@@ -110,51 +115,93 @@ interface Ticket {
 export const make = (options?: Options, onLoad: (load: Load) => void = () => {}): Admission => {
   const workers = Math.max(1, options?.workers ?? 4)
   const queue = Math.max(0, options?.queue ?? 64)
-  const waiting = new Set<Ticket>()
+  /** The calls that wait, by caller; the caller whose turn it is comes first. */
+  const lines = new Map<string, Set<Ticket>>()
+  let queued = 0
   let running = 0
-  const load = (): Load => ({ running, queued: waiting.size })
+  const load = (): Load => ({ running, queued })
 
-  const take = (): Ticket | undefined => {
+  const enter = (ticket: Ticket): void => {
+    const line = lines.get(ticket.caller) ?? new Set()
+    lines.set(ticket.caller, line.add(ticket))
+    queued += 1
+  }
+  const leave = (ticket: Ticket): void => {
+    const line = lines.get(ticket.caller)
+    if (line?.delete(ticket) !== true) return
+    queued -= 1
+    if (line.size === 0) lines.delete(ticket.caller)
+  }
+  const settle = (ticket: Ticket, state: Ticket["state"]): void => {
+    leave(ticket)
+    ticket.state = state
+    ticket.onSettled()
+  }
+
+  /** The latest call of the caller that has most in the queue, when another caller has at least two fewer. */
+  const displaceable = (caller: string): Ticket | undefined => {
+    const [longest] = [...lines.values()].sort((one, other) => other.size - one.size)
+    const own = lines.get(caller)?.size ?? 0
+    return longest === undefined || longest.size <= own + 1 ? undefined : [...longest].at(-1)
+  }
+
+  const take = (caller: string): Ticket | undefined => {
+    const ticket: Ticket = { caller, state: "waiting", onSettled: () => {} }
     if (running < workers) {
       running += 1
-      onLoad(load())
-      return { granted: true, onGranted: () => {} }
+      ticket.state = "granted"
+    } else if (queued < queue) {
+      enter(ticket)
+    } else {
+      const displaced = displaceable(caller)
+      if (displaced === undefined) return undefined
+      leave(displaced)
+      enter(ticket)
+      settle(displaced, "displaced")
     }
-    if (waiting.size >= queue) return undefined
-    const ticket: Ticket = { granted: false, onGranted: () => {} }
-    waiting.add(ticket)
     onLoad(load())
     return ticket
   }
 
-  const giveBack = (ticket: Ticket) => {
-    if (!ticket.granted) {
-      waiting.delete(ticket)
-      return onLoad(load())
-    }
-    const [next] = waiting
-    if (next === undefined) {
-      running -= 1
-      return onLoad(load())
-    }
-    waiting.delete(next)
-    onLoad(load())
-    next.granted = true
-    next.onGranted()
+  const next = (): Ticket | undefined => {
+    const [first] = lines
+    if (first === undefined) return undefined
+    const [caller, line] = first
+    const [ticket] = line
+    // The others come before it gets another turn.
+    lines.delete(caller)
+    lines.set(caller, line)
+    return ticket
   }
 
-  const granted = (ticket: Ticket) =>
-    Effect.callback<void>((resume) => {
-      if (ticket.granted) return resume(Effect.void)
-      ticket.onGranted = () => resume(Effect.void)
-    })
+  const giveBack = (ticket: Ticket): void => {
+    if (ticket.state === "granted") {
+      const following = next()
+      if (following === undefined) running -= 1
+      else settle(following, "granted")
+    } else {
+      leave(ticket)
+    }
+    onLoad(load())
+  }
 
-  const inTime = (ticket: Ticket, patienceMs: number | undefined) =>
-    ticket.granted || patienceMs === undefined || !Number.isFinite(patienceMs)
-      ? granted(ticket)
-      : Effect.timeoutOrElse(granted(ticket), {
+  const overloaded = () => new Overloaded({ running, queued })
+
+  const settled = (ticket: Ticket): Effect.Effect<void, Overloaded> =>
+    Effect.andThen(
+      Effect.callback<void>((resume) => {
+        if (ticket.state !== "waiting") return resume(Effect.void)
+        ticket.onSettled = () => resume(Effect.void)
+      }),
+      Effect.suspend(() => ticket.state === "displaced" ? Effect.fail(overloaded()) : Effect.void)
+    )
+
+  const inTime = (ticket: Ticket, patienceMs: number | undefined): Effect.Effect<void, Overloaded | Impatient> =>
+    ticket.state !== "waiting" || patienceMs === undefined || !Number.isFinite(patienceMs)
+      ? settled(ticket)
+      : Effect.timeoutOrElse(settled(ticket), {
         duration: patienceMs,
-        orElse: () => ticket.granted ? Effect.void : Effect.fail(new Impatient({ patienceMs }))
+        orElse: () => ticket.state === "granted" ? Effect.void : Effect.fail(new Impatient({ patienceMs }))
       })
 
   const admit: Admission["admit"] = <A, E, R, E2, R2>(
@@ -163,8 +210,8 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
   ) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Monotonic.millis, (arrived): Effect.Effect<A, E | E2 | Overloaded | Impatient, R | R2> => {
-        const ticket = take()
-        if (ticket === undefined) return Effect.fail(new Overloaded({ running, queued: waiting.size }))
+        const ticket = take(terms?.caller ?? "")
+        if (ticket === undefined) return Effect.fail(overloaded())
         return restore(
           Effect.andThen(
             terms?.onAccepted ?? Effect.void,

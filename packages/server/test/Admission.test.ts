@@ -167,4 +167,43 @@ describe("Admission", () => {
       yield* TestClock.adjust(1_000)
       assert.strictEqual(yield* Fiber.join(long), "done")
     }))
+
+  it.effect("lets callers take turns, each in its own order", () =>
+    Effect.gen(function*() {
+      const admission = Admission.make({ workers: 1, queue: 10 })
+      const order: Array<string> = []
+      const first = yield* hold(admission)
+      const call = (caller: string, name: string) =>
+        admission.admit(() => Effect.sync(() => order.push(name)), { caller }).pipe(Effect.forkChild(now))
+      const calls = yield* Effect.forEach(
+        [["a", "a1"], ["a", "a2"], ["a", "a3"], ["b", "b1"], ["b", "b2"], ["c", "c1"]] as const,
+        ([caller, name]) => call(caller, name)
+      )
+      yield* first.end
+      yield* Effect.forEach(calls, Fiber.await)
+      assert.deepStrictEqual(order, ["a1", "b1", "c1", "a2", "b2", "a3"])
+      assert.deepStrictEqual(yield* admission.load, { running: 0, queued: 0 })
+    }))
+
+  it.effect("gives a caller the place of the latest call of the one that has most, until both have as many", () =>
+    Effect.gen(function*() {
+      const admission = Admission.make({ workers: 1, queue: 4 })
+      const running = yield* hold(admission)
+      const refused: Array<string> = []
+      const done: Array<string> = []
+      const call = (caller: string, name: string) =>
+        admission.admit(() => Effect.sync(() => done.push(name)), { caller }).pipe(
+          Effect.catchTag("Overloaded", ({ queued }) => Effect.sync(() => refused.push(`${name} of ${queued}`))),
+          Effect.forkChild(now)
+        )
+      const calls = yield* Effect.forEach(["a1", "a2", "a3", "a4", "a5"], (name) => call("a", name))
+      calls.push(yield* call("b", "b1"), yield* call("b", "b2"), yield* call("b", "b3"), yield* call("a", "a6"))
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(refused, ["a5 of 4", "a4 of 4", "a3 of 4", "b3 of 4", "a6 of 4"])
+      assert.deepStrictEqual(yield* admission.load, { running: 1, queued: 4 })
+      yield* running.end
+      yield* Effect.forEach(calls, Fiber.await)
+      assert.deepStrictEqual(done, ["a1", "b1", "a2", "b2"])
+      assert.deepStrictEqual(yield* admission.load, { running: 0, queued: 0 })
+    }))
 })

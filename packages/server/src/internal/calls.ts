@@ -183,7 +183,7 @@ export const make = (options: Options) => {
     })
     const isStreamed = accepts(request, "chunk") || accepts(request, "progress")
     const event = accepts(request, "accepted") ? leases.hold(request, isStreamed) : Effect.void
-    return yield* admission.admit(start, { onAccepted: event, patienceMs: budget }).pipe(
+    return yield* admission.admit(start, { caller: request.replyTo, onAccepted: event, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
         Impatient: () => Effect.fail(Answer.budgetGone(budget))
