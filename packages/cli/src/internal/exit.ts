@@ -55,6 +55,7 @@ export const codeOfClientError = ({ isRetryable, reason }: ClientError.ClientErr
     case "Unreachable":
     case "Closed":
     case "Overloaded":
+    case "ReplicaLost":
       return 4
     case "BadRequest":
     case "Rejected":

@@ -1,0 +1,198 @@
+/** The state machine of one call, step by step; `test/callProtocol.test.ts` has it in a network that fails. */
+import type * as Protocol from "@skillscale/core/Protocol"
+import { assert, describe, it } from "@effect/vitest"
+import * as Delivery from "../src/internal/delivery.ts"
+
+const topic = "TOPIC_TEST"
+
+const begin = (options: Partial<Delivery.Options> = {}) => {
+  const habits: Delivery.Habits = { acknowledges: true }
+  const delivery = Delivery.make({ topic, deadline: 60_000, ackMs: 500, habits, random: () => 0, ...options })
+  assert.deepStrictEqual(delivery.begin(0), [{ _tag: "Send", attempt: 0 }])
+  return { delivery, habits }
+}
+
+const response = (fields: Partial<Protocol.Response>): Protocol.Response => ({
+  requestId: "r",
+  status: "success",
+  content: "",
+  error: "",
+  ...fields
+})
+const event = (event: string, server: string, fields: Partial<Protocol.Response> = {}) =>
+  response({ event, server, ...fields })
+const accepted = (server: string) => event("accepted", server, { leaseMs: 1000 })
+const alive = (server: string) => event("alive", server, { leaseMs: 1000, calls: ["r"] })
+const refusal = (code: string, server: string, fields: Partial<Protocol.Response> = {}) =>
+  response({ status: "error", code, server, retryable: true, ...fields })
+const tags = (steps: ReadonlyArray<Delivery.Step>) => steps.map(({ _tag }) => _tag)
+
+describe("a call that nobody acknowledges", () => {
+  it("is sent again after 500 ms, 1 s and then every 2 s", () => {
+    const { delivery } = begin()
+    const sent: Array<number> = []
+    for (let now = 0; now <= 8000; now += 100) {
+      for (const step of delivery.onTick(now)) {
+        assert.deepStrictEqual(step, { _tag: "Send", attempt: sent.length + 1 })
+        sent.push(now)
+      }
+    }
+    assert.deepStrictEqual(sent, [500, 1500, 3500, 5500, 7500])
+  })
+
+  it("is not sent again where servers do not acknowledge, and asks where that is not known", () => {
+    const unknown = begin({ habits: { acknowledges: undefined } })
+    assert.deepStrictEqual(tags(unknown.delivery.onTick(499)), [])
+    assert.deepStrictEqual(tags(unknown.delivery.onTick(500)), ["Ping"])
+    const old = begin({ habits: { acknowledges: false } })
+    for (let now = 0; now < 60_000; now += 500) assert.isEmpty(old.delivery.onTick(now))
+  })
+
+  it("learns from any answer with a lease that servers acknowledge", () => {
+    for (const told of [accepted("a"), response({ server: "a", leaseMs: 1000 })]) {
+      const habits: Delivery.Habits = { acknowledges: undefined }
+      begin({ habits }).delivery.onResponse(told, 1)
+      assert.isTrue(habits.acknowledges)
+    }
+  })
+})
+
+describe("a call that a replica has", () => {
+  it("stays there for as long as that gives signs of life", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(tags(delivery.onResponse(accepted("a"), 10)), ["Event"])
+    for (let now = 250; now < 60_000; now += 250) {
+      assert.isEmpty(delivery.onTick(now))
+      assert.isEmpty(delivery.onResponse(alive("a"), now))
+    }
+    assert.deepStrictEqual(tags(delivery.onResponse(response({ server: "a" }), 60_000)), ["Finish"])
+    assert.isEmpty(delivery.onResponse(response({ server: "b" }), 60_001))
+    assert.isEmpty(delivery.onTick(70_000))
+  })
+
+  it("is asked for when the lease is over, and sent again when nobody says a word or that it is unknown", () => {
+    const silence = (delivery: Delivery.Delivery) => {
+      delivery.onResponse(accepted("a"), 0)
+      assert.isEmpty(delivery.onTick(999))
+      assert.deepStrictEqual(delivery.onTick(1000), [{ _tag: "Renew", server: "a" }])
+    }
+    const mute = begin().delivery
+    silence(mute)
+    assert.isEmpty(mute.onTick(1000 + Delivery.renewMs - 1))
+    assert.deepStrictEqual(mute.onTick(1000 + Delivery.renewMs), [{ _tag: "Send", attempt: 1 }])
+    for (const told of [event("unknown", "a", { offer: 0 }), response({ event: "fanout", content: "0" })]) {
+      const { delivery } = begin()
+      silence(delivery)
+      assert.isEmpty(delivery.onResponse(response({ event: "fanout", content: "1" }), 1001))
+      assert.deepStrictEqual(delivery.onResponse(told, 1002), [{ _tag: "Send", attempt: 1 }])
+    }
+    const back = begin().delivery
+    silence(back)
+    assert.isEmpty(back.onResponse(accepted("a"), 1100))
+    assert.isEmpty(back.onTick(2000))
+  })
+
+  it("is not given to another that takes it as well, unless it is silent", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [{ _tag: "Cancel", server: "b" }])
+    delivery.onTick(1000)
+    assert.deepStrictEqual(delivery.onResponse(alive("b"), 1001), [{ _tag: "Cancel", server: "a" }])
+    // Whoever answers first has answered.
+    const answer = response({ server: "a" })
+    assert.deepStrictEqual(delivery.onResponse(answer, 1002), [{ _tag: "Cancel", server: "b" }, {
+      _tag: "Finish",
+      response: answer
+    }])
+  })
+
+  it("is lost with it when output was passed on", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    assert.deepStrictEqual(tags(delivery.onResponse(event("chunk", "a", { seq: 0 }), 1)), ["Event"])
+    assert.isEmpty(delivery.onResponse(event("chunk", "b", { seq: 0 }), 2))
+    delivery.onTick(1001)
+    const [failure] = delivery.onTick(1251)
+    assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
+  })
+})
+
+describe("a call that must not run twice", () => {
+  const offer = (server: string, offer: number) => event("offer", server, { leaseMs: 1000, offer })
+
+  it("is granted to one replica, as often as that offers, and to no other", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(delivery.onResponse(offer("a", 3), 0), [{ _tag: "Grant", server: "a", offer: 3 }])
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 9), 1), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(offer("a", 4), 2), [{ _tag: "Grant", server: "a", offer: 4 }])
+    delivery.onTick(1002)
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1003), [{ _tag: "Cancel", server: "b" }])
+    const [failure] = delivery.onTick(1252)
+    assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
+  })
+
+  it("goes from a replica that has it to one that offers it", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 1), [
+      { _tag: "Grant", server: "b", offer: 0 },
+      { _tag: "Cancel", server: "a" }
+    ])
+  })
+
+  it("does not believe what was said before the offer that it granted", () => {
+    const { delivery } = begin()
+    delivery.onResponse(offer("a", 5), 0)
+    for (const code of ["NotGranted", "Overloaded", "ShuttingDown"]) {
+      assert.isEmpty(delivery.onResponse(refusal(code, "a", { offer: 5 }), 1))
+      assert.isEmpty(delivery.onResponse(refusal(code, "a"), 1))
+    }
+    assert.isEmpty(delivery.onResponse(event("unknown", "a", { offer: 5 }), 1))
+    assert.deepStrictEqual(tags(delivery.onResponse(refusal("NotGranted", "a", { offer: 6 }), 2)), ["Wait"])
+    assert.deepStrictEqual(delivery.onTick(20), [{ _tag: "Send", attempt: 1 }])
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 30), [{ _tag: "Grant", server: "b", offer: 0 }])
+  })
+})
+
+describe("a call that is refused for the moment", () => {
+  it("is sent again after pauses that double up to a second, half of them by chance", () => {
+    for (const [random, share] of [[0, 0.5], [0.999_999, 1]] as const) {
+      const { delivery } = begin({ random: () => random })
+      let now = 0
+      for (const most of [20, 40, 80, 160, 320, 640, 1000, 1000]) {
+        const [wait] = delivery.onResponse(refusal("Overloaded", "a"), now)
+        const ms = wait?._tag === "Wait" ? wait.ms : assert.fail(JSON.stringify(wait))
+        assert.approximately(ms, most * share, 0.01)
+        assert.isEmpty(delivery.onTick(now + ms - 0.1))
+        now += ms
+        assert.deepStrictEqual(tags(delivery.onTick(now)), ["Send"])
+      }
+    }
+  })
+
+  it("fails so when its time would be over", () => {
+    const { delivery } = begin({ deadline: 10 })
+    assert.deepStrictEqual(tags(delivery.onResponse(refusal("Overloaded", "a"), 0)), ["Finish"])
+  })
+
+  it("fails with what is not worth another try, as a server that ended what it had started", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(tags(delivery.onResponse(refusal("ShuttingDown", "a", { retryable: false }), 0)), ["Finish"])
+  })
+
+  it("waits 2 s for a server of a topic that had one, and not for one of a topic that had none", () => {
+    const absent = response({ status: "error", code: "NoServer", retryable: true })
+    const known = begin().delivery
+    let now = 0
+    for (; now < Delivery.absenceMs; now += 100) {
+      assert.deepStrictEqual(tags(known.onResponse(absent, now)), ["Wait"], String(now))
+      known.onTick(now + 1000)
+    }
+    assert.deepStrictEqual(tags(known.onResponse(absent, now)), ["Finish"])
+    const never = begin({ habits: { acknowledges: undefined } }).delivery
+    assert.deepStrictEqual(tags(never.onResponse(absent, 0)), ["Finish"])
+    const held = begin().delivery
+    held.onResponse(accepted("a"), 0)
+    assert.isEmpty(held.onResponse(absent, 1))
+  })
+})
