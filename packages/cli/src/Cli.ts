@@ -32,7 +32,7 @@ export const version: string = manifest.version
 export const command = Command.make("skillscale").pipe(
   Command.withDescription(
     "Runs Agent Skills as a service. Exit codes: 0 done; 1 the skill ran and failed; 2 bad usage or bad input; " +
-      "3 no answer in time; 4 no proxy or no server"
+      "3 no answer in time; 4 no proxy or no server, or the server was lost"
   ),
   Command.withSubcommands([
     Serve.up,

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Lifecycle from "./lifecycle.ts"
 
-/** 0 done; 1 the skill ran and failed; 2 bad usage or bad input; 3 no answer in time; 4 no proxy or no server. */
+/** 0 done; 1 the skill ran and failed; 2 bad usage or bad input; 3 no answer in time; 4 no proxy or no server, or the server was lost. */
 export type ExitCode = 0 | 1 | 2 | 3 | 4
 
 /** EX_SOFTWARE of sysexits.h: the program itself is at fault. */
@@ -66,7 +66,7 @@ export const codeOfClientError = ({ isRetryable, reason }: ClientError.ClientErr
     case "Unsupported":
       return 2
     case "ServerError":
-      return isRetryable ? 4 : 1
+      return isRetryable || reason.code === "ShuttingDown" ? 4 : 1
     default:
       return 1
   }
