@@ -5,6 +5,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Fixture from "./fixtures/dependencies.ts"
 import * as Serving from "./fixtures/serving.ts"
+import * as Support from "./fixtures/support.ts"
 
 const skills = {
   needs: {
@@ -56,6 +57,12 @@ describe("SkillServer with Dependencies", () => {
       assert.deepInclude(late, { code: "TimedOut", retryable: true })
       assert.match(late.error, /skill needs is still being prepared .*not started within 50 ms/)
       assert.deepStrictEqual(at.finals(held), [])
+      const leased = yield* at.send({ skill: "needs", accept: ["accepted"], timeout_ms: 5000 })
+      yield* Support.eventually(
+        "it is acknowledged",
+        () => at.replies.some(({ event, requestId }) => requestId === leased && event === "accepted")
+      )
+      yield* at.control({ kind: "cancel", request_id: leased })
       yield* pass
       for (const id of [held, meant]) {
         const { content, status } = yield* at.final(id)

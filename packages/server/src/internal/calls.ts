@@ -89,14 +89,19 @@ const preparation = (
     )
   })
 
-  return (request: Protocol.Request, arrived: number, served: Served): Effect.Effect<Served, Answer.Refusal> => {
+  return (
+    request: Protocol.Request,
+    arrived: number,
+    served: Served,
+    onWait: Effect.Effect<unknown>
+  ): Effect.Effect<Served, Answer.Refusal> => {
     // The usual case: nothing is being prepared.
     if (served.every((skill) => dependencies.state(skill).status !== "preparing")) return Effect.succeed(served)
     const intent = Protocol.parseIntent(request.intent)
     const skill = targetOf(request, Result.isSuccess(intent) ? intent.success.skill : undefined, served)
     if (skill === undefined || dependencies.state(skill).status !== "preparing") return Effect.succeed(served)
     const budget = Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, limitMs)
-    return Effect.andThen(wait(skill, budget, arrived), skills)
+    return onWait.pipe(Effect.andThen(wait(skill, budget, arrived)), Effect.andThen(skills))
   }
 }
 
@@ -161,10 +166,12 @@ export const make = (options: Options) => {
   }, Effect.scoped)
 
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {
+    const isStreamed = accepts(request, "chunk") || accepts(request, "progress")
+    const hold = accepts(request, "accepted") ? leases.hold(request, isStreamed) : Effect.void
     const served = yield* skills
     const { data, skill } = yield* find(
       request,
-      prepared === undefined ? served : yield* prepared(request, arrived, served)
+      prepared === undefined ? served : yield* prepared(request, arrived, served, hold)
     )
     onSkill(skill.name)
     yield* Effect.annotateCurrentSpan({ skill: skill.name })
@@ -181,9 +188,7 @@ export const make = (options: Options) => {
         Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
     })
-    const isStreamed = accepts(request, "chunk") || accepts(request, "progress")
-    const event = accepts(request, "accepted") ? leases.hold(request, isStreamed) : Effect.void
-    return yield* admission.admit(start, { caller: request.replyTo, onAccepted: event, patienceMs: budget }).pipe(
+    return yield* admission.admit(start, { caller: request.replyTo, onAccepted: hold, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
         Impatient: () => Effect.fail(Answer.budgetGone(budget))

@@ -54,7 +54,8 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, replies }: Option
     hold: (address: Address, isAtOnce: boolean) =>
       Effect.suspend(() => {
         const requests = held.get(address.replyTo) ?? new Map<string, boolean>()
-        held.set(address.replyTo, requests.set(address.requestId, false))
+        held.set(address.replyTo, requests)
+        if (!requests.has(address.requestId)) requests.set(address.requestId, false)
         const ticks = FiberHandle.run(ticking, tick, { onlyIfMissing: true })
         return isAtOnce ? Effect.andThen(acknowledge(address), ticks) : ticks
       }),
