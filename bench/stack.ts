@@ -1,37 +1,59 @@
-/** Starts the pieces of a stack as processes of their own, and finds where they listen. */
+/** Starts the pieces of a stack as processes of their own, for the benches and for `chaos`. */
 import * as ChildProcess from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 
+/** A piece that is ready, or was. */
 export interface Started {
-  readonly line: string
+  /** What it said of its addresses when it was ready. */
+  readonly address: (name: string) => string
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** Kills it and waits until it is gone. */
+  readonly kill: () => Promise<void>
+  /** Lets it end in its own time, and kills it when that takes more than 20 s. */
   readonly stop: () => Promise<void>
 }
 
 const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url))
+const maxKeptLines = 50
+const stopMs = 20_000
 
-export const start = (args: ReadonlyArray<string>, message: string): Promise<Started> =>
+export const start = (args: ReadonlyArray<string>, readyMessage: string): Promise<Started> =>
   new Promise((resolve, reject) => {
     const child = ChildProcess.spawn(process.execPath, ["--conditions=source", bin, ...args], {
       stdio: ["ignore", "ignore", "pipe"]
     })
-    const exited = new Promise<void>((done) => child.on("exit", () => done()))
-    const stop = () => {
-      child.kill("SIGTERM")
-      return exited
+    const gone = new Promise<void>((done) => child.once("close", () => done()))
+    const said: Array<string> = []
+    const kill = () => {
+      child.kill("SIGKILL")
+      return gone
     }
-    child.on("error", reject)
-    child.on("exit", (code) => reject(new Error(`skillscale ${args.join(" ")} ended with ${code}`)))
+    child.once("error", reject)
+    void gone.then(() => reject(new Error(`skillscale ${args.join(" ")} ended early:\n${said.join("\n")}`)))
     createInterface({ input: child.stderr }).on("line", (line) => {
-      if (line.includes(`message=${message}`)) resolve({ line, stop })
+      if (said.length < maxKeptLines) said.push(line)
+      if (!line.includes(`message=${readyMessage}`)) return
+      resolve({
+        address: (name) => new RegExp(` ${name}=(\\S+)`).exec(line)?.[1] ?? "",
+        signal: (signal) => void child.kill(signal),
+        kill,
+        stop: async () => {
+          child.kill("SIGCONT")
+          child.kill("SIGTERM")
+          const timer = setTimeout(kill, stopMs)
+          await gone
+          clearTimeout(timer)
+        }
+      })
     })
   })
 
-export const address = (line: string, name: string) => new RegExp(` ${name}=(\\S+)`).exec(line)?.[1] ?? ""
-
-/** A proxy on free ports, and its addresses. */
-export const startProxy = async (): Promise<Started & { readonly xsub: string; readonly xpub: string }> => {
-  const args = ["proxy", "--xsub-port", "0", "--xpub-port", "0", "--metrics-port", "0"]
+/** A proxy, on free ports unless these are named, and its addresses. */
+export const startProxy = async (
+  ports: { readonly xsub: string; readonly xpub: string } = { xsub: "0", xpub: "0" }
+): Promise<Started & { readonly xsub: string; readonly xpub: string }> => {
+  const args = ["proxy", "--xsub-port", ports.xsub, "--xpub-port", ports.xpub, "--metrics-port", "0"]
   const proxy = await start(args, "\"proxy is ready\"")
-  return { ...proxy, xsub: address(proxy.line, "xsub"), xpub: address(proxy.line, "xpub") }
+  return { ...proxy, xsub: proxy.address("xsub"), xpub: proxy.address("xpub") }
 }

@@ -9,7 +9,7 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { type Piece, start } from "./pieces.ts"
+import { start, type Started, startProxy } from "../bench/stack.ts"
 
 export interface Options {
   /** How long things go wrong. */
@@ -112,8 +112,8 @@ export const chaos = async (
   const between = (least: number, most: number) => least + random() * (most - least)
   const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-chaos-")))
   const counter = await startCounter()
-  const pieces = new Set<Piece>()
-  const keep = (piece: Piece): Piece => {
+  const pieces = new Set<Started>()
+  const keep = (piece: Started): Started => {
     pieces.add(piece)
     return piece
   }
@@ -126,15 +126,9 @@ export const chaos = async (
       "metadata:\n  skillscale.network: \"true\"\n",
       `exec 3<>/dev/tcp/127.0.0.1/${counter.port}\necho "$2" >&3\nread -r _ <&3\nsleep "$1"\necho "done $2"\n`
     )
-    const startProxy = async (ports: { readonly xsub: string; readonly xpub: string }) =>
-      keep(
-        await start(
-          ["proxy", "--xsub-port", ports.xsub, "--xpub-port", ports.xpub, "--metrics-port", "0"],
-          "\"proxy is ready\""
-        )
-      )
-    let proxy = await startProxy({ xsub: "0", xpub: "0" })
-    const at = { xsub: proxy.address("xsub"), xpub: proxy.address("xpub") }
+    const first = await startProxy()
+    let proxy = keep(first)
+    const at = { xsub: first.xsub, xpub: first.xpub }
     const ports = { xsub: at.xsub.split(":").at(-1) ?? "", xpub: at.xpub.split(":").at(-1) ?? "" }
     const startReplica = async () =>
       keep(
@@ -143,7 +137,7 @@ export const chaos = async (
           ...["--proxy-xsub", at.xsub, "--proxy-xpub", at.xpub]
         ], "serving")
       )
-    const serving: Array<Piece | undefined> = []
+    const serving: Array<Started | undefined> = []
     for (let index = 0; index < replicas; index++) serving.push(await startReplica())
     for (let index = 0; index < clients; index++) connected.push(await PromiseClient.connect(at))
 
@@ -223,7 +217,7 @@ export const chaos = async (
       const fault = note("proxy killed")
       await proxy.kill()
       pieces.delete(proxy)
-      proxy = await startProxy(ports)
+      proxy = keep(await startProxy(ports))
       fault.mendable = performance.now()
     }
     const stopProxy = async () => {
@@ -271,7 +265,7 @@ export const chaos = async (
     }
   } finally {
     await Promise.all(connected.map((client) => client.close()))
-    await Promise.all([...pieces].map((piece) => piece.end()))
+    await Promise.all([...pieces].map((piece) => piece.stop()))
     await counter.close()
     Fs.rmSync(folder, { recursive: true, force: true })
   }

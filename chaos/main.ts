@@ -1,21 +1,11 @@
 /** Runs the storm and prints what became of it. Run: `npm run chaos [-- SECONDS [SEED]]`. Exits 1 when a bar is missed. */
 import { chaos, type Tally } from "./chaos.ts"
+import { randomFrom } from "./random.ts"
 
 const [seconds = 60, seed = Date.now() % 100_000] = process.argv.slice(2).map(Number)
 if (!(seconds > 0) || !Number.isInteger(seed)) {
   process.stderr.write("usage: npm run chaos [-- SECONDS [SEED]]\n")
   process.exit(2)
-}
-
-/** Numbers from 0 to less than 1 (mulberry32). */
-const randomFrom = (start: number): () => number => {
-  let state = start >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ state >>> 15, state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ mixed >>> 7, mixed | 61)
-    return ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32
-  }
 }
 
 const listed = (counts: Readonly<Record<string, number>>): string =>

@@ -21,6 +21,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
+import { randomFrom } from "../chaos/random.ts"
 import * as Simulation from "./simulation.ts"
 
 const topic = "TOPIC_SIMULATED"
@@ -139,7 +140,7 @@ interface Outcome {
 }
 
 const simulate = Effect.fnUntraced(function*(seed: number) {
-  const random = Simulation.randomFrom(seed)
+  const random = randomFrom(seed)
   const between = (least: number, most: number) => Math.round(least + random() * (most - least))
   const network = yield* Simulation.make(random)
   /** When each call was started. */

@@ -1,7 +1,7 @@
 /** A short storm over real processes; `npm run chaos` is the long one. */
 import { assert, describe, it } from "@effect/vitest"
 import { chaos } from "../chaos/chaos.ts"
-import { randomFrom } from "./simulation.ts"
+import { randomFrom } from "../chaos/random.ts"
 
 describe("while replicas and the proxy are killed and stopped", () => {
   it("no call is lost, and none runs twice that must not", async () => {

@@ -12,17 +12,6 @@ import * as Stream from "effect/Stream"
 import { controlAnswer } from "../packages/proxy/src/internal/control.ts"
 import { noServerReply } from "../packages/proxy/src/internal/noServer.ts"
 
-/** Numbers from 0 to less than 1 (mulberry32). */
-export const randomFrom = (seed: number): () => number => {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ state >>> 15, state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ mixed >>> 7, mixed | 61)
-    return ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32
-  }
-}
-
 /** What goes wrong with each message on each of its two ways, to the proxy and from it. */
 export interface Faults {
   /** Shares from 0 to 1. */

@@ -7,9 +7,9 @@
  *
  * @since 0.1.0
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Monotonic from "./internal/monotonic.ts"
 
 /**
  * All workers are busy and the queue is full. Retryable.

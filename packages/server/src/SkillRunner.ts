@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Telemetry from "@skillscale/core/Telemetry"
@@ -23,7 +24,6 @@ import * as Stream from "effect/Stream"
 import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
-import * as Monotonic from "./internal/monotonic.ts"
 import * as OverlayFit from "./internal/overlayFit.ts"
 import * as OwnEnvironment from "./internal/ownEnvironment.ts"
 import * as Redaction from "./internal/redaction.ts"

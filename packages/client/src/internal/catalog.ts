@@ -7,6 +7,7 @@
  * the gathering goes on to fill the cache.
  */
 import * as Control from "@skillscale/core/Control"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Suggestion from "@skillscale/core/Suggestion"
 import * as Topic from "@skillscale/core/Topic"
@@ -24,7 +25,6 @@ import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
 import * as CatalogAnswers from "./catalogAnswers.ts"
 import type * as Connection from "./connection.ts"
-import * as Monotonic from "./monotonic.ts"
 import * as request from "./request.ts"
 
 export interface Options {

@@ -2,6 +2,7 @@
  * Delivers calls: gives each its state machine (`delivery.ts`), does what that says, and lets it see the time while it waits.
  */
 import type * as Control from "@skillscale/core/Control"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
@@ -57,7 +58,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Deliveries, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = () => Monotonic.millisOf(clock)
   const topics = new Map<string, Known>()
   const waiting = new Set<() => void>()
   const ticking = yield* FiberHandle.make<void>()

@@ -3,6 +3,7 @@
  * metrics behind.
  */
 import * as Control from "@skillscale/core/Control"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
@@ -21,7 +22,6 @@ import type * as Catalog from "./catalog.ts"
 import type * as Connection from "./connection.ts"
 import * as Deliveries from "./deliveries.ts"
 import * as metrics from "./metrics.ts"
-import * as Monotonic from "./monotonic.ts"
 import * as request from "./request.ts"
 import * as Streaming from "./streaming.ts"
 

@@ -5,6 +5,7 @@
  * travel as `stdin`.
  */
 import * as Control from "@skillscale/core/Control"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Clock from "effect/Clock"
@@ -17,7 +18,6 @@ import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
 import type * as Answer from "./answer.ts"
 import type * as Connection from "./connection.ts"
-import * as Monotonic from "./monotonic.ts"
 
 /** A span of time that ends at `deadline` (in ms, monotonic); infinite when the caller set no limit. */
 export interface Budget {

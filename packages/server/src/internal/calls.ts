@@ -2,6 +2,7 @@
  * The work of a call: waits until its skill is prepared, finds the skill, has the call admitted and runs it, up to the final
  * response or the refusal. Whether that is sent is left to others.
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
@@ -15,7 +16,6 @@ import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
-import * as Monotonic from "./monotonic.ts"
 import type { Offers } from "./offers.ts"
 import type { Replies } from "./replies.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"

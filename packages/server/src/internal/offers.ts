@@ -3,11 +3,11 @@
  * this server's own clock: the caller gives the call to nobody else that long, and a server that was stopped meanwhile finds
  * its grant too old and starts nothing.
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Answer from "./answer.ts"
-import * as Monotonic from "./monotonic.ts"
 import { type Address, keyOf, type Replies } from "./replies.ts"
 
 export interface Options {
