@@ -415,7 +415,7 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
     }
   }
   if (view.at[0] != '\0' && (!HideFolders(view, failure) || !Overlay(view, failure))) return false;
-  traces_.Note(kScratch, kWork);
+  if (!overlay_.empty()) traces_.Note(kScratch, kWork);
   return true;
 }
 

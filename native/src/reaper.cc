@@ -261,6 +261,8 @@ void Reaper::Leave() {
   if (!keep && !cell_.Close()) leaving_ = true;
   if (last_run_) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
+  // Where a process will wait, it has the rules.
+  if (plan_.warm() == 0 && plan_.has(protocol::kConfined)) rules_.Prepare(plan_);
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";
   again_ = key == last_key_;
   if (!again_) lost_spares_ = plain_spares_ = 0;

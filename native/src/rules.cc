@@ -15,15 +15,25 @@ bool Rules::AllowDevices(StepError* failure) {
   return landlock_.AllowDevices("/dev/pts", failure);
 }
 
+bool Rules::Begin(bool tcp, StepError* failure) {
+  if (!landlock_.Begin(tcp, failure)) return false;
+  for (const std::string& path : readable_) {
+    if (!landlock_.AllowRead(path.c_str(), failure)) return false;
+  }
+  return landlock_.AllowRead("/proc", failure) && AllowDevices(failure);
+}
+
+// What a cell shows is there when it is made, and stays.
+void Rules::Prepare(const RunPlan& plan) {
+  StepError failure;
+  prepared_ = in_cell_ && Landlock::Abi() > 0 && Begin(LeavesTcp(plan), &failure);
+}
+
 bool Rules::Make(const RunPlan& plan, Confinement* confinement, StepError* failure) {
   static const bool landlocked = Landlock::Abi() > 0;
+  const bool prepared = std::exchange(prepared_, false);
   if (landlocked) {
-    const bool tcp = in_cell_ || plan.has(protocol::kConnected);
-    if (!landlock_.Begin(tcp, failure)) return false;
-    for (const std::string& path : readable_) {
-      if (!landlock_.AllowRead(path.c_str(), failure)) return false;
-    }
-    if (!landlock_.AllowRead("/proc", failure) || !AllowDevices(failure)) return false;
+    if (!prepared && !Begin(LeavesTcp(plan), failure)) return false;
     for (size_t i = 0; i < plan.writable() + plan.readable(); i++) {
       const bool allowed = i < plan.writable() ? landlock_.AllowWrite(plan.path(i), failure) : landlock_.AllowRead(plan.path(i), failure);
       if (!allowed) return false;
@@ -33,6 +43,8 @@ bool Rules::Make(const RunPlan& plan, Confinement* confinement, StepError* failu
 }
 
 bool Rules::Reuse(const RunPlan& plan, Confinement* confinement, StepError* failure) {
+  // What was made is not whole.
+  if (prepared_) return Make(plan, confinement, failure);
   confinement->uid = plan.command().uid;
   confinement->gid = plan.command().gid;
   confinement->landlock = landlock_.get();
@@ -44,7 +56,7 @@ bool Rules::Filter(const RunPlan& plan, const SystemCallFilter** filter, StepErr
   *filter = nullptr;
   if (!supported) return true;
   const bool allow_list = plan.has(protocol::kAllowList);
-  const bool connected = in_cell_ || plan.has(protocol::kConnected);
+  const bool connected = LeavesTcp(plan);
   const size_t index = (allow_list ? 1 : 0) + (connected ? 2 : 0);
   if (!built_[index]) built_[index] = filters_[index].Build({allow_list, connected ? Sockets::kLocal : Sockets::kNone});
   if (built_[index]) {

@@ -25,6 +25,9 @@ class Rules {
   // What it makes belongs to this object, and is that of one run at a time.
   bool Make(const RunPlan& plan, Confinement* confinement, StepError* failure);
 
+  // Makes ahead what is the same for the next run in a cell, so that `Make` has less to do. Without it nothing is lost.
+  void Prepare(const RunPlan& plan);
+
   // The same again, for another run of the same plan in the same view.
   bool Reuse(const RunPlan& plan, Confinement* confinement, StepError* failure);
 
@@ -32,11 +35,15 @@ class Rules {
   bool Filter(const RunPlan& plan, const SystemCallFilter** filter, StepError* failure);
 
  private:
+  bool LeavesTcp(const RunPlan& plan) const { return in_cell_ || plan.has(protocol::kConnected); }
   bool AllowDevices(StepError* failure);
+  // What every run may.
+  bool Begin(bool tcp, StepError* failure);
 
   std::vector<std::string> readable_;
   bool in_cell_ = false;
   Landlock landlock_;
+  bool prepared_ = false;
   // One for each set of flags that matters to it.
   SystemCallFilter filters_[4];
   bool built_[4] = {};

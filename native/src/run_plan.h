@@ -19,6 +19,7 @@ inline char* const kWarmEnvironment[] = {const_cast<char*>("PATH=/usr/local/bin:
                                          const_cast<char*>("HOME=/tmp"),
                                          const_cast<char*>("TMPDIR=/tmp"),
                                          const_cast<char*>("LANG=C.UTF-8"),
+                                         const_cast<char*>("LC_MESSAGES=C"),
                                          const_cast<char*>("PYTHONDONTWRITEBYTECODE=1"),
                                          nullptr};
 

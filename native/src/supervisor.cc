@@ -36,10 +36,15 @@ void* Supervisor::ThreadMain(void* self) {
 }
 
 void Supervisor::Post(Command command) {
-  std::lock_guard lock(mutex_);
-  if (stopping_) return;
-  if (commands_.empty()) poller_.Wake();
-  commands_.push_back(std::move(command));
+  bool first;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    first = commands_.empty();
+    commands_.push_back(std::move(command));
+  }
+  // Whom it wakes takes the lock at once.
+  if (first) poller_.Wake();
 }
 
 void Supervisor::Spawn(RunRequest request) {

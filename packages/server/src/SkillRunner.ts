@@ -383,6 +383,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       HOME: view.temp,
       TMPDIR: view.temp,
       LANG: "C.UTF-8",
+      ...RunEnv.messages(call.env ?? {}),
       PYTHONDONTWRITEBYTECODE: "1",
       ...Option.match(traceparent, { onNone: () => ({}), onSome: (value) => ({ TRACEPARENT: value }) }),
       ...call.env,

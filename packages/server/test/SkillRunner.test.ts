@@ -235,6 +235,15 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
       assert.notInclude(JSON.stringify(env), "canary")
     }))
 
+  live("asks for untranslated messages unless the caller asks for a language", () =>
+    Effect.gen(function*() {
+      const asked = yield* see({})
+      assert.deepInclude(asked.env, { LANG: "C.UTF-8", LC_MESSAGES: "C" })
+      for (const env of [{ LANG: "de_DE.UTF-8" }, { LANGUAGE: "de" }]) {
+        assert.notProperty((yield* see({ env })).env, "LC_MESSAGES")
+      }
+    }))
+
   const kib = 1024
   for (const size of [0, 1, 95 * kib, 96 * kib - 1, 96 * kib, kib * kib, 16 * kib * kib]) {
     const inEnvironment = size > 0 && size < 96 * kib

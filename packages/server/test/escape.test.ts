@@ -167,6 +167,20 @@ describe("a confined run leaves", () => {
     it.live(title, () => Effect.provide(held(open.state, title, body), oneCell), options.timeout)
 
   test(
+    "the rules of Landlock to the next one in the same cell, but for its own paths",
+    Effect.gen(function*() {
+      const at = yield* Kit.host
+      // What nothing but Landlock keeps from a run in a cell.
+      const look = `open("/tmp/own", "w").write("x"); print(open("/tmp/own").read(), os.listdir(SKILL) != [])
+try: print(os.listdir("/"))
+except PermissionError: print("denied")`
+      for (let round = 0; round < 4; round++) {
+        assert.strictEqual(yield* outputOf(at, look, cold(at)), "x True\ndenied\n")
+      }
+    })
+  )
+
+  test(
     "no files and no processes to the next one in the same cell",
     Effect.gen(function*() {
       const at = yield* Kit.host

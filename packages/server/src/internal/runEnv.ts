@@ -50,3 +50,10 @@ export const refuseArgs = (args: ReadonlyArray<string>): string | undefined => {
     ? `argument ${index + 1} has a NUL in it`
     : `argument ${index + 1} is larger than 128 KiB; pass it as standard input or as a file`
 }
+
+/**
+ * Messages are not translated unless the caller asks for a language: programs then need not look for catalogs, which takes a
+ * script with `argparse` twelve looks.
+ */
+export const messages = (env: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+  env["LANG"] === undefined && env["LANGUAGE"] === undefined ? { LC_MESSAGES: "C" } : {}
