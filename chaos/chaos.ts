@@ -1,5 +1,5 @@
 /**
- * Calls from several clients while replicas and the proxy are killed, stopped and started again, all of them real processes.
+ * Calls from several clients while replicas and proxies are killed, stopped and started again, all of them real processes.
  * A skill that must not run twice tells a counter of every run.
  */
 import * as PromiseClient from "@skillscale/client/PromiseClient"
@@ -14,6 +14,7 @@ import { start, type Started, startProxy } from "../bench/stack.ts"
 export interface Options {
   /** How long things go wrong. */
   readonly seconds: number
+  readonly proxies: number
   readonly replicas: number
   readonly clients: number
   /** Calls that each client has under way at a time. */
@@ -42,7 +43,7 @@ export interface Report {
   readonly duplicated: number
   /**
    * Of calls that may run twice and were under way when something went wrong: from when it could be mended (the kill of a
-   * replica, the return of the proxy) to the answer, less the run itself, in milliseconds.
+   * replica, the return of the only proxy) to the answer, less the run itself, in milliseconds.
    */
   readonly recovery: { readonly count: number; readonly p50: number; readonly p99: number; readonly most: number }
 }
@@ -92,6 +93,14 @@ interface Call {
   outcome: string | undefined
 }
 
+/** A proxy, or where one was and will be. */
+interface Place {
+  readonly xsub: string
+  readonly xpub: string
+  readonly ports: { readonly xsub: string; readonly xpub: string }
+  piece: Started | undefined
+}
+
 interface Fault {
   readonly began: number
   mendable: number
@@ -107,7 +116,7 @@ const tally = (calls: ReadonlyArray<Call>): Tally => {
 }
 
 export const chaos = async (
-  { clients, inFlight, onFault = () => {}, random, replicas, seconds }: Options
+  { clients, inFlight, onFault = () => {}, proxies, random, replicas, seconds }: Options
 ): Promise<Report> => {
   const between = (least: number, most: number) => least + random() * (most - least)
   const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-chaos-")))
@@ -126,10 +135,18 @@ export const chaos = async (
       "metadata:\n  skillscale.network: \"true\"\n",
       `exec 3<>/dev/tcp/127.0.0.1/${counter.port}\necho "$2" >&3\nread -r _ <&3\nsleep "$1"\necho "done $2"\n`
     )
-    const first = await startProxy()
-    let proxy = keep(first)
-    const at = { xsub: first.xsub, xpub: first.xpub }
-    const ports = { xsub: at.xsub.split(":").at(-1) ?? "", xpub: at.xpub.split(":").at(-1) ?? "" }
+    const portOf = (address: string): string => address.split(":").at(-1) ?? ""
+    const passing: Array<Place> = []
+    for (let index = 0; index < proxies; index++) {
+      const proxy = await startProxy()
+      keep(proxy)
+      const ports = { xsub: portOf(proxy.xsub), xpub: portOf(proxy.xpub) }
+      passing.push({ xsub: proxy.xsub, xpub: proxy.xpub, ports, piece: proxy })
+    }
+    const at = {
+      xsub: passing.map(({ xsub }) => xsub).join(","),
+      xpub: passing.map(({ xpub }) => xpub).join(",")
+    }
     const startReplica = async () =>
       keep(
         await start([
@@ -213,20 +230,35 @@ export const chaos = async (
         serving[index] = piece
       })())
     }
-    const killProxy = async () => {
-      const fault = note("proxy killed")
-      await proxy.kill()
-      pieces.delete(proxy)
-      proxy = keep(await startProxy(ports))
-      fault.mendable = performance.now()
+    /** Does it to a proxy. With others that go on, these are how calls go on, too. */
+    const disturb = async (what: string, harm: (place: Place, piece: Started) => Promise<Started>) => {
+      const up = passing.filter(({ piece }) => piece !== undefined)
+      const place = up[Math.floor(random() * up.length)]
+      if (place?.piece === undefined || up.length < Math.min(2, proxies)) return
+      const { piece } = place
+      place.piece = undefined
+      const fault = note(what)
+      const mended = harm(place, piece).then((piece) => {
+        place.piece = piece
+        if (proxies === 1) fault.mendable = performance.now()
+      })
+      returning.push(mended)
+      if (proxies === 1) await mended
     }
-    const stopProxy = async () => {
-      const fault = note("proxy stopped")
-      proxy.signal("SIGSTOP")
-      await sleep(between(100, 1500))
-      proxy.signal("SIGCONT")
-      fault.mendable = performance.now()
-    }
+    const killProxy = () =>
+      disturb("proxy killed", async ({ ports }, piece) => {
+        await piece.kill()
+        pieces.delete(piece)
+        if (proxies > 1) await sleep(between(0, 3000))
+        return keep(await startProxy(ports))
+      })
+    const stopProxy = () =>
+      disturb("proxy stopped", async (_, piece) => {
+        piece.signal("SIGSTOP")
+        await sleep(between(100, proxies > 1 ? 4000 : 1500))
+        piece.signal("SIGCONT")
+        return piece
+      })
 
     const end = performance.now() + seconds * 1000
     while (performance.now() < end) {

@@ -1,10 +1,10 @@
-/** Runs the storm and prints what became of it. Run: `npm run chaos [-- SECONDS [SEED]]`. Exits 1 when a bar is missed. */
+/** Runs the storm and prints what became of it. Run: `npm run chaos [-- SECONDS [SEED [PROXIES]]]`. Exits 1 when a bar is missed. */
 import { chaos, type Tally } from "./chaos.ts"
 import { randomFrom } from "./random.ts"
 
-const [seconds = 60, seed = Date.now() % 100_000] = process.argv.slice(2).map(Number)
-if (!(seconds > 0) || !Number.isInteger(seed)) {
-  process.stderr.write("usage: npm run chaos [-- SECONDS [SEED]]\n")
+const [seconds = 60, seed = Date.now() % 100_000, proxies = 2] = process.argv.slice(2).map(Number)
+if (!(seconds > 0) || !Number.isInteger(seed) || !(Number.isInteger(proxies) && proxies > 0 && proxies < 10)) {
+  process.stderr.write("usage: npm run chaos [-- SECONDS [SEED [PROXIES]]]\n")
   process.exit(2)
 }
 
@@ -12,10 +12,11 @@ const listed = (counts: Readonly<Record<string, number>>): string =>
   Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ")
 const calls = ({ calls, outcomes }: Tally): string => `${calls} calls: ${listed(outcomes)}`
 
-process.stdout.write(`${seconds} s, seed ${seed}\n`)
+process.stdout.write(`${seconds} s, seed ${seed}, ${proxies} ${proxies === 1 ? "proxy" : "proxies"}\n`)
 const began = performance.now()
 const report = await chaos({
   seconds,
+  proxies,
   replicas: 3,
   clients: 3,
   inFlight: 3,

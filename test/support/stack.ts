@@ -1,4 +1,5 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import type * as Bus from "@skillscale/core/Bus"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as ZmqBus from "@skillscale/core/ZmqBus"
 import * as Proxy from "@skillscale/proxy/Proxy"
@@ -48,8 +49,12 @@ export const proxy = Proxy.layer({ host: "127.0.0.1", xsubPort: 0, xpubPort: 0, 
 /** A bus of its own that is connected to the proxy. */
 export const bus = Layer.unwrap(Effect.map(Proxy.Proxy, ({ xpub, xsub }) => ZmqBus.layer({ xsub, xpub })))
 
-/** A server for one topic on a bus of its own, with real processes. */
-export const server = (fixtures: ReadonlyArray<Fixture>, options: SkillServer.Options) =>
+/** A server for one topic on this bus, with real processes. */
+export const serverOn = <E, R>(
+  bus: Layer.Layer<Bus.Bus, E, R>,
+  fixtures: ReadonlyArray<Fixture>,
+  options: SkillServer.Options
+) =>
   Layer.unwrap(Effect.map(writeSkills(fixtures), (directory) =>
     SkillServer.layer(options).pipe(
       Layer.provide(bus),
@@ -58,6 +63,10 @@ export const server = (fixtures: ReadonlyArray<Fixture>, options: SkillServer.Op
       Layer.provide(NativeExecutor.layerOrNode()),
       Layer.provide(SkillDiscovery.layer({ directory, watch: false }))
     ))).pipe(Layer.provide(NodeServices.layer))
+
+/** A server for one topic on a bus of its own. */
+export const server = (fixtures: ReadonlyArray<Fixture>, options: SkillServer.Options) =>
+  serverOn(bus, fixtures, options)
 
 /** A proxy and a server for `TOPIC_TESTING` with the given skills. */
 export const stack = (fixtures: ReadonlyArray<Fixture>) =>

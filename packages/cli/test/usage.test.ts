@@ -24,6 +24,10 @@ const wrong: ReadonlyArray<Case> = [
   { args: ["proxy", "--xsub-port", "99999"], says: ["--xsub-port \"99999\"", "0–65535"] },
   { args: ["up", "--queue", "-1"], says: ["--queue \"-1\"", "0–100000"] },
   { args: ["invoke", "x", "--proxy-xsub", "localhost"], says: ["--proxy-xsub \"localhost\"", "tcp://127.0.0.1:5444"] },
+  ...[["invoke", "x"], ["server", "--topic", "TOPIC_A"]].map((args) => ({
+    args: [...args, "--proxy-xsub", "tcp://a:1,tcp://b:1", "--proxy-xpub", "tcp://a:2"],
+    says: ["2 to publish to (tcp://a:1,tcp://b:1)", "1 to subscribe to (tcp://a:2)"]
+  })),
   {
     args: ["server", "--topic", "TOPIC_A"],
     env: { SKILLSCALE_WORKERS: "many" },

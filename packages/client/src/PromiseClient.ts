@@ -38,9 +38,15 @@ import * as SkillClient from "./SkillClient.ts"
  * @since 0.1.0
  */
 export interface ConnectOptions extends SkillClient.Options {
-  /** Where the client publishes. By default `SKILLSCALE_PROXY_XSUB`, else `tcp://127.0.0.1:5444`. */
+  /**
+   * Where the client publishes. By default `SKILLSCALE_PROXY_XSUB`, else `tcp://127.0.0.1:5444`. Of several proxies, with
+   * commas between them, it uses one, and another one when that falls silent.
+   */
   readonly xsub?: string | undefined
-  /** Where the client subscribes. By default `SKILLSCALE_PROXY_XPUB`, else `tcp://127.0.0.1:5555`. */
+  /**
+   * Where the client subscribes, in the order of `xsub`. By default `SKILLSCALE_PROXY_XPUB`, else
+   * `tcp://127.0.0.1:5555`.
+   */
   readonly xpub?: string | undefined
 }
 
@@ -176,6 +182,7 @@ const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, Clien
   return Effect.gen(function*() {
     const xsub = options.xsub ?? (yield* Settings.proxyXsub)
     const xpub = options.xpub ?? (yield* Settings.proxyXpub)
+    yield* Effect.mapError(Effect.fromResult(Settings.proxies({ xsub, xpub })), (message) => ({ message }))
     return { xsub, xpub }
   }).pipe(Effect.mapError((error) => refuse(error.message)))
 }
@@ -187,4 +194,4 @@ const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, Clien
  * @since 0.1.0
  */
 export const connect = (options: ConnectOptions & Abortable = {}): Promise<PromiseClient> =>
-  fromBus(Layer.unwrap(Effect.map(addresses(options), ZmqBus.layer)), options)
+  fromBus(Layer.unwrap(Effect.map(addresses(options), ZmqBus.layerFailover)), options)

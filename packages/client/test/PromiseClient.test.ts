@@ -196,5 +196,7 @@ describe("PromiseClient", () => {
     assert.strictEqual(await reason(test.client.resource("a", "x", { topic: 7 })), "BadRequest")
     // @ts-expect-error as above
     assert.strictEqual(await reason(PromiseClient.connect({ xsub: 5 })), "BadRequest")
+    const uneven = { xsub: "tcp://127.0.0.1:1,tcp://127.0.0.1:2", xpub: "tcp://127.0.0.1:3" }
+    assert.strictEqual(await reason(PromiseClient.connect(uneven)), "BadRequest")
   })
 })

@@ -40,6 +40,15 @@ describe("a call that nobody acknowledges", () => {
     assert.deepStrictEqual(sent, [500, 1500, 3500, 5500, 7500])
   })
 
+  it("is sent again at once when messages may have been lost, unless it waits for its turn", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(delivery.onRestored(10), [{ _tag: "Send", attempt: 1 }])
+    delivery.onResponse(refusal("Overloaded", "a"), 20)
+    assert.isEmpty(delivery.onRestored(21))
+    assert.deepStrictEqual(tags(begin({ habits: { acknowledges: undefined } }).delivery.onRestored(10)), ["Ping"])
+    assert.isEmpty(begin({ habits: { acknowledges: false } }).delivery.onRestored(10))
+  })
+
   it("is not sent again where servers do not acknowledge, and asks where that is not known", () => {
     const unknown = begin({ habits: { acknowledges: undefined } })
     assert.deepStrictEqual(tags(unknown.delivery.onTick(499)), [])
@@ -90,6 +99,15 @@ describe("a call that a replica has", () => {
     silence(back)
     assert.isEmpty(back.onResponse(accepted("a"), 1100))
     assert.isEmpty(back.onTick(2000))
+  })
+
+  it("is asked for at once when messages may have been lost, with a whole lease to answer", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    delivery.onTick(1000)
+    assert.deepStrictEqual(delivery.onRestored(1200), [{ _tag: "Renew", server: "a" }])
+    assert.isEmpty(delivery.onTick(2199))
+    assert.deepStrictEqual(delivery.onTick(2200), [{ _tag: "Renew", server: "a" }])
   })
 
   it("is not given to another that takes it as well, unless it is silent", () => {

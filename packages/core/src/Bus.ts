@@ -29,7 +29,17 @@ import * as Topic from "./Topic.ts"
 export interface Message {
   readonly topic: string
   readonly frames: ReadonlyArray<Uint8Array>
+  /** Where several buses are joined: publishes through the one by which this came, where its sender listens. */
+  readonly reply?: Publish | undefined
 }
+
+/**
+ * How messages are published.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Publish = (topic: string, payload: Uint8Array) => Effect.Effect<void, BusError>
 
 /**
  * The peer cannot be reached, or the address cannot be used. Retryable.
@@ -115,7 +125,7 @@ export class Bus extends Context.Service<Bus, {
    * Accepts one message for delivery. Waits while the transport is full. An accepted message survives a clean close.
    * The payload is not copied and must not be changed afterwards.
    */
-  readonly publish: (topic: string, payload: Uint8Array) => Effect.Effect<void, BusError>
+  readonly publish: Publish
   /**
    * Opens a subscription to exact topics and returns its messages. The subscription is registered when the effect
    * returns (with a remote peer it takes effect shortly after; see `SkillClient`, which proves it) and ends with the
@@ -126,16 +136,24 @@ export class Bus extends Context.Service<Bus, {
   ) => Effect.Effect<Stream.Stream<Message, BusError>, BusError, Scope.Scope>
   /** Subscribes for as long as the stream runs. */
   readonly subscribe: (...topics: ReadonlyArray<string>) => Stream.Stream<Message, BusError>
+  /**
+   * Emits when subscriptions hear again after messages were lost on their way, as `FailoverBus` does when it changed its
+   * proxy: what was published shortly before may have to be published again.
+   */
+  readonly restored: Stream.Stream<void>
 }>()("@skillscale/core/Bus") {}
 
 /**
- * Derives the service from its two primitives.
+ * Derives the service from its primitives. Without `restored` nothing is ever told there.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (primitive: Pick<Bus["Service"], "publish" | "subscription">): Bus["Service"] =>
+export const make = (
+  primitive: Pick<Bus["Service"], "publish" | "subscription"> & Partial<Pick<Bus["Service"], "restored">>
+): Bus["Service"] =>
   Bus.of({
+    restored: Stream.never,
     ...primitive,
     subscribe: (...topics) => Stream.unwrap(primitive.subscription(topics))
   })

@@ -150,6 +150,66 @@ export const Endpoint: Schema.Codec<string, string> = codec(
   (value) => value
 )
 
+/**
+ * The most proxies that one program uses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const maxProxies = 16
+
+/**
+ * The addresses of one proxy or of up to 16, each in the forms of `parseEndpoint`, with commas between them.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Endpoints: Schema.Codec<string, string> = codec(
+  Schema.String,
+  `${expectedEndpoint}, or up to ${maxProxies} of them with commas between them`,
+  (text) =>
+    Result.flatMap(Result.all(text.split(",").map(parseEndpoint)), (endpoints) =>
+      endpoints.length <= maxProxies
+        ? Result.succeed(endpoints.join(","))
+        : Result.fail(got(`at most ${maxProxies} addresses`, text))),
+  (value) => value
+)
+
+/**
+ * Where one proxy takes messages, and where it gives them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ProxyAddress {
+  readonly xsub: string
+  readonly xpub: string
+}
+
+/**
+ * Puts together the addresses that belong to one proxy: the first of one list and the first of the other, and so on. Both
+ * have the form of `Endpoints`. Fails with a message when one has more than the other.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const proxies = (
+  { xpub, xsub }: ProxyAddress
+): Result.Result<readonly [ProxyAddress, ...ReadonlyArray<ProxyAddress>], string> => {
+  const [publish, subscribe] = [xsub.split(","), xpub.split(",")]
+  const pairs = publish.flatMap((xsub, index) => {
+    const xpub = subscribe[index]
+    return xpub === undefined ? [] : [{ xsub, xpub }]
+  })
+  const [first, ...others] = pairs
+  return first === undefined || publish.length !== subscribe.length
+    ? Result.fail(
+      `proxies have two addresses each, but there are ${publish.length} to publish to (${xsub}) and ` +
+        `${subscribe.length} to subscribe to (${xpub})`
+    )
+    : Result.succeed([first, ...others])
+}
+
 const integer = (min: number, max: number): Schema.Codec<number, string> =>
   codec(
     Schema.Int,
@@ -389,20 +449,22 @@ export const prepareTimeout: Config.Config<Duration.Duration> = setting(
 )
 
 /**
- * Where messages are published: `SKILLSCALE_PROXY_XSUB`, by default `tcp://127.0.0.1:5444`.
+ * Where messages are published: `SKILLSCALE_PROXY_XSUB`, by default `tcp://127.0.0.1:5444`. Several proxies have commas
+ * between them.
  *
  * @category settings
  * @since 0.1.0
  */
-export const proxyXsub: Config.Config<string> = setting("SKILLSCALE_PROXY_XSUB", Endpoint, "tcp://127.0.0.1:5444")
+export const proxyXsub: Config.Config<string> = setting("SKILLSCALE_PROXY_XSUB", Endpoints, "tcp://127.0.0.1:5444")
 
 /**
- * Where messages are subscribed to: `SKILLSCALE_PROXY_XPUB`, by default `tcp://127.0.0.1:5555`.
+ * Where messages are subscribed to: `SKILLSCALE_PROXY_XPUB`, by default `tcp://127.0.0.1:5555`. Several proxies have commas
+ * between them, in the order of `proxyXsub`.
  *
  * @category settings
  * @since 0.1.0
  */
-export const proxyXpub: Config.Config<string> = setting("SKILLSCALE_PROXY_XPUB", Endpoint, "tcp://127.0.0.1:5555")
+export const proxyXpub: Config.Config<string> = setting("SKILLSCALE_PROXY_XPUB", Endpoints, "tcp://127.0.0.1:5555")
 
 /**
  * The topic that a server serves: `SKILLSCALE_TOPIC`, by default none.

@@ -27,8 +27,10 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomUUID } from "node:crypto"
 import * as Bus from "./Bus.ts"
+import * as FailoverBus from "./FailoverBus.ts"
 import * as Publisher from "./internal/zmtpPublisher.ts"
 import * as Subscriber from "./internal/zmtpSubscriber.ts"
+import * as JoinedBus from "./JoinedBus.ts"
 import * as Settings from "./Settings.ts"
 import * as Topic from "./Topic.ts"
 
@@ -146,6 +148,63 @@ export const make = Effect.fnUntraced(function*(
 
   return Bus.make({ publish: publisher.publish, subscription })
 })
+
+const membersOf = (options: Options) =>
+  Effect.mapError(Effect.fromResult(Settings.proxies(options)), (message) => {
+    const reason = new Bus.Unreachable({ address: options.xsub, cause: new Error(message) })
+    return new Bus.BusError({ operation: "connect", reason })
+  })
+
+/**
+ * Connects to every proxy of two lists of addresses (`Settings.Endpoints`), as `JoinedBus` does: what servers use. With one
+ * proxy it is `make`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeJoined = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<Bus.Bus["Service"], Bus.BusError, Scope.Scope> {
+  const [first, ...others] = yield* membersOf(options)
+  const more = yield* Effect.forEach(others, (address) => make({ ...options, ...address }))
+  return yield* JoinedBus.make(yield* make({ ...options, ...first }), ...more)
+})
+
+/**
+ * Connects to one proxy of two lists of addresses (`Settings.Endpoints`), and to another one when that falls silent, as
+ * `FailoverBus` does: what clients use. With one proxy it is `make`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeFailover = Effect.fnUntraced(function*(
+  options: Options & FailoverBus.Options
+): Effect.fn.Return<Bus.Bus["Service"], Bus.BusError, Scope.Scope> {
+  const member = (address: Settings.ProxyAddress): FailoverBus.Member => ({
+    name: address.xsub,
+    connect: make({ ...options, ...address })
+  })
+  const [first, ...others] = yield* membersOf(options)
+  return yield* FailoverBus.make([member(first), ...others.map(member)], options)
+})
+
+/**
+ * Provides `makeJoined`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerJoined = (options: Options): Layer.Layer<Bus.Bus, Bus.BusError> =>
+  Layer.effect(Bus.Bus, makeJoined(options))
+
+/**
+ * Provides `makeFailover`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFailover = (options: Options & FailoverBus.Options): Layer.Layer<Bus.Bus, Bus.BusError> =>
+  Layer.effect(Bus.Bus, makeFailover(options))
 
 /**
  * Provides `make`.

@@ -77,6 +77,30 @@ describe("Settings.parseDuration", () => {
   )
 })
 
+describe("Settings.proxies", () => {
+  const read = Schema.decodeUnknownResult(Settings.Endpoints)
+
+  it("reads up to 16 addresses with commas between them, and puts those of one proxy together", () => {
+    const [xsub, xpub] = ["tcp://a:1, ipc:///tmp/b", "tcp://a:2,ipc:///tmp/c"].map((text) =>
+      Result.getOrThrow(read(text))
+    )
+    assert.deepStrictEqual(
+      Settings.proxies({ xsub: xsub ?? "", xpub: xpub ?? "" }),
+      Result.succeed([{ xsub: "tcp://a:1", xpub: "tcp://a:2" }, { xsub: "ipc:///tmp/b", xpub: "ipc:///tmp/c" }])
+    )
+    const many = Array.from({ length: 16 }, () => "tcp://a:1").join(",")
+    assert.isTrue(Result.isSuccess(read(many)))
+    for (const text of [`${many},tcp://a:1`, "tcp://a:1,", ",", "", "tcp://a:1;tcp://b:1"]) {
+      assert.isTrue(Result.isFailure(read(text)), text)
+    }
+  })
+
+  it("refuses one address without the other", () => {
+    assert.isTrue(Result.isFailure(Settings.proxies({ xsub: "tcp://a:1,tcp://b:1", xpub: "tcp://a:2" })))
+    assert.isTrue(Result.isFailure(Settings.proxies({ xsub: "tcp://a:1", xpub: "tcp://a:2,tcp://b:2" })))
+  })
+})
+
 describe("Settings.parseEndpoint", () => {
   it("accepts TCP and IPC addresses", () => {
     const accepted = [

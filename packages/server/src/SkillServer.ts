@@ -45,6 +45,7 @@ import * as Leases from "./internal/leases.ts"
 import * as LoadReports from "./internal/loadReports.ts"
 import * as Offers from "./internal/offers.ts"
 import * as Replies from "./internal/replies.ts"
+import * as ReplyRoutes from "./internal/replyRoutes.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
 
@@ -119,7 +120,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
   const loads = LoadReports.make({ bus, topic, id, workers: admission.workers })
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
-  const replies = Replies.make(bus, id, metrics)
+  const routes = ReplyRoutes.make(bus)
+  const replies = Replies.make(routes, id, metrics)
   const { refuse } = replies
   const leaseMs = Duration.toMillis(options.lease ?? "1 second")
   const leases = yield* Leases.make({ id, leaseMs, replies })
@@ -224,6 +226,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const decoded = Protocol.decodeRequest(message.frames)
     if (Result.isFailure(decoded)) {
       const { requestId, replyTo } = decoded.failure
+      if (replyTo !== undefined) routes.learn(replyTo, message)
       yield* Effect.logWarning("refused a message", decoded.failure.detail).pipe(
         Effect.annotateLogs({ topic, reason: decoded.failure.reason, replyTo: replyTo ?? "(unknown)" })
       )
@@ -232,6 +235,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return yield* refuse({ replyTo, requestId: requestId ?? Protocol.unknownId }, ServerMetrics.unknownSkill, refusal)
     }
     const request = decoded.success
+    routes.learn(request.replyTo, message)
     if (yield* again(request)) {
       metrics.dropped("duplicate")
       return yield* Effect.logInfo("did not run a request again that was sent again").pipe(
@@ -265,12 +269,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     if (Result.isFailure(decoded)) {
       const { requestId = Protocol.unknownId, replyTo } = decoded.failure
       if (replyTo !== undefined) {
+        routes.learn(replyTo, message)
         return yield* replies.sendFinal(replyTo, Answer.refusal(requestId, Answer.badRequest(decoded.failure)))
       }
       yield* Effect.logWarning("dropped a control message", decoded.failure.detail)
       return metrics.dropped("control")
     }
     const control = decoded.success
+    routes.learn(control.replyTo, message)
     switch (control.kind) {
       case "cancel":
         return yield* cancel(keyOf(control))

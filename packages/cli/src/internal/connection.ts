@@ -22,9 +22,10 @@ export const withClient = <A, E, R>(
   use: (client: SkillClient.SkillClient["Service"]) => Effect.Effect<A, E, R>
 ) =>
   Effect.scoped(Effect.gen(function*() {
+    yield* Exit.checkedProxies(options)
     const layer = SkillClient.layer({ timeout: options.timeout }).pipe(
       Exit.layerOr(Exit.fromClientError),
-      Layer.provide(Exit.layerOrUnavailable(ZmqBus.layer({ xsub: options.xsub, xpub: options.xpub })))
+      Layer.provide(Exit.layerOrUnavailable(ZmqBus.layerFailover({ xsub: options.xsub, xpub: options.xpub })))
     )
     return yield* use(Context.get(yield* Layer.build(layer), SkillClient.SkillClient))
   })).pipe(Effect.provide(Telemetry.layer({ serviceName: "skillscale-cli" })))

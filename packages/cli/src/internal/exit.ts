@@ -1,4 +1,5 @@
 import type * as ClientError from "@skillscale/client/ClientError"
+import * as Settings from "@skillscale/core/Settings"
 import * as Cause from "effect/Cause"
 import type * as Config from "effect/Config"
 import * as Data from "effect/Data"
@@ -23,6 +24,10 @@ export const usage = (message: string): Failed => new Failed({ code: 2, message 
 /** Nothing to talk to, or nothing to listen on. */
 export const unavailable = (error: { readonly message: string }): Failed =>
   new Failed({ code: 4, message: error.message })
+
+/** Ends the command when the two lists of addresses do not belong together. */
+export const checkedProxies = (addresses: Settings.ProxyAddress) =>
+  Effect.mapError(Effect.fromResult(Settings.proxies(addresses)), usage)
 
 /** Names the variable, what was expected of it and what it held. */
 export const explainConfig = ({ cause }: Config.ConfigError): string => {

@@ -29,16 +29,16 @@ export const path = (name: string, metavar: string) =>
 export const skill = Argument.String("SKILL").pipe(Argument.withDescription("Name of the skill"))
 
 export const xsub = Flag.String("proxy-xsub").pipe(
-  Flag.withSchema(Settings.Endpoint),
-  Flag.withMetavar("ADDRESS"),
-  Flag.withDescription("Where the proxy takes messages (SKILLSCALE_PROXY_XSUB, tcp://127.0.0.1:5444)"),
+  Flag.withSchema(Settings.Endpoints),
+  Flag.withMetavar("ADDRESS[,ADDRESS…]"),
+  Flag.withDescription("Where the proxies take messages (SKILLSCALE_PROXY_XSUB, tcp://127.0.0.1:5444)"),
   or(Settings.proxyXsub)
 )
 
 export const xpub = Flag.String("proxy-xpub").pipe(
-  Flag.withSchema(Settings.Endpoint),
-  Flag.withMetavar("ADDRESS"),
-  Flag.withDescription("Where the proxy gives messages (SKILLSCALE_PROXY_XPUB, tcp://127.0.0.1:5555)"),
+  Flag.withSchema(Settings.Endpoints),
+  Flag.withMetavar("ADDRESS[,ADDRESS…]"),
+  Flag.withDescription("Where the proxies give messages (SKILLSCALE_PROXY_XPUB, tcp://127.0.0.1:5555)"),
   or(Settings.proxyXpub)
 )
 

@@ -71,11 +71,12 @@ const warnIfIdle = (topic: string, directory: string) =>
 
 export const server = Effect.fnUntraced(function*(input: Input) {
   const topic = yield* checkedTopic(input.topic)
+  yield* Exit.checkedProxies(input)
   const layer = warnIfIdle(topic, input.skills).pipe(
     Layer.provide(Exit.layerOrUnavailable(
       SkillServer.layer({ ...input, topic, serves: servesTopic(topic, input.skills) })
     )),
-    Layer.provide(Exit.layerOrUnavailable(ZmqBus.layer({ xsub: input.xsub, xpub: input.xpub }))),
+    Layer.provide(Exit.layerOrUnavailable(ZmqBus.layerJoined({ xsub: input.xsub, xpub: input.xpub }))),
     Layer.provide(Runner.layer(input)),
     Layer.merge(metrics(input.metricsPort, input.host)),
     Layer.provide(Telemetry.layer({ serviceName: "skillscale-server" }))

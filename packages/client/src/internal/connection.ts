@@ -14,6 +14,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -35,6 +36,8 @@ export interface Listener {
   /** Takes an answer that cannot be read and tells whether it was the last one. */
   readonly onMalformed: (detail: string) => boolean
   readonly onFailure: (reason: ClientError.Reason) => void
+  /** Hears when messages may have been lost. */
+  readonly onRestored?: (() => void) | undefined
 }
 
 export interface Send {
@@ -187,6 +190,7 @@ export const make = Effect.fnUntraced(function*(
   const exchange: Connection["exchange"] = (send) =>
     Effect.uninterruptibleMask((restore) => {
       const answer = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
+      const lost = Latch.makeUnsafe(false)
       const opened = open(send, {
         onAnswer: (response) => {
           // The proxy tells how many servers heard a question on a control topic; from nobody comes no answer.
@@ -198,15 +202,25 @@ export const make = Effect.fnUntraced(function*(
           return true
         },
         onMalformed: (detail) => Deferred.doneUnsafe(answer, Effect.fail(new ClientError.ProtocolError({ detail }))),
-        onFailure: (reason) => void Deferred.doneUnsafe(answer, Effect.fail(reason))
+        onFailure: (reason) => void Deferred.doneUnsafe(answer, Effect.fail(reason)),
+        onRestored: () => void lost.openUnsafe()
       })
       if (Result.isFailure(opened)) return Effect.fail(opened.failure)
       const address = opened.success
-      return restore(Effect.andThen(transmit(send, address, 0), Deferred.await(answer))).pipe(
+      // To ask twice does no harm.
+      const again = Effect.forever(
+        lost.await.pipe(Effect.andThen(lost.close), Effect.andThen(transmit(send, address, 0)))
+      )
+      const answered = Effect.raceFirst(Deferred.await(answer), again)
+      return restore(Effect.andThen(transmit(send, address, 0), answered)).pipe(
         Effect.onExit((exit) => close(send, address, Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)))
       )
     })
 
+  yield* bus.restored.pipe(
+    Stream.runForEach(() => Effect.sync(() => pending.forEach(({ listener }) => listener.onRestored?.()))),
+    Effect.forkScoped({ startImmediately: true })
+  )
   const messages = yield* Effect.mapError(bus.subscription([replyTo]), fromBusError)
   yield* messages.pipe(
     Stream.runForEachArray((batch) => Effect.sync(() => batch.forEach(dispatch))),

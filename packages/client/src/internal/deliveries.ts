@@ -116,7 +116,8 @@ export const make = Effect.fnUntraced(function*(
           Deferred.doneUnsafe(done, Effect.fail(new ClientError.ProtocolError({ detail })))
           return false
         },
-        onFailure: (reason) => void Deferred.doneUnsafe(done, Effect.fail(reason))
+        onFailure: (reason) => void Deferred.doneUnsafe(done, Effect.fail(reason)),
+        onRestored: () => void perform(delivery.onRestored(now()))
       })
       if (Result.isFailure(opened)) return Effect.fail(opened.failure)
       const address = opened.success

@@ -45,6 +45,8 @@ export interface Delivery {
   readonly begin: (now: number) => ReadonlyArray<Step>
   readonly onResponse: (response: Protocol.Response, now: number) => ReadonlyArray<Step>
   readonly onTick: (now: number) => ReadonlyArray<Step>
+  /** Messages may have been lost, in both directions. */
+  readonly onRestored: (now: number) => ReadonlyArray<Step>
 }
 
 /** How long a replica that fell silent has to answer when it is asked. */
@@ -208,6 +210,11 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     return [{ _tag: "Renew", server: holder.server }]
   }
 
+  const onUnheard = (now: number): ReadonlyArray<Step> => {
+    if (habits.acknowledges === true) return send(now)
+    return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
+  }
+
   return {
     begin: (now) => {
       sentAt = now
@@ -219,8 +226,15 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       if (holder !== undefined) return onSilence(holder, now)
       if (retryAt !== undefined) return now >= retryAt ? send(now) : []
       if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(attempt, 4))) return []
-      if (habits.acknowledges === true) return send(now)
-      return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
+      return onUnheard(now)
+    },
+    onRestored: (now) => {
+      if (isOver || retryAt !== undefined) return []
+      if (holder === undefined) return onUnheard(now)
+      // It was not the replica that was silent.
+      holder.heardAt = now
+      holder.askedAt = undefined
+      return [{ _tag: "Renew", server: holder.server }]
     }
   }
 }

@@ -1,9 +1,9 @@
-import type * as Bus from "@skillscale/core/Bus"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Answer from "./answer.ts"
+import type { ReplyRoutes } from "./replyRoutes.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
 
 /** Where to answer one request. */
@@ -16,10 +16,10 @@ export interface Address {
 export const keyOf = ({ replyTo, requestId }: Address): string => `${replyTo}\0${requestId}`
 
 /** Publishes responses. What cannot be sent is counted and logged; nothing fails. */
-export const make = (bus: Bus.Bus["Service"], id: string, metrics: ServerMetrics) => {
+export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics) => {
   const publish = Effect.fnUntraced(function*({ replyTo, requestId }: Address, payload: Uint8Array) {
     metrics.sent(payload.byteLength)
-    yield* Effect.catch(bus.publish(replyTo, payload), (error) => {
+    yield* Effect.catch(routes.publish(replyTo, payload), (error) => {
       metrics.dropped("reply")
       return Effect.logError("cannot send a reply", error.message).pipe(Effect.annotateLogs({ requestId, replyTo }))
     })

@@ -1,0 +1,167 @@
+import * as Bus from "@skillscale/core/Bus"
+import * as FailoverBus from "@skillscale/core/FailoverBus"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Random from "effect/Random"
+import * as References from "effect/References"
+import * as Stream from "effect/Stream"
+import { TestClock } from "effect/testing"
+import { eventually, suite } from "./busSuite.ts"
+
+const bytes = (text: string): Uint8Array => Buffer.from(text)
+const textOf = ({ frames }: Bus.Message): string => Buffer.concat(frames).toString()
+const quiet = Effect.provideService(References.MinimumLogLevel, "None")
+
+suite(
+  "one of two",
+  Effect.map(Effect.all([Bus.makeHub(), Bus.makeHub()]), ([hub]): { connect: Bus.Hub["connect"] } => ({
+    connect: Effect.orDie(
+      FailoverBus.make([{ name: "one", connect: hub.connect }, { name: "same", connect: hub.connect }])
+    )
+  }))
+)
+
+/** A bus that can be cut off: nothing that is published arrives anywhere, and nobody is told. */
+const faulty = Effect.gen(function*() {
+  const hub = yield* Bus.makeHub()
+  const state = { cut: false, connected: 0, published: 0 }
+  const connect = Effect.map(hub.connect, (bus) => {
+    state.connected += 1
+    return Bus.make({
+      publish: (topic, payload) =>
+        Effect.suspend(() => {
+          state.published += 1
+          return state.cut ? Effect.void : bus.publish(topic, payload)
+        }),
+      subscription: bus.subscription
+    })
+  })
+  return { hub, state, connect }
+})
+
+/** Two of them, the first of which comes first, and what is heard on it. */
+const pair = (options?: FailoverBus.Options) =>
+  Effect.gen(function*() {
+    const [one, other] = [yield* faulty, yield* faulty]
+    const bus = yield* FailoverBus.make([
+      { name: "one", connect: one.connect },
+      { name: "other", connect: other.connect }
+    ], options).pipe(
+      Effect.provideService(Random.Random, {
+        ...yield* Random.Random,
+        nextIntUnsafe: () => 0,
+        nextDoubleUnsafe: () => 0
+      })
+    )
+    const heard: Array<string> = []
+    let restored = 0
+    yield* Effect.forkScoped(Stream.runForEach(bus.restored, () => Effect.sync(() => restored += 1)))
+    const messages = yield* bus.subscription(["A"])
+    yield* Effect.forkScoped(
+      Stream.runForEach(messages, (message) => Effect.sync(() => heard.push(textOf(message))))
+    )
+    return { bus, heard, one, other, restored: () => restored }
+  })
+
+const pass = (ms: number) =>
+  Effect.forEach(Array.from({ length: ms / 50 }), () => TestClock.adjust(50), { discard: true })
+
+describe("a bus with another one to fall back on", () => {
+  it.effect("changes to it when it falls silent, hears there, and tells", () =>
+    Effect.gen(function*() {
+      const { bus, heard, one, other, restored } = yield* pair()
+      yield* pass(500)
+      yield* bus.publish("A", bytes("first"))
+      yield* pass(500)
+      assert.deepStrictEqual(heard, ["first"])
+      one.state.cut = true
+      yield* bus.publish("A", bytes("lost"))
+      yield* pass(700)
+      assert.strictEqual(other.state.connected, 0)
+      yield* pass(800)
+      assert.deepStrictEqual([heard, restored(), other.state.connected], [["first"], 1, 1])
+      yield* bus.publish("A", bytes("second"))
+      yield* pass(100)
+      assert.deepStrictEqual(heard, ["first", "second"])
+    }).pipe(quiet))
+
+  it.effect("comes back when the other falls silent, too", () =>
+    Effect.gen(function*() {
+      const { bus, heard, one, other } = yield* pair()
+      yield* pass(500)
+      one.state.cut = true
+      yield* pass(2000)
+      other.state.cut = true
+      one.state.cut = false
+      yield* pass(2000)
+      yield* bus.publish("A", bytes("again"))
+      yield* pass(100)
+      assert.deepStrictEqual(heard, ["again"])
+    }).pipe(quiet))
+
+  it.effect("stays while there are signs of life, and asks for none when nothing is said for 10 s", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* pair()
+      yield* pass(9000)
+      assert.isAbove(one.state.published, 20)
+      yield* pass(5000)
+      const { published } = one.state
+      yield* pass(60_000)
+      assert.deepStrictEqual([one.state.published - published, other.state.connected], [0, 0])
+    }).pipe(quiet))
+
+  it.effect("notices after a silence of its own what happened meanwhile", () =>
+    Effect.gen(function*() {
+      const { bus, heard, one, restored } = yield* pair()
+      yield* pass(30_000)
+      one.state.cut = true
+      yield* pass(30_000)
+      assert.strictEqual(restored(), 0)
+      yield* bus.publish("A", bytes("lost"))
+      yield* pass(1500)
+      assert.deepStrictEqual([heard, restored()], [[], 1])
+    }).pipe(quiet))
+
+  it.effect("is patient for as long as it is told", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* pair({ silence: "5 seconds" })
+      yield* pass(500)
+      one.state.cut = true
+      yield* pass(4500)
+      assert.strictEqual(other.state.connected, 0)
+      yield* pass(1000)
+      assert.strictEqual(other.state.connected, 1)
+    }).pipe(quiet))
+
+  it.live("publishes to the next what one refuses, and says so when all do", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const said: Array<string> = []
+      const refuse = new Bus.BusError({
+        operation: "publish",
+        reason: new Bus.Unreachable({ address: "x", cause: null })
+      })
+      const refusing = Effect.map(hub.connect, (bus) =>
+        Bus.make({ publish: () => Effect.fail(refuse), subscription: bus.subscription }))
+      const logger = Logger.make(({ message }) =>
+        void said.push(String(message))
+      )
+      yield* Effect.gen(function*() {
+        const bus = yield* FailoverBus.make([
+          { name: "bad", connect: refusing },
+          { name: "good", connect: hub.connect }
+        ])
+        const heard: Array<string> = []
+        const messages = yield* (yield* hub.connect).subscription(["A"])
+        yield* Effect.forkScoped(
+          Stream.runForEach(messages, (message) => Effect.sync(() => heard.push(textOf(message))))
+        )
+        yield* bus.publish("A", bytes("1"))
+        yield* eventually("the message", () => heard.length === 1)
+        const none = yield* FailoverBus.make([{ name: "bad", connect: refusing }, { name: "worse", connect: refusing }])
+        assert.strictEqual(yield* Effect.flip(none.publish("A", bytes("2"))), refuse)
+        assert.include(said, "changing the proxy")
+      }).pipe(Effect.provide(Logger.layer([logger])))
+    }))
+})
