@@ -175,7 +175,15 @@ export interface Options {
   readonly ackTimeout?: Duration.Input | undefined
   /** How many calls may wait for their answers at the same time. By default 10,000; more fail with `Overloaded`. */
   readonly maxPending?: number | undefined
-  /** How many bytes of one stream may wait to be read before it fails with `Overloaded`. By default 64 MiB. */
+  /**
+   * How many bytes of the output of one stream may be on their way or wait to be read. While there are as many, the server
+   * does not read what the script writes, so that the script waits. By default 1 MiB.
+   */
+  readonly window?: number | undefined
+  /**
+   * How many bytes of one stream may wait to be read before it fails with `Overloaded`: for servers that do not know of the
+   * window. By default 64 MiB.
+   */
   readonly maxBuffered?: number | undefined
   /** How long the topic of a skill is remembered. By default 10 seconds. */
   readonly catalogTtl?: Duration.Input | undefined
@@ -277,7 +285,8 @@ export const make = Effect.fnUntraced(function*(
     deliveries,
     catalog,
     timeout,
-    maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024
+    maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024,
+    window: options.window ?? 1024 * 1024
   }))
 })
 

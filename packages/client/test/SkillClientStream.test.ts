@@ -231,6 +231,35 @@ describe("SkillClient.stream", () => {
       { maxBuffered: 4000 }
     ))
 
+  it.effect("tells what it read at half of the window, and once more when nothing comes for a while", () =>
+    withClient(
+      Effect.gen(function*() {
+        const wire = yield* Wire
+        const worker = `@worker/${topic}/r1`
+        const told = () =>
+          wire.on(worker).filter(({ body }) => body["kind"] === "read").map(({ body }) => body["bytes"])
+        yield* script(
+          ...Array.from({ length: 5 }, (_, seq) => ({ ...chunk(seq, "x".repeat(744)), server: "r1" })),
+          { v: 2, event: "progress", seq: 5, content: "y".repeat(244), server: "r1" }
+        )
+        const seen: Array<string> = []
+        const fiber = yield* Effect.forkChild(
+          Stream.runForEach(stream({ timeout: "10 seconds" }), (event) => Effect.sync(() => seen.push(event._tag)))
+        )
+        yield* wire.next(worker)
+        yield* Effect.repeat(Effect.yieldNow, { until: () => seen.length === 6 })
+        assert.strictEqual(wire.on(topic)[0]?.body["window"], 4000)
+        assert.deepStrictEqual(told(), [2000, 4000])
+        // The first second had events in it.
+        yield* TestClock.adjust(1000)
+        assert.deepStrictEqual(told(), [2000, 4000])
+        yield* TestClock.adjust(1000)
+        assert.deepStrictEqual(told(), [2000, 4000, 5500])
+        yield* Fiber.interrupt(fiber)
+      }),
+      { window: 4000 }
+    ))
+
   it.effect("an infinite timeout sends no budget", () =>
     withClient(Effect.gen(function*() {
       yield* serve([topic], echo)

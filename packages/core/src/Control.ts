@@ -12,7 +12,8 @@ import * as MessageCodec from "./internal/messageCodec.ts"
 import * as Protocol from "./Protocol.ts"
 
 /**
- * A control message, sent on a topic that begins with `@`. `cancel` and `grant` have no answer. `renew` asks a replica for a
+ * A control message, sent on a topic that begins with `@`. `cancel`, `grant` and `read` have no answer; `read` tells how much of
+ * a call's output was read since its beginning, in the bytes of `Protocol.chargeOf`. `renew` asks a replica for a
  * call: it is answered as a request that is sent again, or by the event `unknown`. `ping` is answered by an empty response,
  * the others by a response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
  *
@@ -27,6 +28,9 @@ export const Control = Schema.Union([
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("grant"), ...MessageCodec.address, offer: Schema.Natural }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({ kind: Schema.Literal("read"), ...MessageCodec.address, bytes: Schema.Natural }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("ping"), ...MessageCodec.address }).pipe(

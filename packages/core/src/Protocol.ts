@@ -162,11 +162,21 @@ const requestFields = {
   /** What is left of the caller's time when the request is sent, in milliseconds. */
   timeoutMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))),
   accept: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** How many bytes of output (`chargeOf`) may be on their way before the caller tells that it has read some. */
+  window: Schema.optionalKey(Schema.Natural),
   /** How often this request was sent before, from 0. */
   attempt: Schema.optionalKey(Schema.Natural),
   /** W3C trace context. */
   traceparent: Schema.optionalKey(Schema.String)
 }
+
+/**
+ * What an event with output counts towards `window`: its bytes, and 256 for what carries them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const chargeOf = (bytes: number): number => bytes + 256
 
 const requestKeys = { ...MessageCodec.addressKeys, timeoutMs: "timeout_ms" } as const
 

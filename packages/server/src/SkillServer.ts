@@ -40,6 +40,7 @@ import * as Executor from "./Executor.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
+import * as Credits from "./internal/credits.ts"
 import * as Finished from "./internal/finished.ts"
 import * as Leases from "./internal/leases.ts"
 import * as LoadReports from "./internal/loadReports.ts"
@@ -126,6 +127,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const leaseMs = Duration.toMillis(options.lease ?? "1 second")
   const leases = yield* Leases.make({ id, leaseMs, replies })
   const offers = Offers.make({ id, leaseMs, replies })
+  const credits = Credits.make({ limitMs: limit })
   const finished = Finished.make({
     keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
     maxBytes: options.keptReplyBytes ?? 64 * 1024 * 1024
@@ -143,7 +145,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     metrics,
     replies,
     leases,
-    offers
+    offers,
+    credits
   })
   let draining = false
 
@@ -282,6 +285,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         return yield* cancel(keyOf(control))
       case "grant":
         return offers.grant(control, control.offer)
+      case "read":
+        return credits.read(control, control.bytes)
       case "renew":
         if (yield* again(control)) return
         return yield* replies.send(control.replyTo, Answer.unknown(control.requestId, id, offers.next()))

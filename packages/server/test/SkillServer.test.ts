@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Load from "@skillscale/core/Load"
-import type * as Protocol from "@skillscale/core/Protocol"
+import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -438,6 +438,90 @@ describe("SkillServer sends events", () => {
         yield* at.call({ skill: "talk", accept })
         assert.lengthOf(at.replies, before + 1)
       }
+    }))
+})
+
+describe("SkillServer holds a script up", () => {
+  const kib = 1024
+  const window = 128 * kib
+  const lines = 64
+  /** Writes 64 KiB at a time, and tells in a file how often. */
+  const flood = `import sys, os
+for count in range(int(sys.argv[2])):
+    os.write(1, b"x" * 65536)
+    with open(sys.argv[1], "a") as file: file.write("x")
+`
+  const start = Effect.fnUntraced(function*(options: Serving.Options = {}, count = lines) {
+    const at = yield* Serving.serve({ ...options, skills: { flood: { "scripts/run.py": flood } } })
+    const counter = `${at.directory}/count`
+    const id = yield* at.send({ skill: "flood", args: [counter, `${count}`], accept: ["accepted", "chunk"], window })
+    const received = () => at.replies.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0)
+    const charged = () =>
+      at.replies.reduce((sum, { data }) => sum + (data === undefined ? 0 : Protocol.chargeOf(data.byteLength)), 0)
+    const written = () => Fs.existsSync(counter) ? Fs.statSync(counter).size : 0
+    const read = (bytes: number, of = id) =>
+      at.control({ kind: "read", request_id: of, bytes }, Topic.worker(Serving.topic, "srv"))
+    return { at, id, received, charged, written, read }
+  })
+
+  it.live("whose caller does not read, and lets it go on as far as that reads", () =>
+    Effect.gen(function*() {
+      const { at, charged, id, read, received, written } = yield* start()
+      const settled = (least: number) =>
+        Effect.gen(function*() {
+          yield* Support.eventually("output", () => charged() >= least)
+          // The window of the caller, that of the executor and the pipe are full; a script that goes on would be done by then.
+          yield* Effect.sleep(500)
+          return charged()
+        })
+      const first = yield* settled(window / 2)
+      assert.isAtMost(first, window)
+      assert.isBelow(written(), 16)
+      yield* read(first, "another")
+      yield* read(0)
+      assert.strictEqual(yield* settled(first), first)
+      yield* read(first)
+      const second = yield* settled(first + window / 2)
+      assert.isAtMost(second, first + window)
+      yield* Effect.repeat(Effect.andThen(Effect.suspend(() => read(charged())), Effect.sleep(5)), {
+        until: () => at.finals(id).length > 0
+      })
+      assert.strictEqual(received(), lines * 64 * kib)
+      assert.strictEqual(at.finals(id)[0]?.status, "success")
+    }), 20_000)
+
+  it.live("for no longer than a run may last", () =>
+    Effect.gen(function*() {
+      const { at, id, received } = yield* start({ timeout: "2 seconds" })
+      const final = yield* at.final(id)
+      assert.strictEqual(final.code, "TimedOut")
+      assert.isAtMost(received(), window)
+    }), 20_000)
+
+  it.live("but not the answer: what was not sent by then comes with that", () =>
+    Effect.gen(function*() {
+      const { at, id, received } = yield* start({ timeout: "2 seconds" }, 3)
+      const final = yield* at.final(id)
+      assert.deepStrictEqual([final.status, final.content.length], ["success", 3 * 64 * kib])
+      assert.isAtMost(received(), window)
+    }), 20_000)
+})
+
+describe("SkillServer tells progress", () => {
+  it.live("of lines on standard error, and leaves them there", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({
+        skills: {
+          work: {
+            "scripts/run.sh": "echo '::progress:: half' >&2; echo no '::progress:: x' >&2; echo '::progress::done' >&2"
+          }
+        }
+      })
+      const id = yield* at.send({ skill: "work", accept: ["progress"] })
+      const final = yield* at.final(id)
+      const events = at.replies.filter(({ event, requestId }) => event === "progress" && requestId === id)
+      assert.deepStrictEqual(events.map(({ content, seq }) => [content, seq]), [["half", 0], ["done", 1]])
+      assert.strictEqual(final.stderr, "::progress:: half\nno ::progress:: x\n::progress::done\n")
     }))
 })
 

@@ -37,6 +37,8 @@ export interface Deliveries {
     deadline: number,
     onEvent?: (response: Protocol.Response) => void
   ) => Effect.Effect<Protocol.Response, ClientError.Reason>
+  /** Tells who sent this event how much of the call's output was read since its beginning. */
+  readonly tellRead: (topic: string, event: Protocol.Response, bytes: number) => void
 }
 
 /** The events that a caller has to understand to be delivered. */
@@ -193,5 +195,15 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
-  return { deliver }
+  const tellRead: Deliveries["tellRead"] = (topic, { requestId, server }, bytes) => {
+    if (server === undefined) return
+    run(connection.command(Topic.worker(topic, server), {
+      kind: "read",
+      requestId,
+      replyTo: connection.replyTo,
+      bytes
+    }))
+  }
+
+  return { deliver, tellRead }
 })

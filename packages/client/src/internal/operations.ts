@@ -31,6 +31,7 @@ export interface Dependencies {
   readonly catalog: Catalog.Catalog
   readonly timeout: Duration.Duration
   readonly maxBuffered: number
+  readonly window: number
 }
 
 const topologyTimeout = Duration.seconds(5)
@@ -121,7 +122,7 @@ const observedStream = <A>(
   )
 
 export const make = (
-  { catalog, connection, deliveries, maxBuffered, timeout }: Dependencies
+  { catalog, connection, deliveries, maxBuffered, timeout, window }: Dependencies
 ): SkillClient.SkillClient["Service"] => {
   const locate = Effect.fnUntraced(function*(
     skill: string,
@@ -205,8 +206,9 @@ export const make = (
         const happening = yield* Streaming.make(deliveries, {
           asked: request.asked(run, topic, budget),
           budget,
-          send: request.send(run, topic, budget, streamed),
+          send: request.send(run, topic, budget, streamed, window),
           maxBuffered,
+          window,
           onEnd: (reason) => note(reason?._tag ?? "Success")
         })
         return Stream.tapError(happening, forgetIfContradicted(located))

@@ -95,7 +95,8 @@ export const send = (
   request: SkillClient.RunRequest,
   topic: string,
   budget: Budget,
-  accept: ReadonlyArray<Protocol.Event>
+  accept: ReadonlyArray<Protocol.Event>,
+  window?: number
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
@@ -118,6 +119,7 @@ export const send = (
       ...(request.attempt === undefined && attempt === 0 ? {} : { attempt: (request.attempt ?? 0) + attempt }),
       ...(budget.deadline === Infinity ? {} : { timeoutMs: yield* remaining(budget) }),
       ...(accept.length === 0 ? {} : { accept }),
+      ...(window === undefined ? {} : { window }),
       ...(Option.isNone(traceparent) ? {} : { traceparent: traceparent.value })
     })
   })

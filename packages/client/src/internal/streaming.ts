@@ -4,7 +4,7 @@
  * The first of the final answer, a failure and the end of the time decides how the stream ends. Until the final answer
  * came, a failure, the end of the time and the end of the stream's scope interrupt the delivery, which cancels the run.
  */
-import type * as Protocol from "@skillscale/core/Protocol"
+import * as Protocol from "@skillscale/core/Protocol"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -27,23 +27,40 @@ export interface Options {
   readonly budget: request.Budget
   readonly send: Connection.Send
   readonly maxBuffered: number
+  readonly window: number
   /** Told once how the call ended: without a reason when the final answer came. */
   readonly onEnd: (reason?: ClientError.Reason) => void
 }
 
-const overhead = 256
+/** After so much silence what was read is told once more: the message may have been lost. */
+const silentMs = 1000
 
-const sizeOf = (event: SkillClient.StreamEvent): number =>
-  overhead + (event._tag === "Stdout" || event._tag === "Stderr" ? event.data.byteLength : 0)
+const chargeOf = (event: SkillClient.StreamEvent): number => {
+  switch (event._tag) {
+    case "Stdout":
+    case "Stderr":
+      return Protocol.chargeOf(event.data.byteLength)
+    case "Progress":
+      return Protocol.chargeOf(Buffer.byteLength(event.content))
+    default:
+      return 0
+  }
+}
 
 export const make = Effect.fnUntraced(function*(
   deliveries: Deliveries.Deliveries,
-  { asked, budget, maxBuffered, onEnd, send }: Options
+  { asked, budget, maxBuffered, onEnd, send, window }: Options
 ): Effect.fn.Return<Stream.Stream<SkillClient.StreamEvent, ClientError.Reason>, never, Scope.Scope> {
   const queue = yield* Queue.unbounded<SkillClient.StreamEvent, ClientError.Reason | Cause.Done>()
   const broken = Deferred.makeUnsafe<never, ClientError.Reason>()
   const assemble = Assembly.make(asked)
   let buffered = 0
+  /** What carried output last, and whether anything came since it was looked at. */
+  let last: Protocol.Response | undefined
+  let isQuiet = true
+  let read = 0
+  let told = 0
+  let isOver = false
 
   const take = (response: Protocol.Response): void => {
     const taken = assemble(response)
@@ -52,11 +69,13 @@ export const make = Effect.fnUntraced(function*(
       return
     }
     for (const event of taken.success) {
-      buffered += sizeOf(event)
+      buffered += chargeOf(event)
       Queue.offerUnsafe(queue, event)
     }
   }
   const onEvent = (response: Protocol.Response): void => {
+    isQuiet = false
+    if (response.event !== "accepted") last = response
     take(response)
     if (buffered > maxBuffered) {
       const detail = `more than ${maxBuffered} bytes of output wait to be read; read the stream faster`
@@ -72,15 +91,37 @@ export const make = Effect.fnUntraced(function*(
 
   const delivered = Effect.raceFirst(deliveries.deliver(send, budget.deadline, onEvent), Deferred.await(broken))
   yield* request.within(delivered, budget).pipe(
-    Effect.tap((response) => Effect.sync(() => take(response))),
+    Effect.tap((response) =>
+      Effect.sync(() => {
+        isOver = true
+        take(response)
+      })
+    ),
     // What the final answer told last may have failed as well.
     Effect.andThen(Effect.flatMap(Deferred.poll(broken), (failure) => Option.getOrElse(failure, () => Effect.void))),
     Effect.onExit(finish),
     Effect.ignoreCause,
     Effect.forkScoped({ startImmediately: true })
   )
+  const tell = (): void => {
+    if (last === undefined) return
+    told = read
+    deliveries.tellRead(asked.topic, last, read)
+  }
+  yield* Effect.sleep(silentMs).pipe(
+    Effect.andThen(Effect.sync(() => {
+      if (isQuiet && told > 0 && buffered === 0 && !isOver) tell()
+      isQuiet = true
+    })),
+    Effect.forever,
+    Effect.forkScoped
+  )
   return Stream.map(Stream.fromQueue(queue), (event) => {
-    buffered -= sizeOf(event)
+    const charge = chargeOf(event)
+    buffered -= charge
+    read += charge
+    // What came with the final answer nobody waits for.
+    if (read - told >= window / 2 && !isOver) tell()
     return event
   })
 })

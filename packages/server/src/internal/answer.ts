@@ -162,6 +162,12 @@ export const chunk = (
   data: output.data
 })
 
+export const progress = (requestId: string, server: string, seq: number, content: string): Protocol.Response => ({
+  ...event(requestId, server, "progress"),
+  content,
+  seq
+})
+
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 const text = (bytes: Uint8Array): { content: string; stdout?: Uint8Array } => {

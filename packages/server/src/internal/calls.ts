@@ -14,9 +14,11 @@ import type * as Admission from "../Admission.ts"
 import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
+import type { Credits } from "./credits.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
+import * as Progress from "./progress.ts"
 import type { Replies } from "./replies.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
 
@@ -36,6 +38,7 @@ export interface Options {
   readonly replies: Replies
   readonly leases: Leases
   readonly offers: Offers
+  readonly credits: Credits
 }
 
 type Served = ReadonlyArray<SkillDiscovery.Skill>
@@ -115,8 +118,8 @@ export interface Watch {
 
 /** Makes the work of calls. */
 export const make = (options: Options) => {
-  const { admission, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner, skills, topic } =
-    options
+  const { admission, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } = options
+  const { skills, topic } = options
   const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request, served: Served) {
@@ -124,6 +127,36 @@ export const make = (options: Options) => {
     const skill = targetOf(request, intent.skill, served)
     if (skill !== undefined) return { skill, data: intent.data }
     return yield* Effect.fail(Answer.skillNotFound(request.skill ?? intent.skill, topic, served))
+  })
+
+  /** What sends the output of a call to its caller while it is produced, if that wants to see it. */
+  const passOn = Effect.fnUntraced(function*(request: Protocol.Request) {
+    const { replyTo, requestId, window } = request
+    const hasChunks = accepts(request, "chunk")
+    const hasProgress = accepts(request, "progress")
+    if (!hasChunks && !hasProgress) return undefined
+    const take = window === undefined ? undefined : yield* credits.begin(request, window)
+    const progressIn = Progress.make()
+    let seq = 0
+    const send = (bytes: number, make: (seq: number) => Protocol.Response) =>
+      Effect.flatMap(
+        take === undefined ? Effect.succeed(true) : take(Protocol.chargeOf(bytes)),
+        (may) => may ? Effect.asVoid(replies.send(replyTo, make(seq++))) : Effect.void
+      )
+    return (output: SkillRunner.Output): Effect.Effect<void> => {
+      const said = hasProgress && output._tag === "Stderr" ? progressIn(output.data) : []
+      const progress = Effect.forEach(
+        said,
+        (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
+        { discard: true }
+      )
+      return hasChunks
+        ? Effect.andThen(
+          send(output.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, output)),
+          progress
+        )
+        : progress
+    }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -143,9 +176,7 @@ export const make = (options: Options) => {
     }
     const text = data === "" ? undefined : Buffer.from(data)
     const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
-    let seq = 0
-    const onOutput = (output: SkillRunner.Output) =>
-      Effect.suspend(() => replies.send(request.replyTo, Answer.chunk(request.requestId, id, seq++, output)))
+    const onOutput = yield* passOn(request)
     const isIdempotent = runner.isIdempotent(skill)
     const granted = accepts(request, "offer") && !isIdempotent ? yield* offers.begin(request) : Effect.void
     const result = yield* runner.run(skill, {
@@ -157,7 +188,7 @@ export const make = (options: Options) => {
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, {
-      onOutput: accepts(request, "chunk") ? onOutput : undefined,
+      onOutput,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
     }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
     metrics.started(result.warm)
