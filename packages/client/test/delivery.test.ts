@@ -167,7 +167,7 @@ describe("a call that must not run twice", () => {
     }
     assert.isEmpty(delivery.onResponse(event("unknown", "a", { offer: 5 }), 1))
     assert.deepStrictEqual(tags(delivery.onResponse(refusal("NotGranted", "a", { offer: 6 }), 2)), ["Wait"])
-    assert.deepStrictEqual(delivery.onTick(20), [{ _tag: "Send", attempt: 1 }])
+    assert.deepStrictEqual(delivery.onTurn(20), [{ _tag: "Send", attempt: 1 }])
     assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 30), [{ _tag: "Grant", server: "b", offer: 0 }])
   })
 })
@@ -181,9 +181,11 @@ describe("a call that is refused for the moment", () => {
         const [wait] = delivery.onResponse(refusal("Overloaded", "a"), now)
         const ms = wait?._tag === "Wait" ? wait.ms : assert.fail(JSON.stringify(wait))
         assert.approximately(ms, most * share, 0.01)
-        assert.isEmpty(delivery.onTick(now + ms - 0.1))
+        assert.isTrue(wait?._tag === "Wait" && wait.isFull)
         now += ms
-        assert.deepStrictEqual(tags(delivery.onTick(now)), ["Send"])
+        assert.isEmpty(delivery.onTick(now + 5000))
+        assert.deepStrictEqual(tags(delivery.onTurn(now)), ["Send"])
+        assert.isEmpty(delivery.onTurn(now))
       }
     }
   })
@@ -204,7 +206,7 @@ describe("a call that is refused for the moment", () => {
     let now = 0
     for (; now < Delivery.absenceMs; now += 100) {
       assert.deepStrictEqual(tags(known.onResponse(absent, now)), ["Wait"], String(now))
-      known.onTick(now + 1000)
+      known.onTurn(now + 50)
     }
     assert.deepStrictEqual(tags(known.onResponse(absent, now)), ["Finish"])
     const never = begin({ habits: { acknowledges: undefined } }).delivery

@@ -20,6 +20,7 @@ import type * as Scope from "effect/Scope"
 import * as ClientError from "../ClientError.ts"
 import type * as Connection from "./connection.ts"
 import * as Delivery from "./delivery.ts"
+import * as Pace from "./pace.ts"
 import * as request from "./request.ts"
 
 export interface Options {
@@ -51,6 +52,7 @@ const silentMs = 10_000
 const maxTopics = 1024
 
 interface Known extends Delivery.Habits {
+  readonly pace: Pace.Pace
   silentUntil: number
 }
 
@@ -76,7 +78,7 @@ export const make = Effect.fnUntraced(function*(
       return known
     }
     if (topics.size >= maxTopics) topics.clear()
-    const made: Known = { acknowledges: undefined, silentUntil: 0 }
+    const made: Known = { acknowledges: undefined, pace: Pace.make(), silentUntil: 0 }
     topics.set(topic, made)
     return made
   }
@@ -107,13 +109,18 @@ export const make = Effect.fnUntraced(function*(
       const { topic } = send
       const habits = habitsOf(topic)
       const delivery = Delivery.make({ topic, deadline, ackMs, habits, random: () => random.nextDoubleUnsafe() })
+      const { pace } = habits
+      const place = pace.place()
       const done = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
       const fibers = new Set<Fiber.Fiber<void>>()
       let isSent = false
       let transmitting: Fiber.Fiber<void> | undefined
 
       const opened = connection.open(send, {
-        onAnswer: (response) => perform(delivery.onResponse(response, now())),
+        onAnswer: (response) => {
+          if (response.event === "accepted" || response.event === "offer") pace.onTaken()
+          return perform(delivery.onResponse(response, now()))
+        },
         onMalformed: (detail) => {
           Deferred.doneUnsafe(done, Effect.fail(new ClientError.ProtocolError({ detail })))
           return false
@@ -157,12 +164,21 @@ export const make = Effect.fnUntraced(function*(
               command(step.server, { kind: "grant", ...address, offer: step.offer })
               break
             case "Wait":
-              start(Effect.andThen(Effect.sleep(step.ms), Effect.sync(onTick)))
+              if (step.isFull) pace.onRefused(now())
+              place.leave()
+              start(
+                Effect.sleep(step.ms).pipe(
+                  Effect.andThen(place.enter),
+                  Effect.andThen(Effect.sync(() => perform(delivery.onTurn(now()))))
+                )
+              )
               break
             case "Event":
               onEvent(step.response)
               break
             case "Finish":
+              if (step.response.code === "Overloaded") pace.onRefused(now())
+              else pace.onAnswered()
               isOver = Deferred.doneUnsafe(done, Effect.succeed(step.response))
               break
             case "Fail":
@@ -174,8 +190,9 @@ export const make = Effect.fnUntraced(function*(
       }
       const onTick = () => void perform(delivery.onTick(now()))
 
-      waiting.add(onTick)
       return restore(Effect.gen(function*() {
+        yield* place.enter
+        waiting.add(onTick)
         delivery.begin(now())
         yield* connection.transmit(send, address, 0)
         isSent = true
@@ -185,6 +202,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.onExit((exit) =>
           Effect.suspend(() => {
             waiting.delete(onTick)
+            place.leave()
             for (const fiber of fibers) fiber.interruptUnsafe()
             // Somebody may be at work on what was sent, or is on its way.
             const isAbandoned = Exit.isFailure(exit) && (isSent || Cause.hasInterrupts(exit.cause))

@@ -19,8 +19,8 @@ export type Step =
   | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
   /** To a replica other than the one that has the call. */
   | { readonly _tag: "Cancel"; readonly server: string }
-  /** Tick again after this time, in milliseconds. */
-  | { readonly _tag: "Wait"; readonly ms: number }
+  /** Take a turn after this time, in milliseconds. `isFull` tells that it is because a server was full. */
+  | { readonly _tag: "Wait"; readonly ms: number; readonly isFull: boolean }
   | { readonly _tag: "Event"; readonly response: Protocol.Response }
   | { readonly _tag: "Finish"; readonly response: Protocol.Response }
   | { readonly _tag: "Fail"; readonly reason: ClientError.Reason }
@@ -45,6 +45,8 @@ export interface Delivery {
   readonly begin: (now: number) => ReadonlyArray<Step>
   readonly onResponse: (response: Protocol.Response, now: number) => ReadonlyArray<Step>
   readonly onTick: (now: number) => ReadonlyArray<Step>
+  /** The wait is over. */
+  readonly onTurn: (now: number) => ReadonlyArray<Step>
   /** Messages may have been lost, in both directions. */
   readonly onRestored: (now: number) => ReadonlyArray<Step>
 }
@@ -71,7 +73,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   let attempt = 0
   let sentAt = 0
   let refused = 0
-  let retryAt: number | undefined
+  /** Nothing was sent yet, or nothing is to be sent before its turn. */
+  let isWaiting = true
   /** The first and the last time that nobody served the topic. */
   let absent: { readonly since: number; readonly last: number } | undefined
   let holder: Holder | undefined
@@ -88,7 +91,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   const send = (now: number): ReadonlyArray<Step> => {
     attempt += 1
     sentAt = now
-    retryAt = holder = undefined
+    isWaiting = false
+    holder = undefined
     return [{ _tag: "Send", attempt }]
   }
 
@@ -97,8 +101,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     const ms = most * (0.5 + random() / 2)
     if (now + ms >= deadline) return finish(response)
     holder = undefined
-    retryAt = now + ms
-    return [{ _tag: "Wait", ms }]
+    isWaiting = true
+    return [{ _tag: "Wait", ms, isFull: response.code === "Overloaded" }]
   }
 
   /** Whether what a replica said was said before it offered what it was granted. */
@@ -131,7 +135,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     if (keeps) return [{ _tag: "Cancel", server }]
     const silent = holder?.server
     holder = { server, leaseMs, heardAt: now, askedAt: undefined }
-    retryAt = undefined
+    isWaiting = false
     const steps: Array<Step> = silent === undefined ? [] : [{ _tag: "Cancel", server: silent }]
     return response.event === "accepted" ? [...steps, { _tag: "Event", response }] : steps
   }
@@ -142,7 +146,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     const former = holder?.server
     if (former !== server) {
       holder = { server, leaseMs: Number.POSITIVE_INFINITY, heardAt: now, askedAt: undefined }
-      retryAt = undefined
+      isWaiting = false
     }
     alive(server, now, response.leaseMs)
     granted = { server, offer: Math.max(offer, granted?.offer ?? 0) }
@@ -218,18 +222,20 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   return {
     begin: (now) => {
       sentAt = now
+      isWaiting = false
       return [{ _tag: "Send", attempt }]
     },
+    onTurn: (now) => isOver || !isWaiting ? [] : send(now),
     onResponse: (response, now) => isOver ? [] : onResponse(response, now),
     onTick: (now) => {
       if (isOver) return []
       if (holder !== undefined) return onSilence(holder, now)
-      if (retryAt !== undefined) return now >= retryAt ? send(now) : []
+      if (isWaiting) return []
       if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(attempt, 4))) return []
       return onUnheard(now)
     },
     onRestored: (now) => {
-      if (isOver || retryAt !== undefined) return []
+      if (isOver || isWaiting) return []
       if (holder === undefined) return onUnheard(now)
       // It was not the replica that was silent.
       holder.heardAt = now
