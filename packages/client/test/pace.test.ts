@@ -16,7 +16,7 @@ const crowd = Effect.fnUntraced(function*(pace: Pace.Pace, count: number) {
 describe("the pace of calls to a topic", () => {
   it.effect("lets 256 go at once, twice as many with each round of answers, and 10,000 at most", () =>
     Effect.gen(function*() {
-      const pace = Pace.make()
+      const pace = Pace.make(() => true)
       const { entered } = yield* crowd(pace, 600)
       yield* Effect.yieldNow
       assert.lengthOf(entered, 256)
@@ -27,9 +27,17 @@ describe("the pace of calls to a topic", () => {
       assert.strictEqual(pace.limit(), 10_000)
     }))
 
+  it.effect("is not bounded for servers that do not tell when they have a call, until one is full", () =>
+    Effect.gen(function*() {
+      const pace = Pace.make(() => false)
+      assert.lengthOf((yield* crowd(pace, 1000)).entered, 1000)
+      pace.onRefused(0)
+      assert.isEmpty((yield* crowd(pace, 1)).entered)
+    }))
+
   it.effect("is halved when servers are full, once for refusals that come together, and rises by one a round then", () =>
     Effect.gen(function*() {
-      const pace = Pace.make()
+      const pace = Pace.make(() => true)
       const { entered } = yield* crowd(pace, 100)
       yield* Effect.yieldNow
       for (let now = 1000; now < 1200; now += 20) pace.onRefused(now)
@@ -48,7 +56,7 @@ describe("the pace of calls to a topic", () => {
 
   it.effect("gives a place to the next in line when one leaves, also one that never came or asked twice", () =>
     Effect.gen(function*() {
-      const pace = Pace.make()
+      const pace = Pace.make(() => true)
       const { entered } = yield* crowd(pace, 256)
       yield* Effect.yieldNow
       pace.onRefused(0)

@@ -78,7 +78,11 @@ export const make = Effect.fnUntraced(function*(
       return known
     }
     if (topics.size >= maxTopics) topics.clear()
-    const made: Known = { acknowledges: undefined, pace: Pace.make(), silentUntil: 0 }
+    const made: Known = {
+      acknowledges: undefined,
+      pace: Pace.make(() => made.acknowledges === true),
+      silentUntil: 0
+    }
     topics.set(topic, made)
     return made
   }

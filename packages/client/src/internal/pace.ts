@@ -30,7 +30,11 @@ const mostLimit = 10_000
 /** Refusals that come together are one. */
 const onceMs = 200
 
-export const make = (): Pace => {
+/**
+ * `isTold` says whether the servers tell when they have a call. Others are silent until they have answered, so that nothing
+ * could raise the limit while calls are long; they are sent everything until one is full.
+ */
+export const make = (isTold: () => boolean): Pace => {
   let limit = firstLimit
   /** Until a server was full it doubles with every round. */
   let isRising = true
@@ -38,9 +42,10 @@ export const make = (): Pace => {
   let cutAt = Number.NEGATIVE_INFINITY
   const line = new Set<() => void>()
 
+  const isFull = (): boolean => active >= Math.floor(limit) && (isTold() || !isRising)
   const admit = (): void => {
     for (const grant of line) {
-      if (active >= Math.floor(limit)) return
+      if (isFull()) return
       line.delete(grant)
       grant()
     }
