@@ -27,6 +27,20 @@ const refusal = (code: string, server: string, fields: Partial<Protocol.Response
   response({ status: "error", code, server, retryable: true, ...fields })
 const tags = (steps: ReadonlyArray<Delivery.Step>) => steps.map(({ _tag }) => _tag)
 
+/** What comes of a silence of 5 s, in which the replica is asked twice a second. */
+const outlasted = (delivery: Delivery.Delivery, askedAt: number) => {
+  delivery.onTick(askedAt)
+  const asked: Array<number> = []
+  for (let now = askedAt + 50; now < askedAt + Delivery.patienceMs; now += 50) {
+    for (const step of delivery.onTick(now)) {
+      assert.strictEqual(step._tag, "Renew")
+      asked.push(now - askedAt)
+    }
+  }
+  assert.deepStrictEqual(asked, [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500])
+  return delivery.onTick(askedAt + Delivery.patienceMs)[0]
+}
+
 describe("a call that nobody acknowledges", () => {
   it("is sent again after 500 ms, 1 s and then every 2 s", () => {
     const { delivery } = begin()
@@ -129,8 +143,7 @@ describe("a call that a replica has", () => {
     delivery.onResponse(accepted("a"), 0)
     assert.deepStrictEqual(tags(delivery.onResponse(event("chunk", "a", { seq: 0 }), 1)), ["Event"])
     assert.isEmpty(delivery.onResponse(event("chunk", "b", { seq: 0 }), 2))
-    delivery.onTick(1001)
-    const [failure] = delivery.onTick(1251)
+    const failure = outlasted(delivery, 1001)
     assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
   })
 })
@@ -143,9 +156,9 @@ describe("a call that must not run twice", () => {
     assert.deepStrictEqual(delivery.onResponse(offer("a", 3), 0), [{ _tag: "Grant", server: "a", offer: 3 }])
     assert.deepStrictEqual(delivery.onResponse(offer("b", 9), 1), [{ _tag: "Cancel", server: "b" }])
     assert.deepStrictEqual(delivery.onResponse(offer("a", 4), 2), [{ _tag: "Grant", server: "a", offer: 4 }])
-    delivery.onTick(1002)
+    assert.deepStrictEqual(tags(delivery.onTick(1002)), ["Renew"])
     assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1003), [{ _tag: "Cancel", server: "b" }])
-    const [failure] = delivery.onTick(1252)
+    const failure = outlasted(delivery, 1002)
     assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
   })
 

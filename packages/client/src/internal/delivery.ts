@@ -53,6 +53,11 @@ export interface Delivery {
 
 /** How long a replica that fell silent has to answer when it is asked. */
 export const renewMs = 250
+/**
+ * How long it has when the call cannot be sent to another: nothing is won by giving it up soon, and a replica that encodes a large
+ * answer on a busy machine may be silent for longer than its lease.
+ */
+export const patienceMs = 5000
 /** How long a topic that was served may be without a server, so that one that restarts loses no call. */
 export const absenceMs = 2000
 const longestAckMs = 2000
@@ -63,8 +68,10 @@ interface Holder {
   readonly server: string
   leaseMs: number
   heardAt: number
-  /** When it was asked whether it still has the call. */
+  /** Since when it is asked whether it still has the call. */
   askedAt: number | undefined
+  /** When it was asked last. */
+  renewedAt: number
 }
 
 const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted"])
@@ -109,8 +116,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   const isStale = (server: string, { offer = 0 }: Protocol.Response): boolean =>
     granted?.server === server && offer <= granted.offer
 
+  const mayRepeat = (): boolean => granted === undefined && !isTold
+
   const lost = (now: number, server: string): ReadonlyArray<Step> => {
-    if (granted === undefined && !isTold) return send(now)
+    if (mayRepeat()) return send(now)
     isOver = true
     return [{ _tag: "Fail", reason: new ClientError.ReplicaLost({ server, topic }) }]
   }
@@ -134,7 +143,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       holder !== undefined && holder.askedAt === undefined
     if (keeps) return [{ _tag: "Cancel", server }]
     const silent = holder?.server
-    holder = { server, leaseMs, heardAt: now, askedAt: undefined }
+    holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0 }
     isWaiting = false
     const steps: Array<Step> = silent === undefined ? [] : [{ _tag: "Cancel", server: silent }]
     return response.event === "accepted" ? [...steps, { _tag: "Event", response }] : steps
@@ -145,7 +154,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     const { offer = 0 } = response
     const former = holder?.server
     if (former !== server) {
-      holder = { server, leaseMs: Number.POSITIVE_INFINITY, heardAt: now, askedAt: undefined }
+      holder = { server, leaseMs: Number.POSITIVE_INFINITY, heardAt: now, askedAt: undefined, renewedAt: 0 }
       isWaiting = false
     }
     alive(server, now, response.leaseMs)
@@ -208,9 +217,14 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   }
 
   const onSilence = (holder: Holder, now: number): ReadonlyArray<Step> => {
-    if (holder.askedAt !== undefined) return now - holder.askedAt >= renewMs ? lost(now, holder.server) : []
-    if (now - holder.heardAt < holder.leaseMs) return []
-    holder.askedAt = now
+    if (holder.askedAt === undefined) {
+      if (now - holder.heardAt < holder.leaseMs) return []
+      holder.askedAt = now
+    } else {
+      if (now - holder.askedAt >= (mayRepeat() ? renewMs : patienceMs)) return lost(now, holder.server)
+      if (now - holder.renewedAt < 2 * renewMs) return []
+    }
+    holder.renewedAt = now
     return [{ _tag: "Renew", server: holder.server }]
   }
 
