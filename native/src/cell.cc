@@ -27,11 +27,14 @@ namespace {
 
 // The root is built where every system has a folder and nothing that a cell is given can lie below.
 constexpr char kRoot[] = "/sys";
-constexpr char kScratch[] = "/.scratch";
-constexpr char kUpper[] = "/.scratch/upper";
-constexpr char kWork[] = "/.scratch/work";
-// Where the folders with skills are besides their own paths, which may lie below what a run has for itself.
+// What only the reaper reaches. There are the folders with skills besides their own paths, which may lie below what a run has for
+// itself; and the file system of the run, of which it is shown parts: what belongs to it above these it could mark for the next run.
 constexpr char kFolders[] = "/.folders";
+constexpr char kScratch[] = "/.folders/scratch";
+constexpr char kTemporary[] = "/.folders/scratch/tmp";
+constexpr char kShared[] = "/.folders/scratch/shm";
+constexpr char kUpper[] = "/.folders/scratch/upper";
+constexpr char kWork[] = "/.folders/scratch/work";
 constexpr uint64_t kInodesPerMegabyte = 1024;
 constexpr uint64_t kMinInodes = 16 * 1024;
 
@@ -400,11 +403,11 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
   if (mount("scratch", kScratch, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) return Fails(failure, protocol::kMount);
   open_ = true;
   overlay_.clear();
-  if (mkdir("/.scratch/tmp", 01777) < 0 || mkdir("/.scratch/shm", 01777) < 0 || mkdir(kUpper, 0755) < 0 ||
-      mkdir(kWork, 0700) < 0 || chmod("/.scratch/tmp", 01777) < 0 || chmod("/.scratch/shm", 01777) < 0 ||
-      mount("/.scratch/tmp", "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
-      mount("/.scratch/shm", "/dev/shm", nullptr, MS_BIND, nullptr) < 0 ||
-      (var_tmp_ && mount("/.scratch/tmp", "/var/tmp", nullptr, MS_BIND, nullptr) < 0)) {
+  if (mkdir(kTemporary, 01777) < 0 || mkdir(kShared, 01777) < 0 || mkdir(kUpper, 0755) < 0 ||
+      mkdir(kWork, 0700) < 0 || chmod(kTemporary, 01777) < 0 || chmod(kShared, 01777) < 0 ||
+      mount(kTemporary, "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
+      mount(kShared, "/dev/shm", nullptr, MS_BIND, nullptr) < 0 ||
+      (var_tmp_ && mount(kTemporary, "/var/tmp", nullptr, MS_BIND, nullptr) < 0)) {
     return Fails(failure, protocol::kMount);
   }
   for (size_t i = 0; i < readable_.size(); i++) {
@@ -439,7 +442,7 @@ bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
     const std::string& folder = folders_[i];
     // A folder of the run's own hides it, or the overlay is all of it.
     if (IsOwn(folder) || folder == view.at) continue;
-    const std::string place = "/.scratch/folder-" + std::to_string(i);
+    const std::string place = std::string(kScratch) + "/folder-" + std::to_string(i);
     if (mkdir(place.c_str(), 0755) < 0) return Fails(failure, protocol::kMount);
     if (IsBelow(view.at, folder)) {
       const std::string rest = std::string(view.at).substr(folder.size());

@@ -82,10 +82,10 @@ def serve():
         except BaseException:
             # A package changed what it uses.
             continue
-    kinds = [sys.modules["random"].Random] if "random" in sys.modules else []
-    generators = [item for item in gc.get_objects() if type(item) in kinds]
+    random = sys.modules.get("random")
+    generators = [] if random is None else [item for item in gc.get_objects() if isinstance(item, random.Random)]
     # To free them is to write to what they are made of.
-    del before, own, hidden, names, told, expressions
+    del before, own, hidden, names, told, expressions, random
     gc.collect()
     gc.freeze()
 
@@ -128,7 +128,8 @@ def renew(generators):
     import sys
 
     for generator in generators:
-        generator.seed()
+        # Not the method of a subclass, which may do anything.
+        sys.modules["random"].Random.seed(generator)
     threading = sys.modules.get("threading")
     if threading is not None:
         threading.main_thread()._set_native_id()

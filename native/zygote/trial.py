@@ -194,16 +194,48 @@ class Watch:
         for module in (os, posix):
             for name in ("getcwd", "getcwdb", "getpid", "getppid", "getpgid", "getsid", "times"):
                 setattr(module, name, self.watched(getattr(module, name)))
+        self.watch_chance()
         self.references = sys.getrefcount(self.main)
         self.kept = self.state()
         sys.addaudithook(self.hear)
 
-    def watched(self, function):
+    def watched(self, function, exempt=()):
         def called(*given, **named):
-            self.seen = True
+            self.seen = self.seen or not self.is_within(exempt)
             return function(*given, **named)
 
         return called
+
+    def is_within(self, modules):
+        frame = sys._getframe(2)
+        while frame is not None:
+            name = frame.f_globals.get("__name__")
+            if isinstance(name, str) and any(name == module or name.startswith(f"{module}.") for module in modules):
+                return True
+            frame = frame.f_back
+        return False
+
+    def watch_chance(self):
+        """What is random at an import has to be random in every run, unless it is made anew there (`renew` in serving.py)."""
+        for module in (os, posix):
+            for name in ("urandom", "getrandom"):
+                setattr(module, name, self.watched(getattr(module, name), ("multiprocessing.process", "numpy.random")))
+        # Only now, so that it finds these.
+        import random
+
+        for name in random.__all__:
+            function = getattr(random, name)
+            if not isinstance(function, type):
+                setattr(random, name, self.watched(function))
+        watch = self
+        seed = random.Random.seed
+
+        def seeded(self, a=None, *given, **named):
+            # One without a seed is made anew.
+            watch.seen = watch.seen or a is not None
+            return seed(self, a, *given, **named)
+
+        random.Random.seed = seeded
 
     def watched_list(self, items):
         watch = self

@@ -236,7 +236,7 @@ print(P(3).x)`
   ],
   "confinement": [`def status(name): return [l for l in open("/proc/self/status") if l.startswith(name)]
 print(status("CapEff"), status("CapBnd"), status("NoNewPrivs"), status("Seccomp:"))
-for path in ("/etc/shadow", "/.folders", "/.scratch", "/root"):
+for path in ("/etc/shadow", "/.folders", "/.folders/scratch", "/root"):
     import os
     try: print(path, os.listdir(path) if os.path.isdir(path) else open(path).read())
     except OSError as e: print(path, type(e).__name__)
@@ -298,7 +298,7 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       const [version = ""] = Fs.readdirSync(Path.join(root, ".venv/lib"))
       Fs.writeFileSync(
         Path.join(root, ".venv/lib", version, "site-packages/generator.py"),
-        "import random\nown = random.Random()\n"
+        "import random\nclass Own(random.Random): pass\nown = Own()\n"
       )
       const skill = yield* Support.load(directory, "sample")
       const calls = Effect.gen(function*() {
@@ -619,6 +619,41 @@ print(signal.getitimer(signal.ITIMER_REAL)[0] > 1)\nraise ValueError("end")`
         ) => [Support.text(result.stdout), Support.text(result.stderr), result.exitCode]
         yield* warmed(skill)
         assert.deepStrictEqual(said(yield* run(skill)), said(cold))
+      }))
+  }
+})
+
+/** What packages make of chance while they are imported, and whether it is the same in every run. */
+const chances: Readonly<Record<string, readonly [source: string, repeats: boolean]>> = {
+  "an identifier": ["import uuid\nseen = uuid.uuid4()", false],
+  "a token": ["import secrets\nseen = secrets.token_hex(8)", false],
+  "a number": ["import random\nseen = random.random()", false],
+  "bytes": ["import os\nseen = os.urandom(8)", false],
+  "a name that was imported": ["from random import choice\nseen = [choice(range(1000)) for _ in range(8)]", false],
+  "a seed of its own": ["import random\nseen = random.Random(7).random()", true],
+  "a seed for all": [
+    "import random\nrandom.seed(7)\nclass Seen:\n  __str__ = lambda self: str(random.random())\nseen = Seen()",
+    true
+  ]
+}
+
+describe("a package that is imported makes", () => {
+  for (const [what, [source, repeats]] of Object.entries(chances)) {
+    test(`${what}, ${repeats ? "the same" : "another"} in every run`, () =>
+      Effect.gen(function*() {
+        const directory = yield* Support.folder
+        const root = Support.writeSkill(directory, "testing/sample", {
+          "scripts/run.py": "import package\nprint(package.seen)"
+        })
+        execFileSync("python3", ["-m", "venv", "--without-pip", Path.join(root, ".venv")])
+        const [version = ""] = Fs.readdirSync(Path.join(root, ".venv/lib"))
+        Fs.writeFileSync(Path.join(root, ".venv/lib", version, "site-packages/package.py"), source)
+        const skill = yield* Support.load(directory, "sample")
+        yield* warmed(skill)
+        const results = yield* Effect.forEach(Array.from({ length: 4 }), () => run(skill))
+        const said = new Set(results.map(({ stdout }) => Support.text(stdout)))
+        assert.strictEqual(said.size, repeats ? 1 : 4, [...said].join())
+        for (const { stderr } of results) assert.strictEqual(Support.text(stderr), "")
       }))
   }
 })
