@@ -235,31 +235,6 @@ print([line.split()[1] for line in open("/proc/net/tcp")][1:], socket.create_ser
     )
   }
 
-  test(
-    "no marks on folders to the next one that starts warm",
-    Effect.gen(function*() {
-      const at = yield* Kit.host
-      const folders = [
-        ...["/", "/.folders", "/.folders/scratch", "/.folders/scratch/work", "/.folders/scratch/upper"],
-        ...["/tmp", "/dev/shm", "/dev/pts", "/var/tmp"]
-      ]
-      // One at a time: a view with a trace of any is not kept.
-      const leave = (folder: string) =>
-        `for mark in (lambda: os.setxattr("${folder}", "user.left", b"x"), lambda: os.chmod("${folder}", 0o755), lambda: os.utime("${folder}", (7, 7))):
-    try: mark()
-    except OSError: pass
-print("left")`
-      const look = `for path in ${JSON.stringify(folders)}:
-    try: print(path, oct(os.stat(path).st_mode), os.stat(path).st_mtime == 7, os.listxattr(path))
-    except OSError as error: print(path, error.errno)`
-      const before = text((yield* Kit.runWarm(at, look, warm()(at))).stdout)
-      for (const folder of folders) {
-        assert.strictEqual(text((yield* Kit.runWarm(at, leave(folder), warm()(at))).stdout), "left\n")
-        assert.strictEqual(text((yield* Kit.runWarm(at, look, warm()(at))).stdout), before, folder)
-      }
-    })
-  )
-
   const noLimits = (mode: Kit.Mode, run: typeof Kit.run) =>
     Effect.gen(function*() {
       const at = yield* Kit.host

@@ -487,6 +487,36 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
       yield* Effect.provide(traces, layer(true, Support.executorFor(directory, { concurrency: 1 })))
     }))
 
+  test("keeps no marks on the folders that its view consists of", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      Support.writeSkill(directory, "testing/sample", {
+        "scripts/run.py": `import os, sys
+folders = ["/", "/.folders"] + ["/.folders/scratch" + below for below in ("", "/work", "/upper", "/tmp", "/shm", "/folder-0")]
+def about(path):
+    try: return oct(os.stat(path).st_mode), os.stat(path).st_mtime, os.listxattr(path)
+    except OSError as error: return error.errno
+print([about(path) for path in folders])
+for path in sys.argv[1:]:
+    for mark in (lambda: os.setxattr(path, "user.left", b"x"), lambda: os.chmod(path, 0o711), lambda: os.utime(path, (7, 7))):
+        try: mark()
+        except OSError: pass`
+      })
+      const skill = yield* Support.load(directory, "sample")
+      const marked = Effect.gen(function*() {
+        const seen = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const result = yield* warmed(skill, { args })
+          return result._tag === "Failure" ? assert.fail("it failed") : Support.text(result.success.stdout)
+        })
+        const before = yield* seen()
+        for (const below of ["", "/scratch", "/scratch/work", "/scratch/upper", "/scratch/tmp"]) {
+          yield* seen(`/.folders${below}`)
+          assert.strictEqual(yield* seen(), before, below)
+        }
+      })
+      yield* Effect.provide(marked, layer(true, Support.executorFor(directory, { concurrency: 1 })))
+    }))
+
   for (
     const [what, isMeant] of [
       ["the process that waits", (pid: number) => parents(pid).some((above) => isForkServer(above))],
