@@ -100,6 +100,7 @@ export const send = (
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
+  deadline: budget.deadline,
   encode: Effect.fnUntraced(function*(address, attempt) {
     const { bytes, text } = inputOf(request.stdin)
     const traceparent = yield* Telemetry.traceparent
@@ -127,9 +128,11 @@ export const send = (
 
 export const command = (
   topic: string,
-  make: (address: Connection.Address) => Control.Control
+  make: (address: Connection.Address) => Control.Control,
+  deadline?: number
 ): Connection.Send => ({
   topic,
+  deadline,
   encode: (address) => Effect.succeed(Control.encode(make(address)))
 })
 
