@@ -337,6 +337,25 @@ export class ReplicaLost extends Schema.TaggedError<ReplicaLost>()("ReplicaLost"
 }
 
 /**
+ * The last calls to the topic reached no server that took them, so this one was not sent. Retryable, after `retryAfterMs`.
+ * `circuit` of the client's options says when that is.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>()("CircuitOpen", {
+  topic: Schema.String,
+  /** When a call may be sent again, in milliseconds from now. */
+  retryAfterMs: Schema.Finite
+}) {
+  readonly isRetryable = true
+  override get message() {
+    return `the last calls to ${this.topic} all failed, so this one was not sent; check that its servers and the proxy ` +
+      `run and keep up, and try again in ${this.retryAfterMs} ms`
+  }
+}
+
+/**
  * The schema of every reason.
  *
  * @category errors
@@ -361,6 +380,7 @@ export const Reason = Schema.Union([
   Cancelled,
   Closed,
   ReplicaLost,
+  CircuitOpen,
   ServerError
 ])
 

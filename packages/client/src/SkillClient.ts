@@ -4,7 +4,8 @@
  * A client owns one reply topic for as long as its layer lives. Connecting is done when the client has heard itself
  * through the proxy; nothing sleeps. A call is sent again, as the same request, when nobody acknowledges it, when its replica
  * is lost and it may run twice, and when a replica is full, as long as its time lasts. A call that is interrupted, runs out of time or whose stream is closed is cancelled
- * on the server: the interruption waits until the bus has accepted the cancellation, at most a second. Late, duplicate,
+ * on the server: the interruption waits until the bus has accepted the cancellation, at most a second. Calls to a topic that
+ * takes none fail at once, for a while (`CircuitOptions`). Late, duplicate,
  * foreign and malformed replies are counted and change nothing. How bytes travel is left to `Bus`, what they mean to
  * `Protocol`.
  *
@@ -161,6 +162,29 @@ export interface Survey {
 }
 
 /**
+ * When a client sends no more calls to a topic, for a while: they fail at once, with `CircuitOpen`. Calls that are on their
+ * way go on.
+ *
+ * A call counts as failed when it ended with `NoServer`, `Overloaded` or `ShuttingDown` of a server, `ReplicaLost` or
+ * `Unreachable`, and when its time was over before a server had it. Every other answer of a server ends the row. What was
+ * interrupted, and what ran out of time while a server had it or before it was sent, counts as neither.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CircuitOptions {
+  /** After how many failed calls in a row none is sent; 1 or more. By default 20. */
+  readonly failures?: number | undefined
+  /**
+   * For how long, before one is sent as a trial; shortened by up to a half, at random. By default 1 second, and twice as long
+   * after each trial that fails.
+   */
+  readonly period?: Duration.Input | undefined
+  /** How long that gets at most. By default 30 seconds, or `period` if that is longer. */
+  readonly longestPeriod?: Duration.Input | undefined
+}
+
+/**
  * The tunables of a client.
  *
  * @category models
@@ -197,6 +221,8 @@ export interface Options {
    * server has does not wait for it.
    */
   readonly catalogTimeout?: Duration.Input | undefined
+  /** When calls to a topic whose calls fail are not sent for a while. `"off"` always sends them. */
+  readonly circuit?: CircuitOptions | "off" | undefined
 }
 
 /**
@@ -272,7 +298,8 @@ export const make = Effect.fnUntraced(function*(
       timeout: yield* Request.duration(options.catalogTimeout ?? "2 seconds")
     })
     const deliveries = yield* Deliveries.make(connection, {
-      ackMs: Duration.toMillis(yield* Request.duration(options.ackTimeout ?? "500 millis"))
+      ackMs: Duration.toMillis(yield* Request.duration(options.ackTimeout ?? "500 millis")),
+      circuit: yield* Request.circuit(options.circuit ?? {})
     })
     return { connection, deliveries, catalog, timeout: yield* Request.duration(options.timeout ?? "30 seconds") }
   })

@@ -238,6 +238,41 @@ describe("SkillClient.invoke", () => {
       assert.strictEqual(wire.on(topic)[0]?.body["timeout_ms"], 9000)
     })))
 
+  it.effect("asks the bus to send a call only while somebody waits for it, each time that it is sent", () =>
+    withClient(Effect.gen(function*() {
+      const wire = yield* Wire
+      let refusals = 0
+      yield* serve([topic], (request) =>
+        refusals++ === 0
+          ? answerTo(request, { v: 2, status: "error", code: "Overloaded", retryable: true, server: "s" })
+          : echo(request))
+      const call = yield* Effect.forkChild(invoke({ timeout: 5000 }))
+      yield* wire.next(topic)
+      for (let waited = 0; waited < 100; waited += 10) yield* TestClock.adjust(10)
+      yield* Fiber.join(call)
+      const [first, second] = wire.on(topic)
+      assert.strictEqual(first?.expiresInMs, 5000)
+      assert.isBelow(second?.expiresInMs ?? NaN, 5000)
+      assert.strictEqual(second?.expiresInMs, second?.body["timeout_ms"])
+      yield* invoke({ timeout: "Infinity" })
+      assert.isUndefined(wire.on(topic)[2]?.expiresInMs)
+
+      yield* Effect.forkChild(
+        Effect.flatMap(SkillClient.SkillClient, (client) => client.describe("a", { topic, timeout: 700 }))
+      )
+      yield* wire.next(`@${topic}`)
+      assert.strictEqual(wire.on(`@${topic}`)[0]?.expiresInMs, 700)
+      const late = yield* Effect.forkChild(invoke({ topic: "TOPIC_NOBODY", timeout: 800 }))
+      yield* wire.next("TOPIC_NOBODY")
+      yield* TestClock.adjust(800)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(late)))
+      // What ends a call has to arrive however late it is.
+      assert.deepStrictEqual(
+        wire.on("@TOPIC_NOBODY").map(({ body, expiresInMs }) => [body["kind"], expiresInMs]).at(-1),
+        ["cancel", undefined]
+      )
+    })))
+
   it.effect("malformed, foreign and event messages are harmless; a malformed answer to a call is its error", () =>
     withClient(Effect.gen(function*() {
       const malformed = yield* ignored("malformed")

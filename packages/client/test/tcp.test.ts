@@ -5,13 +5,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Bus from "@skillscale/core/Bus"
 import * as ZmqBus from "@skillscale/core/ZmqBus"
 import * as Proxy from "@skillscale/proxy/Proxy"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Net from "node:net"
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as SkillClient from "@skillscale/client/SkillClient"
-import { answerTo, catalogReply, echo, serve, skill } from "./support/fakes.ts"
+import { answerTo, catalogReply, echo, serve, skill, text } from "./support/fakes.ts"
 
 const topic = "TOPIC_TCP"
 
@@ -48,6 +51,39 @@ const clientWith = (options?: SkillClient.Options) =>
   )
 
 const client = clientWith()
+
+/** Leads to a port, unless it is shut. */
+const relay = Effect.fnUntraced(function*(port: number) {
+  const sockets = new Set<Net.Socket>()
+  let isOpen = true
+  let refused = 0
+  const server = Net.createServer((near) => {
+    if (!isOpen) {
+      refused += 1
+      near.destroy()
+      return
+    }
+    const far = Net.connect(port, "127.0.0.1")
+    for (const [from, to] of [[near, far], [far, near]] as const) {
+      sockets.add(from.on("error", () => {}).on("close", () => to.destroy()))
+      from.pipe(to)
+    }
+  })
+  const shut = () => {
+    isOpen = false
+    sockets.forEach((socket) => socket.destroy())
+  }
+  yield* Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void)))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      shut()
+      server.close()
+    })
+  )
+  const bound = server.address()
+  const address = `tcp://127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`
+  return { address, shut, open: () => void (isOpen = true), refused: () => refused }
+})
 
 const median = (values: ReadonlyArray<number>): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN
 
@@ -127,6 +163,27 @@ describe("SkillClient over TCP", () => {
       const { use } = yield* clientWith({ catalogTimeout: "1 minute" })
       const reply = yield* use(({ invoke }) => invoke({ skill: "a", data: "hi", timeout: "20 seconds" }))
       assert.strictEqual(reply.content, "echo: hi")
+    })))
+
+  it.live("a call whose time is over when the way to the proxy is open again does not run", () =>
+    live(Effect.gen(function*() {
+      const { xpub, xsubPort } = yield* Proxy.Proxy
+      const requested: Array<string> = []
+      yield* play(
+        [topic],
+        (request) => Effect.andThen(Effect.sync(() => requested.push(text(request["intent"]))), echo(request))
+      )
+      const way = yield* relay(xsubPort)
+      const context = yield* Layer.build(Layer.provide(SkillClient.layer(), ZmqBus.layer({ xsub: way.address, xpub })))
+      const call = (data: string, timeout: Duration.Input) =>
+        Context.get(context, SkillClient.SkillClient).invoke({ skill: "a", topic, data, timeout })
+      yield* call("before", "20 seconds")
+      way.shut()
+      yield* Effect.sleep(1).pipe(Effect.repeat({ until: () => way.refused() > 0 }))
+      assert.strictEqual((yield* Effect.flip(call("meanwhile", "50 millis"))).reason._tag, "Timeout")
+      way.open()
+      yield* call("after", "20 seconds")
+      assert.deepStrictEqual(requested, ["before", "after"].map((data) => JSON.stringify({ skill: "a", data })))
     })))
 
   it.live("the Promise client connects to the same proxy", () =>

@@ -34,12 +34,31 @@ export interface Message {
 }
 
 /**
+ * What may be said of a message when it is published.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PublishOptions {
+  /**
+   * For how long somebody wants the message, in milliseconds from now. One that was not handed on by then, not even a part
+   * of it, is dropped, and nobody is told. A bus that delivers at once ignores it. By default a message waits for as long
+   * as it takes.
+   */
+  readonly expiresInMs?: number | undefined
+}
+
+/**
  * How messages are published.
  *
  * @category models
  * @since 0.1.0
  */
-export type Publish = (topic: string, payload: Uint8Array) => Effect.Effect<void, BusError>
+export type Publish = (
+  topic: string,
+  payload: Uint8Array,
+  options?: PublishOptions
+) => Effect.Effect<void, BusError>
 
 /**
  * The peer cannot be reached, or the address cannot be used. Retryable.
@@ -122,7 +141,8 @@ export class BusError extends Schema.TaggedError<BusError>()("BusError", {
  */
 export class Bus extends Context.Service<Bus, {
   /**
-   * Accepts one message for delivery. Waits while the transport is full. An accepted message survives a clean close.
+   * Accepts one message for delivery. Waits while the transport is full. An accepted message survives a clean close,
+   * unless it expires.
    * The payload is not copied and must not be changed afterwards.
    */
   readonly publish: Publish

@@ -133,21 +133,29 @@ export const make = Effect.fnUntraced(function*(
       }))
     )
 
-  const publishWithin = (tries: number, topic: string, payload: Uint8Array): Effect.Effect<void, Bus.BusError> =>
+  const publishWithin = (
+    tries: number,
+    topic: string,
+    payload: Uint8Array,
+    expiresAt: number | undefined
+  ): Effect.Effect<void, Bus.BusError> =>
     Effect.suspend(() => {
       const at = current
-      return Effect.catch(at.bus.publish(topic, payload), (error) => {
+      const options = expiresAt === undefined ? undefined : { expiresInMs: Math.max(0, expiresAt - now()) }
+      return Effect.catch(at.bus.publish(topic, payload, options), (error) => {
         const { _tag } = error.reason
         const wasLeft = _tag === "Closed" && current !== at
         if (tries <= 1 || !(wasLeft || _tag === "Unreachable" || _tag === "Backpressure")) return Effect.fail(error)
-        return Effect.andThen(leave(at, error.message), publishWithin(tries - 1, topic, payload))
+        return Effect.andThen(leave(at, error.message), publishWithin(tries - 1, topic, payload, expiresAt))
       })
     })
 
-  const publish: Bus.Publish = (topic, payload) =>
+  const publish: Bus.Publish = (topic, payload, { expiresInMs } = {}) =>
     Effect.suspend(() => {
       use()
-      return publishWithin(members.length, topic, payload)
+      // What a bus waits for until it refuses is time of the message, too.
+      const expiresAt = expiresInMs === undefined ? undefined : now() + expiresInMs
+      return publishWithin(members.length, topic, payload, expiresAt)
     })
 
   /** Listens on one bus until that has to be left. */

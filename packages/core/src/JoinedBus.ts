@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(
   let isOpen = true
   yield* Effect.addFinalizer(() => Effect.sync(() => isOpen = false))
 
-  const publish: Bus.Publish = (topic, payload) =>
+  const publish: Bus.Publish = (topic, payload, options) =>
     Effect.suspend(() => {
       if (!isOpen) return Effect.fail(closed("publish"))
       const accepted = Deferred.makeUnsafe<void, Bus.BusError>()
@@ -54,7 +54,7 @@ export const make = Effect.fnUntraced(function*(
         }
         member.underWay += 1
         run(
-          member.bus.publish(topic, payload).pipe(
+          member.bus.publish(topic, payload, options).pipe(
             Effect.match({
               onSuccess: () => void Deferred.doneUnsafe(accepted, Effect.void),
               onFailure: refuse

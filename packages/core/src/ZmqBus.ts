@@ -7,7 +7,8 @@
  * 1 s apart, for as long as the bus lives. The first publish waits until the proxy asked for messages, so that none is
  * lost to a connection that is still being made, and fails with `Unreachable` when that takes longer than `sendTimeout`.
  * (Our proxy asks at once; libzmq's own `zmq_proxy` asks when it has its first subscriber.) Later, messages published
- * while the proxy is away are kept, and go out when it is back and asks again, which may be before the subscribers are.
+ * while the proxy is away are kept, and go out when it is back and asks again, which may be before the subscribers are;
+ * not those that have expired by then (`expiresInMs`).
  *
  * When a connection breaks, what the kernel has of it may be lost, as with ZeroMQ, and is not sent again: a request
  * must not run twice. What the kernel has not, a message that it has in part included, is sent on the next connection.

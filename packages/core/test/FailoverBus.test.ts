@@ -100,6 +100,40 @@ describe("a bus with another one to fall back on", () => {
       assert.deepStrictEqual(heard, ["again"])
     }).pipe(quiet))
 
+  it.effect("takes the time that a bus needed to refuse from the time that the message has", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const told: Array<number | undefined> = []
+      const refuse = new Bus.BusError({ operation: "publish", reason: new Bus.Backpressure({ timeoutMs: 300 }) })
+      const member = (name: string, refuses: boolean): FailoverBus.Member => ({
+        name,
+        connect: Effect.map(hub.connect, ({ publish, subscription }) =>
+          Bus.make({
+            publish: (topic, payload, options) => {
+              if (topic !== "A") return publish(topic, payload)
+              told.push(options?.expiresInMs)
+              return refuses ? Effect.andThen(Effect.sleep(300), Effect.fail(refuse)) : Effect.void
+            },
+            subscription
+          }))
+      })
+      const bus = yield* FailoverBus.make([member("one", true), member("two", true), member("three", false)]).pipe(
+        Effect.provideService(Random.Random, {
+          ...yield* Random.Random,
+          nextIntUnsafe: () => 0,
+          nextDoubleUnsafe: () => 0
+        })
+      )
+      yield* Effect.forkScoped(
+        bus.publish("A", bytes("x"), { expiresInMs: 500 }),
+        { startImmediately: true }
+      )
+      yield* pass(700)
+      assert.deepStrictEqual(told, [500, 200, 0])
+      yield* bus.publish("A", bytes("x"))
+      assert.deepStrictEqual(told, [500, 200, 0, undefined])
+    }).pipe(quiet))
+
   it.effect("stays while there are signs of life, and asks for none when nothing is said for 10 s", () =>
     Effect.gen(function*() {
       const { one, other } = yield* pair()

@@ -88,6 +88,20 @@ describe("a joined bus", () => {
       filling.interruptUnsafe()
     }))
 
+  it.live("tells every bus when a message expires", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const { subscription } = yield* hub.connect
+      const told: Array<Bus.PublishOptions | undefined> = []
+      const member = Bus.make({
+        publish: (_topic, _payload, options) => Effect.sync(() => void told.push(options)),
+        subscription
+      })
+      const joined = yield* JoinedBus.make(member, member)
+      yield* joined.publish("A", bytes("x"), { expiresInMs: 5 })
+      assert.deepStrictEqual(told, [{ expiresInMs: 5 }, { expiresInMs: 5 }])
+    }))
+
   it.live("publishes nothing after its close", () =>
     Effect.gen(function*() {
       const hub = yield* Bus.makeHub()

@@ -120,6 +120,57 @@ describe("a proxy that goes away", () => {
       assert.isTrue(again.heard()[0]?.payload.equals(huge))
     }))
 
+  it.live("does not get what has expired when it is back", () =>
+    Effect.gen(function*() {
+      const peer = yield* restartable({ type: "XSUB" })
+      const { bus } = yield* publisher(peer.address)
+      yield* bus.publish("NEWS", Buffer.from("first"), { expiresInMs: 60_000 })
+      yield* eventually("the first", () => peer.heard().length === 1)
+      yield* peer.stop
+      const broken = yield* peer.again({ speak: (socket) => socket.destroy() })
+      yield* eventually("the end is noticed", () => broken.connections.length > 0)
+      const at = performance.now()
+      for (const payload of ["expires", "stays", huge, "unlimited"]) {
+        const options = payload === "unlimited" ? {} : { expiresInMs: payload === "stays" ? 60_000 : 50 }
+        yield* bus.publish("NEWS", Buffer.from(payload), options)
+      }
+      yield* eventually("the time is over", () => performance.now() - at > 60)
+      yield* broken.stop
+      const again = yield* peer.again()
+      yield* eventually("the last", () => textsOf(again.heard()).includes("unlimited"))
+      assert.deepStrictEqual(textsOf(again.heard()), ["stays", "unlimited"])
+    }))
+
+  it.live("gets the rest of a message that expires while it is on its way, and no more of it on the next connection", () =>
+    Effect.gen(function*() {
+      const send = Effect.fnUntraced(function*() {
+        const peer = yield* restartable({ type: "XSUB", address: unixSocket() })
+        const { bus } = yield* publisher(peer.address)
+        yield* publishAll(bus, ["first"])
+        yield* eventually("the first", () => peer.heard().length === 1)
+        const socket = peer.connections[0]?.socket
+        socket?.on("data", () => socket.bytesRead < huge.length && socket.pause())
+        const at = performance.now()
+        yield* bus.publish("NEWS", huge, { expiresInMs: 50 })
+        yield* publishAll(bus, ["last"])
+        yield* eventually("a part of the message", () => socket?.isPaused() === true)
+        yield* eventually("the time is over", () => performance.now() - at > 60)
+        return { peer, socket }
+      })
+      const slow = yield* send()
+      const resuming = yield* Effect.forkScoped(
+        Effect.repeat(Effect.sync(() => slow.socket?.resume()), Schedule.spaced("1 millis"))
+      )
+      yield* eventually("all", () => slow.peer.heard().length === 3)
+      yield* Fiber.interrupt(resuming)
+      assert.deepStrictEqual(textsOf(slow.peer.heard()), ["first", `${huge.length} bytes`, "last"])
+      const { peer } = yield* send()
+      yield* peer.stop
+      const again = yield* peer.again()
+      yield* eventually("the last", () => again.heard().length > 0)
+      assert.deepStrictEqual(textsOf(again.heard()), ["last"])
+    }))
+
   it.live("gets what the kernel refused when the end was not yet noticed", () =>
     Effect.gen(function*() {
       const peer = yield* listen("XSUB")

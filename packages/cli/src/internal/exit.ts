@@ -59,6 +59,7 @@ export const codeOfClientError = ({ isRetryable, reason }: ClientError.ClientErr
     case "NoServer":
     case "Unreachable":
     case "Closed":
+    case "CircuitOpen":
     case "Overloaded":
     case "ReplicaLost":
       return 4

@@ -7,9 +7,11 @@
  */
 import * as Bus from "@skillscale/core/Bus"
 import * as Control from "@skillscale/core/Control"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -44,6 +46,8 @@ export interface Send {
   readonly topic: string
   /** Whose control topic is told when the call is abandoned; absent when there is nothing to cancel. */
   readonly cancelOn?: string | undefined
+  /** When nobody waits for the answer any more, in milliseconds of the monotonic clock: then it is not sent any more. */
+  readonly deadline?: number | undefined
   /** Writes the message; `attempt` counts how often it was sent before. */
   readonly encode: (
     address: Address,
@@ -100,6 +104,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Connection, ClientError.Reason, Bus.Bus | Scope.Scope> {
   const bus = yield* Bus.Bus
   const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
   const replyTo = Topic.reply(randomBytes(16).toString("hex"))
   const prefix = randomBytes(4).toString("hex")
   const pending = new Map<string, { readonly send: Send; readonly listener: Listener }>()
@@ -150,7 +155,8 @@ export const make = Effect.fnUntraced(function*(
     if (entry.listener.onAnswer(response)) remove(response.requestId)
   }
 
-  const publish = (topic: string, payload: Uint8Array) => Effect.mapError(bus.publish(topic, payload), fromBusError)
+  const publish = (topic: string, payload: Uint8Array, options?: Bus.PublishOptions) =>
+    Effect.mapError(bus.publish(topic, payload, options), fromBusError)
 
   const command: Connection["command"] = Effect.fnUntraced(function*(topic, control) {
     const payload = Control.encode(control)
@@ -183,8 +189,12 @@ export const make = Effect.fnUntraced(function*(
 
   const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address, attempt) {
     yield* Effect.annotateCurrentSpan("request_id", address.requestId)
-    const payload = yield* send.encode(address, attempt)
-    yield* publish(send.topic, yield* Effect.mapError(Effect.fromResult(payload), fromEncoding))
+    const payload = yield* Effect.mapError(Effect.fromResult(yield* send.encode(address, attempt)), fromEncoding)
+    const { deadline = Infinity, topic } = send
+    const options = deadline === Infinity
+      ? undefined
+      : { expiresInMs: Math.max(0, deadline - Monotonic.millisOf(clock)) }
+    yield* publish(topic, payload, options)
   })
 
   const exchange: Connection["exchange"] = (send) =>

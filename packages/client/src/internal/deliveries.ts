@@ -18,14 +18,18 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as ClientError from "../ClientError.ts"
+import * as Circuit from "./circuit.ts"
 import type * as Connection from "./connection.ts"
 import * as Delivery from "./delivery.ts"
+import * as metrics from "./metrics.ts"
 import * as Pace from "./pace.ts"
 import * as request from "./request.ts"
 
 export interface Options {
   /** Without a sign of the call for so long it is sent again, in milliseconds. */
   readonly ackMs: number
+  /** When calls to a topic are refused; without it none is. */
+  readonly circuit: Circuit.Settings | undefined
 }
 
 export interface Deliveries {
@@ -50,18 +54,26 @@ const pingTimeout = "1 second"
 /** How long a topic whose servers do not acknowledge is not asked again. */
 const silentMs = 10_000
 const maxTopics = 1024
+/** A timer may fire so much too early, in milliseconds. */
+const timerSlackMs = 2
 
 interface Known extends Delivery.Habits {
   readonly pace: Pace.Pace
+  readonly circuit: Circuit.Circuit | undefined
   silentUntil: number
 }
 
+/** A replica says that it has the call. */
+const isTaking = ({ event, server }: Protocol.Response): boolean =>
+  event !== undefined && event !== "unknown" && server !== undefined
+
 export const make = Effect.fnUntraced(function*(
   connection: Connection.Connection,
-  { ackMs }: Options
+  { ackMs, circuit: settings }: Options
 ): Effect.fn.Return<Deliveries, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
+  const context = yield* Effect.context<never>()
   const now = () => Monotonic.millisOf(clock)
   const topics = new Map<string, Known>()
   const waiting = new Set<() => void>()
@@ -71,15 +83,33 @@ export const make = Effect.fnUntraced(function*(
   const ping = yield* FiberMap.runtime(pings)<never>()
   const run = yield* FiberSet.runtime(sending)<never>()
 
+  yield* Effect.addFinalizer(() => Effect.sync(() => topics.forEach(({ circuit }) => circuit?.forget())))
+
+  const makeCircuit = (topic: string): Circuit.Circuit | undefined =>
+    settings && Circuit.make({
+      ...settings,
+      random: () => random.nextDoubleUnsafe(),
+      onChange: (from, to) => metrics.circuitChanged(topic, from, to, context)
+    })
+
+  const forgetOldest = (): void => {
+    for (const [topic, { circuit }] of topics) {
+      circuit?.forget()
+      topics.delete(topic)
+      return
+    }
+  }
+
   const habitsOf = (topic: string): Known => {
     const known = topics.get(topic)
     if (known !== undefined) {
       if (known.acknowledges === false && now() >= known.silentUntil) known.acknowledges = undefined
       return known
     }
-    if (topics.size >= maxTopics) topics.clear()
+    if (topics.size >= maxTopics) forgetOldest()
     const made: Known = {
       acknowledges: undefined,
+      circuit: makeCircuit(topic),
       pace: Pace.make(() => made.acknowledges === true),
       silentUntil: 0
     }
@@ -112,17 +142,28 @@ export const make = Effect.fnUntraced(function*(
     Effect.uninterruptibleMask((restore) => {
       const { topic } = send
       const habits = habitsOf(topic)
+      const { circuit } = habits
+      const refused = Effect.suspend(() =>
+        Effect.fail(new ClientError.CircuitOpen({ topic, retryAfterMs: circuit?.retryAfterMs(now()) ?? 0 }))
+      )
+      if (circuit?.refuses(now())) return refused
       const delivery = Delivery.make({ topic, deadline, ackMs, habits, random: () => random.nextDoubleUnsafe() })
       const { pace } = habits
       const place = pace.place()
       const done = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
       const fibers = new Set<Fiber.Fiber<void>>()
       let isSent = false
+      let isTaken = false
+      let pass: Circuit.Pass | undefined
       let transmitting: Fiber.Fiber<void> | undefined
 
       const opened = connection.open(send, {
         onAnswer: (response) => {
           if (response.event === "accepted" || response.event === "offer") pace.onTaken()
+          if (!isTaken && isTaking(response)) {
+            isTaken = true
+            if (pass !== undefined) circuit?.onTaken(pass)
+          }
           return perform(delivery.onResponse(response, now()))
         },
         onMalformed: (detail) => {
@@ -196,6 +237,9 @@ export const make = Effect.fnUntraced(function*(
 
       return restore(Effect.gen(function*() {
         yield* place.enter
+        // It may have opened meanwhile.
+        pass = circuit?.enter(now())
+        if (circuit !== undefined && pass === undefined) return yield* refused
         waiting.add(onTick)
         delivery.begin(now())
         yield* connection.transmit(send, address, 0)
@@ -208,6 +252,11 @@ export const make = Effect.fnUntraced(function*(
             waiting.delete(onTick)
             place.leave()
             for (const fiber of fibers) fiber.interruptUnsafe()
+            if (pass !== undefined) {
+              const endedAt = now()
+              const isLate = endedAt >= deadline - timerSlackMs
+              circuit?.onEnd(pass, Circuit.outcomeOf(exit, { isLate, isTaken }), endedAt)
+            }
             // Somebody may be at work on what was sent, or is on its way.
             const isAbandoned = Exit.isFailure(exit) && (isSent || Cause.hasInterrupts(exit.cause))
             const closed = connection.close(send, address, isAbandoned)

@@ -1,10 +1,11 @@
 /**
  * What the client counts. Every label has a small, fixed set of values.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type * as ClientError from "../ClientError.ts"
+import type * as Circuit from "./circuit.ts"
 
 /** Why a message on the reply topic concerned no pending call. */
 export type Ignored = "late" | "foreign" | "malformed"
@@ -40,6 +41,20 @@ const pending = Metric.gauge("skillscale_client_pending_calls", {
   description: "Calls that wait for their final answer"
 })
 
+const circuitState = (attributes: Attributes) =>
+  Metric.gauge("skillscale_client_circuit_state", {
+    description:
+      "Whether calls to a topic are sent: 0 closed (all are), 1 half-open (one at a time is), 2 open (none is)",
+    attributes
+  })
+
+const circuitOpenings = (attributes: Attributes) =>
+  Metric.counter("skillscale_client_circuit_openings_total", {
+    description: "How often calls to a topic were no longer sent because of those that had failed",
+    attributes,
+    incremental: true
+  })
+
 const ignoredBy: Record<Ignored, Metric.Counter<number>> = {
   late: ignored({ kind: "late" }),
   foreign: ignored({ kind: "foreign" }),
@@ -70,3 +85,37 @@ export const ended = (operation: ClientError.Operation, outcome: Outcome, second
     known(durationBy, operation, () => duration({ operation })).updateUnsafe(seconds, context)
     return Effect.void
   })
+
+/** More topics than that are told as one. */
+const maxCircuits = 100
+
+/** The circuits with one label, of several clients or several topics: what is told is the worst of them. */
+interface Circuits {
+  readonly state: ReturnType<typeof circuitState>
+  readonly openings: ReturnType<typeof circuitOpenings>
+  readonly count: Record<Exclude<Circuit.State, "Closed">, number>
+}
+
+const circuitsBy = new WeakMap<Metric.MetricRegistry, Map<string, Circuits>>()
+
+/** Tells of a topic from when its circuit first opens. */
+export const circuitChanged = (
+  topic: string,
+  from: Circuit.State,
+  to: Circuit.State,
+  context: Context.Context<never>
+): void => {
+  const registry = Context.get(context, Metric.MetricRegistry)
+  const labels = circuitsBy.get(registry) ?? new Map<string, Circuits>()
+  circuitsBy.set(registry, labels)
+  const label = labels.has(topic) || labels.size < maxCircuits ? topic : "other"
+  const { count, openings, state } = known(labels, label, () => ({
+    state: circuitState({ topic: label }),
+    openings: circuitOpenings({ topic: label }),
+    count: { HalfOpen: 0, Open: 0 }
+  }))
+  if (from !== "Closed") count[from] -= 1
+  if (to !== "Closed") count[to] += 1
+  if (to === "Open") openings.updateUnsafe(1, context)
+  state.updateUnsafe(count.Open > 0 ? 2 : count.HalfOpen > 0 ? 1 : 0, context)
+}

@@ -163,7 +163,7 @@ export const make = (
     const answered = Effect.flatMap(
       question.on,
       (located) =>
-        Effect.flatMap(connection.exchange(request.command(located.topic, control)), (response) => {
+        Effect.flatMap(connection.exchange(request.command(located.topic, control, budget.deadline)), (response) => {
           const asked: Answer.Asked = {
             skill: question.skill,
             topic: located.topic,

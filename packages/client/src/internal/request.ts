@@ -17,6 +17,7 @@ import { isUtf8 } from "node:buffer"
 import * as ClientError from "../ClientError.ts"
 import type * as SkillClient from "../SkillClient.ts"
 import type * as Answer from "./answer.ts"
+import type * as Circuit from "./circuit.ts"
 import type * as Connection from "./connection.ts"
 
 /** A span of time that ends at `deadline` (in ms, monotonic); infinite when the caller set no limit. */
@@ -32,6 +33,28 @@ export const duration = (input: Duration.Input): Effect.Effect<Duration.Duration
   const detail = `${JSON.stringify(input)} is not a duration of 0 or more, such as 500 or "30 seconds"`
   return Effect.fail(new ClientError.BadRequest({ detail }))
 }
+
+/** Reads when calls are refused; undefined for never. */
+export const circuit = Effect.fnUntraced(function*(
+  options: SkillClient.CircuitOptions | "off"
+): Effect.fn.Return<Circuit.Settings | undefined, ClientError.Reason> {
+  const refuse = (detail: string) => new ClientError.BadRequest({ detail })
+  if (options === "off") return undefined
+  if (typeof options !== "object") return yield* refuse(`circuit is ${options}; give an object, or "off"`)
+  const { failures = 20 } = options
+  if (!Number.isSafeInteger(failures) || failures < 1) {
+    return yield* refuse(`circuit.failures is ${failures}; give a whole number of 1 or more`)
+  }
+  const periodMs = Duration.toMillis(yield* duration(options.period ?? "1 second"))
+  const longestPeriodMs = Duration.toMillis(yield* duration(options.longestPeriod ?? Math.max(30_000, periodMs)))
+  if (longestPeriodMs < periodMs || longestPeriodMs === Infinity) {
+    return yield* refuse(
+      `circuit.period is ${periodMs} ms and circuit.longestPeriod ${longestPeriodMs} ms; give finite ones, the first not ` +
+        "longer than the second"
+    )
+  }
+  return { failures, periodMs, longestPeriodMs }
+})
 
 /** Starts the time of a call. */
 export const budget = (timeout: Duration.Input): Effect.Effect<Budget, ClientError.Reason> =>
@@ -100,6 +123,7 @@ export const send = (
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
+  deadline: budget.deadline,
   encode: Effect.fnUntraced(function*(address, attempt) {
     const { bytes, text } = inputOf(request.stdin)
     const traceparent = yield* Telemetry.traceparent
@@ -127,9 +151,11 @@ export const send = (
 
 export const command = (
   topic: string,
-  make: (address: Connection.Address) => Control.Control
+  make: (address: Connection.Address) => Control.Control,
+  deadline?: number
 ): Connection.Send => ({
   topic,
+  deadline,
   encode: (address) => Effect.succeed(Control.encode(make(address)))
 })
 

@@ -13,6 +13,8 @@ export type Json = Readonly<Record<string, unknown>>
 export interface Published {
   readonly topic: string
   readonly body: Json
+  /** When it expires, if it does. */
+  readonly expiresInMs: number | undefined
 }
 
 export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -65,10 +67,10 @@ const recorded = Layer.effect(
     const { hanging, published } = yield* Wire
     return Bus.make({
       subscription: bus.subscription,
-      publish: (topic, payload) =>
+      publish: (topic, payload, options) =>
         Effect.suspend(() => {
-          published.push({ topic, body: parse(payload) })
-          return hanging.has(topic) ? Effect.never : bus.publish(topic, payload)
+          published.push({ topic, body: parse(payload), expiresInMs: options?.expiresInMs })
+          return hanging.has(topic) ? Effect.never : bus.publish(topic, payload, options)
         })
     })
   })

@@ -1,6 +1,7 @@
 /**
  * Messages on their way to the proxy. Each is written as soon as the kernel took the one before it, so that what a broken
- * connection leaves unsent is known: the message of which the kernel has not all, and those behind it.
+ * connection leaves unsent is known: the message of which the kernel has not all, and those behind it. One that has expired
+ * when it is its turn is left out.
  */
 import * as MutableList from "effect/MutableList"
 import type * as Net from "node:net"
@@ -11,6 +12,8 @@ export interface Outgoing {
   readonly head: Buffer
   readonly payload: Uint8Array | undefined
   readonly bytes: number
+  /** By `performance.now()`. */
+  readonly expiresAt: number
 }
 
 /** A message for which there is no room yet. */
@@ -24,16 +27,20 @@ const copyBelow = 16 * 1024
 const sliceBytes = 1024 * 1024
 const nothing = Buffer.alloc(0)
 
-/** Encodes a message. A large payload is not copied. */
-export const encode = (topic: string, payload: Uint8Array): Outgoing => {
+/** Encodes a message, which expires after a time if one is given. A large payload is not copied. */
+export const encode = (topic: string, payload: Uint8Array, expiresInMs?: number): Outgoing => {
+  const expiresAt = expiresInMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + expiresInMs
   const frames = [Buffer.from(topic, "utf8"), payload]
   if (payload.length < copyBelow) {
     const head = Zmtp.encodeMessage(frames)
-    return { head, payload: undefined, bytes: head.length }
+    return { head, payload: undefined, bytes: head.length, expiresAt }
   }
   const head = Zmtp.encodeHead(frames)
-  return { head, payload, bytes: head.length + payload.length }
+  return { head, payload, bytes: head.length + payload.length, expiresAt }
 }
+
+const hasExpired = ({ expiresAt }: Outgoing): boolean =>
+  expiresAt !== Number.POSITIVE_INFINITY && performance.now() >= expiresAt
 
 const writePart = (socket: Net.Socket, { head, payload }: Outgoing, from: number): void => {
   if (payload === undefined) {
@@ -168,11 +175,16 @@ export class Outbox {
     }
   }
 
-  /** Writes a message or a part of one, and tells whether the kernel took it at once. */
+  /** Writes a message or a part of one, unless it has expired, and tells whether it is the turn of what follows. */
   #writeNext(): boolean {
     const socket = this.#socket
     if (this.#unsent === undefined || this.#isStalled || socket?.writable !== true) {
       return false
+    }
+    // What this connection has a part of has to be completed.
+    if (this.#taken === 0 && hasExpired(this.#unsent)) {
+      this.#advance()
+      return true
     }
     writePart(socket, this.#unsent, this.#taken)
     if (!socket.writable) {
@@ -198,9 +210,13 @@ export class Outbox {
   #next(message: Outgoing): void {
     this.#taken += sliceBytes
     if (message.payload === undefined || this.#taken >= message.payload.length) {
-      const next = MutableList.take(this.#waiting)
-      this.#unsent = next === MutableList.Empty ? undefined : next
-      this.#taken = 0
+      this.#advance()
     }
+  }
+
+  #advance(): void {
+    const next = MutableList.take(this.#waiting)
+    this.#unsent = next === MutableList.Empty ? undefined : next
+    this.#taken = 0
   }
 }

@@ -73,12 +73,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     })
 
   return {
-    publish: (topic, payload) =>
+    publish: (topic, payload, options) =>
       Effect.suspend(() => {
         if (outbox.isClosed) {
           return fail(new Bus.Closed())
         }
-        const message = Outbox.encode(topic, payload)
+        const message = Outbox.encode(topic, payload, options?.expiresInMs)
         if (message.bytes > Bus.maxMessageBytes) {
           return fail(new Bus.TooLarge({ bytes: message.bytes, maxBytes: Bus.maxMessageBytes }))
         }
