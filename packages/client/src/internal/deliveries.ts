@@ -153,6 +153,7 @@ export const make = Effect.fnUntraced(function*(
       const done = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
       const fibers = new Set<Fiber.Fiber<void>>()
       let isSent = false
+      let begunAt = 0
       let isTaken = false
       let pass: Circuit.Pass | undefined
       let transmitting: Fiber.Fiber<void> | undefined
@@ -241,7 +242,8 @@ export const make = Effect.fnUntraced(function*(
         pass = circuit?.enter(now())
         if (circuit !== undefined && pass === undefined) return yield* refused
         waiting.add(onTick)
-        delivery.begin(now())
+        begunAt = now()
+        delivery.begin(begunAt)
         yield* connection.transmit(send, address, 0)
         isSent = true
         yield* FiberHandle.run(ticking, tick, { onlyIfMissing: true })
@@ -254,7 +256,8 @@ export const make = Effect.fnUntraced(function*(
             for (const fiber of fibers) fiber.interruptUnsafe()
             if (pass !== undefined) {
               const endedAt = now()
-              const isLate = endedAt >= deadline - timerSlackMs
+              // One that had less time than an acknowledgement may take tells nothing.
+              const isLate = endedAt >= deadline - timerSlackMs && endedAt - begunAt >= ackMs
               circuit?.onEnd(pass, Circuit.outcomeOf(exit, { isLate, isTaken }), endedAt)
             }
             // Somebody may be at work on what was sent, or is on its way.
