@@ -200,6 +200,7 @@ const tasks = {
   test: { needs: (found) => (build(found), testing(found)), commands: [["node_modules/vitest/vitest.mjs", "run"]] },
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
   chaos: { needs: addon, commands: [[...source, "chaos/main.ts"]] },
+  escape: { needs: addon, commands: [[...source, "scripts/escape.ts"]] },
   skillscale: { needs: build, commands: [[bin]], cwd: process.env.INIT_CWD },
   build: { needs: build, commands: [] },
   "build:native": { needs: addon, commands: [] },

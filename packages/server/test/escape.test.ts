@@ -20,19 +20,11 @@ import * as Sandbox from "../src/Sandbox.ts"
 import { attempts } from "./escapeAttempts.ts"
 import { floods } from "./escapeFloods.ts"
 import * as Kit from "./escapeKit.ts"
+import { open } from "./escapeOpen.ts"
 import { eventually, skipUnless, text } from "./executorKit.ts"
 
 const temporary = Fs.realpathSync(Os.tmpdir())
 const options = { excludeTestServices: true, timeout: 60_000 }
-
-/** What still succeeds, as `docs/threat-model.md` says. Each fails here when it no longer does: then take it out. */
-const open: Readonly<Record<"cold" | "warm" | "plain" | "floods" | "state", ReadonlyArray<string>>> = {
-  cold: [],
-  warm: [],
-  plain: ["see other processes", "change the mode of a file of its user"],
-  floods: ["memory in files that nobody maps"],
-  state: []
-}
 
 const limits: Executor.Limits = {
   memoryBytes: 4 * 1024 ** 3,
