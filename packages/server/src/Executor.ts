@@ -235,7 +235,9 @@ export class SpawnFailed extends Schema.TaggedError<SpawnFailed>()("SpawnFailed"
 export class TimedOut extends Schema.TaggedError<TimedOut>()("TimedOut", { timeoutMs: Schema.Finite }) {}
 
 /**
- * An output stream passed its cap under `overflow: "fail"`, or a file passed `fileBytes`.
+ * An output stream passed its cap under `overflow: "fail"`, or a file passed `fileBytes`: SIGXFSZ ended the program, a shell
+ * exited with 153, or the program failed and said so with the system's own words (`[Errno 27]`, `EFBIG`, `SIGXFSZ`) at the end
+ * of standard error.
  *
  * @category errors
  * @since 0.1.0
@@ -246,7 +248,8 @@ export class OutputLimit extends Schema.TaggedError<OutputLimit>()("OutputLimit"
 }) {}
 
 /**
- * The program failed while its memory stood at `memoryBytes`.
+ * The memory of the tree passed `treeBytes`, or the program failed while its memory stood at `memoryBytes`, or said at the end
+ * of standard error that it was refused memory and had used half of what it may have.
  *
  * @category errors
  * @since 0.1.0

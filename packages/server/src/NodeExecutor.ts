@@ -221,7 +221,7 @@ const supervise = Effect.fnUntraced(
     // The last piece may have passed the cap after the race was decided.
     if (yield* Deferred.isDone(overflow)) return yield* Deferred.await(overflow)
     const usage = { wallMs: endedAt - started, userMs: 0, systemMs: 0, maxRssBytes: 0 }
-    const reason = reasonOf(exitCode, signal, usage, spec.limits, nothing)
+    const reason = reasonOf(exitCode, signal, usage, spec.limits, null)
     if (reason !== null) return yield* reason
     return {
       exitCode,
@@ -233,9 +233,6 @@ const supervise = Effect.fnUntraced(
     }
   }
 )
-
-/** It sets no limits, so that no program can tell of one. */
-const nothing = new Uint8Array()
 
 const concat = (pieces: ReadonlyArray<Uint8Array>): Uint8Array => new Uint8Array(Buffer.concat(pieces))
 

@@ -170,7 +170,8 @@ export interface Options {
 
 /**
  * The limits of a run where the operator sets none: 4 GiB of memory for each process, 1 GiB for each file, 1,024 open
- * descriptors.
+ * descriptors. A confined run has the memory and the disk of its policy instead; each of its processes may reserve 1 GiB
+ * more than that memory.
  *
  * @category options
  * @since 0.1.0
@@ -214,6 +215,12 @@ export class SkillRunner extends Context.Service<SkillRunner, {
 }>()("@skillscale/server/SkillRunner") {}
 
 const maxTold = 1024
+
+/**
+ * What a process may ask the kernel for beyond the memory that its tree may use: V8 alone reserves more than 512 MiB that it
+ * hardly touches, and the tree's limit, which counts what is used, has to be the first that is reached.
+ */
+const reservedBytes = 1024 ** 3
 
 /** What a skill's manifest asks for, as far as it gets that. Read once. */
 interface Terms {
@@ -267,7 +274,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     sandbox === "off" || !executor.capabilities.confines ? undefined : Sandbox.resolve(skill.manifest, sandbox)
   const limitsUnder = (policy: Sandbox.Policy): Executor.Limits => ({
     ...limits,
-    ...options?.limits === undefined ? { memoryBytes: policy.memoryBytes, fileBytes: policy.diskBytes } : {},
+    ...options?.limits === undefined
+      ? { memoryBytes: policy.memoryBytes + reservedBytes, fileBytes: policy.diskBytes }
+      : {},
     treeBytes: policy.memoryBytes,
     treeTasks: policy.processes,
     diskBytes: policy.diskBytes,

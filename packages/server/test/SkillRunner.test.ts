@@ -98,6 +98,104 @@ describe("in a cell a skill is at its own path", () => {
   }
 })
 
+it.live("in a cell folders on the way cannot be listed, and top folders with something to read show that alone", () =>
+  Effect.gen(function*() {
+    const folder = yield* Support.folderIn(Support.isRoot ? "/srv" : "/tmp")
+    const look = `import json, os
+def see(path):
+    try: return os.listdir(path)
+    except OSError as error: return error.strerror
+above = os.path.dirname(os.environ["SKILL_DIR"])
+print(json.dumps({path: see(path) for path in ("/", "/home", "/run", "/var", os.path.dirname(above), above, "/etc", "/usr")}))`
+    Support.writeSkill(folder, "testing/sample", { "scripts/run.py": look })
+    const skill = yield* Support.load(folder, "sample")
+    const result = yield* Effect.provide(run(skill), layerOf({})({}, undefined, Support.executorFor(folder)))
+    assert.strictEqual(result.exitCode, 0, Support.text(result.stderr))
+    const seen: Readonly<Record<string, unknown>> = JSON.parse(Support.text(result.stdout))
+    const onTheWay = ["/", "/home", "/run", "/var", ...(Support.isRoot ? [folder, Path.join(folder, "testing")] : [])]
+    for (const path of onTheWay) assert.strictEqual(seen[path], "Permission denied", path)
+    assert.includeMembers(seen["/etc"] as Array<string>, ["passwd"])
+    assert.notIncludeMembers(seen["/etc"] as Array<string>, ["shadow"])
+    assert.sameMembers(seen["/usr"] as Array<string>, Fs.readdirSync("/usr"))
+  }))
+
+/** Why a call ended. */
+const endOf = (skill: SkillDiscovery.Skill, call: SkillRunner.Call, onOutput?: () => Effect.Effect<void>) =>
+  Effect.map(Effect.result(run(skill, call, onOutput)), (result) => {
+    if (result._tag === "Success") return assert.fail(`it was not ended: ${Support.text(result.success.stderr)}`)
+    const { reason } = result.failure
+    return reason._tag === "ExecutorError" ? reason.reason : assert.fail(result.failure.message)
+  })
+
+describe("in a cell a skill that asks for little memory", () => {
+  const little = { "skillscale.memory": "256MiB" }
+  const live = (
+    title: string,
+    body: () => Effect.Effect<unknown, unknown, SkillRunner.SkillRunner | Executor.Executor | Scope.Scope>,
+    options?: SkillRunner.Options
+  ) => it.live(title, () => Effect.suspend(body).pipe(Effect.provide(layerOf({})(options)), Effect.asVoid), 60_000)
+
+  const scripts = {
+    "scripts/run.py": "import json, subprocess\nsubprocess.run(['true'], check=True)\nprint('began')",
+    "scripts/run.mjs":
+      "import { execFileSync } from 'node:child_process'\nexecFileSync('true')\nawait WebAssembly.compile(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]))\nconsole.log('began')",
+    "scripts/run.sh": "echo began | cat"
+  }
+  for (const memory of ["128MiB", "256MiB", "512MiB"]) {
+    live(`of ${memory} runs with every interpreter`, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill(scripts, { "skillscale.memory": memory })
+        for (const script of Object.keys(scripts)) {
+          for (let round = 0; round < 3; round++) {
+            const result = yield* run(skill, { script })
+            assert.deepStrictEqual([result.exitCode, Support.text(result.stdout)], [0, "began\n"], script)
+          }
+        }
+      }))
+  }
+
+  const hoarders: Readonly<Record<string, string>> = {
+    "run.py": "kept = []\nwhile True: kept.append(b'x' * (1 << 20))",
+    "at-once.py": "import time\nkept = bytearray(b'x') * (400 << 20)\ntime.sleep(20)",
+    "spread.py": `import os, signal
+for _ in range(8):
+    if os.fork() == 0:
+        kept = bytearray(b"x") * (60 << 20)
+        signal.pause()
+signal.pause()`,
+    "buffers.mjs": "const kept = []\nfor (;;) kept.push(Buffer.alloc(16 << 20, 1))",
+    "heap.mjs": "const kept = []\nfor (let i = 0;; i++) kept.push({ a: [i, i, i, i, i, i, i, i] })",
+    "run.sh": "x=xxxxxxxxxxxxxxxx\nwhile :; do x=$x$x; done",
+    "spread.sh": "for i in 1 2 3 4 5 6 7 8; do head -c 60M /dev/zero | tail & done\nsleep 20",
+    "refused.py": "kept = bytearray(b'x') * (150 << 20)\nbytearray(2 << 30)"
+  }
+  for (const [name, script] of Object.entries(hoarders)) {
+    live(`ends in MemoryLimit when it takes more: ${name}`, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ [`scripts/${name}`]: script }, little)
+        for (const onOutput of [undefined, () => Effect.void, undefined]) {
+          const reason = yield* endOf(skill, { script: `scripts/${name}` }, onOutput)
+          assert.deepInclude(reason, { _tag: "MemoryLimit", limitBytes: 256 * 1024 ** 2 })
+        }
+      }))
+  }
+
+  live("may not have much more at once, and fails of that by itself", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.py": "bytearray(1280 << 20)" }, little)
+      const result = yield* run(skill)
+      assert.strictEqual(result.exitCode, 1)
+      assert.match(Support.text(result.stderr), /^MemoryError$/m)
+    }))
+
+  live("is held to the operator's memory when that is less", () =>
+    Effect.gen(function*() {
+      const skill = yield* Support.skill({ "scripts/run.mjs": hoarders["buffers.mjs"] ?? "" }, little)
+      const reason = yield* endOf(skill, {})
+      assert.deepInclude(reason, { _tag: "MemoryLimit", limitBytes: 200 * 1024 ** 2 })
+    }), { sandbox: { memoryBytes: 200 * 1024 ** 2 } })
+})
+
 function suite(layer: ReturnType<typeof layerOf>, copies: boolean): void {
   const live = (
     title: string,
@@ -559,6 +657,25 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
         assert.strictEqual(Support.text((yield* run(skill, { args: ["a"] })).stdout), "1\n")
       })
   )
+
+  const writers: Readonly<Record<string, string>> = {
+    "run.py": "file = open('out', 'wb')\nfor _ in range(2048): file.write(b'x' * 1024)",
+    "run.mjs":
+      "import * as Fs from 'node:fs'\nconst file = Fs.openSync('out', 'w')\nfor (let i = 0; i < 2048; i++) Fs.writeSync(file, 'x'.repeat(1024))",
+    "run.sh": "echo begun\nhead -c 2M /dev/zero > out",
+    "builtin.sh": "for i in {1..400000}; do echo xxxxxxxx; done > out",
+    "sparse.sh": "echo begun\ntruncate -s 2M out"
+  }
+  for (const [name, script] of Object.entries(writers)) {
+    live(`a file beyond its limit ends in OutputLimit: ${name}`, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ [`scripts/${name}`]: script })
+        for (const onOutput of [undefined, () => Effect.void, undefined]) {
+          const reason = yield* endOf(skill, { script: `scripts/${name}` }, onOutput)
+          assert.deepInclude(reason, { _tag: "OutputLimit", stream: "file", limitBytes: 1024 ** 2 })
+        }
+      }), { limits: { fileBytes: 1024 ** 2 } })
+  }
 
   live("the limits reach the script", () =>
     Effect.gen(function*() {

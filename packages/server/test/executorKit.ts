@@ -102,6 +102,20 @@ export const py = (script: string, more?: Partial<Executor.Spec>): Executor.Spec
   ...more
 })
 
+export const bash = (script: string, more?: Partial<Executor.Spec>): Executor.Spec => ({
+  ...sh(script, more),
+  file: which("bash")
+})
+
+/** A program that has the file system as `Fs`. */
+export const node = (script: string, more?: Partial<Executor.Spec>): Executor.Spec => ({
+  file: process.execPath,
+  args: ["-e", `const Fs = require("node:fs"); ${script}`],
+  cwd: "/",
+  env: { PATH: "/usr/bin:/bin" },
+  ...more
+})
+
 export const run = (spec: Executor.Spec) => Effect.flatMap(Executor.Executor, (executor) => executor.run(spec))
 export const failure = (spec: Executor.Spec) => Effect.flip(run(spec))
 export const reason = (spec: Executor.Spec) => Effect.map(failure(spec), (error) => error.reason)

@@ -2,10 +2,13 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import type * as Executor from "@skillscale/server/Executor"
 import {
   assertTag,
+  bash,
   type Harness,
   megabyte,
+  node,
   py,
   reason,
   run,
@@ -49,6 +52,79 @@ const limits = ({ test }: Harness): void => {
       assert.strictEqual(found.limitBytes, 128 * megabyte)
       assert.strictEqual((yield* run(py("pass", { limits }))).exitCode, 0)
       assert.strictEqual((yield* run(py("import sys; sys.exit(3)", { limits }))).exitCode, 3)
+    }))
+
+  test("memory that a program was refused ends in MemoryLimit when it says so and had used half of it", () =>
+    Effect.gen(function*() {
+      const limits = { memoryBytes: 1536 * megabyte, treeBytes: 512 * megabyte }
+      const small = { memoryBytes: 128 * megabyte }
+      const used = "b'x' * (80 << 20)"
+      const refused: ReadonlyArray<readonly [Executor.Spec, number]> = [
+        [py(`kept = ${used}; bytearray(200 << 20)`, { limits: small }), 128],
+        [py(`kept = b'x' * (300 << 20); bytearray(2 << 30)`, { limits }), 512],
+        [node("const kept = Buffer.alloc(300 << 20, 1); new ArrayBuffer(2 ** 31)", { limits }), 512],
+        [node("const kept = Buffer.alloc(300 << 20, 1); Buffer.alloc(2 ** 31)", { limits }), 512],
+        [bash("x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done", { limits: small }), 128]
+      ]
+      for (const [spec, limit] of refused) {
+        const found = yield* reason(spec)
+        assertTag(found, "MemoryLimit")
+        assert.strictEqual(found.limitBytes, limit * megabyte)
+      }
+      const own: ReadonlyArray<readonly [Executor.Spec, RegExp]> = [
+        // What was never used is not lacking.
+        [py("bytearray(200 << 20)", { limits: small }), /^MemoryError$/m],
+        [node("new ArrayBuffer(2 ** 31)", { limits }), /Array buffer allocation failed/],
+        // Nobody was refused anything.
+        [py(`kept = ${used}; raise ValueError("x")`, { limits: small }), /^ValueError: x$/m],
+        [py(`kept = ${used}; bytearray(1 << 62)`), /^MemoryError$/m]
+      ]
+      for (const [spec, words] of own) {
+        const execution = yield* run(spec)
+        assert.strictEqual(execution.exitCode, 1)
+        assert.match(text(execution.stderr), words)
+      }
+      const heap = yield* run(node("const kept = []; for (let i = 0;; i++) kept.push({ a: [i, i, i, i] })", {
+        env: { NODE_OPTIONS: "--max-old-space-size=100" },
+        limits: { memoryBytes: 1280 * megabyte, treeBytes: 256 * megabyte }
+      }))
+      assert.strictEqual(heap.signal, "SIGABRT")
+      assert.match(text(heap.stderr), /Reached heap limit/)
+      assert.isAbove(heap.usage.maxRssBytes, 128 * megabyte)
+    }))
+
+  test("a file's size ends in OutputLimit where SIGXFSZ ends nobody, or a child", () =>
+    Effect.gen(function*() {
+      const cwd = yield* temporaryDirectory
+      const limits = { fileBytes: 5000 }
+      const write = `file = open("out", "wb", 0); [file.write(b"x" * 3000) for _ in range(3)]`
+      const over: ReadonlyArray<Executor.Spec> = [
+        py(write, { cwd, limits }),
+        py(`import subprocess\nsubprocess.run(["dd", "if=/dev/zero", "of=out", "bs=9000", "count=1"], check=True)`, {
+          cwd,
+          limits
+        }),
+        node(`const file = Fs.openSync("out", "w"); for (;;) Fs.writeSync(file, "x".repeat(900))`, { cwd, limits }),
+        node(`Fs.createWriteStream("out").write("x".repeat(9000)); setTimeout(() => {}, 1e4)`, { cwd, limits }),
+        bash("head -c 9000 /dev/zero > out; exit $?", { cwd, limits }),
+        bash("{ head -c 9000 /dev/zero > out; } 2> /dev/null; exit $?", { cwd, limits }),
+        bash("head -c 9000 /dev/zero > out; exit 3", { cwd, limits }),
+        bash("trap '' XFSZ; head -c 9000 /dev/zero > out; exit 4", { cwd, limits }),
+        sh("head -c 9000 /dev/zero > out; exit $?", { cwd, limits })
+      ]
+      for (const spec of over) {
+        const found = yield* reason(spec)
+        assertTag(found, "OutputLimit")
+        assert.deepStrictEqual([found.stream, found.limitBytes], ["file", 5000])
+      }
+      const own: ReadonlyArray<readonly [Executor.Spec, number]> = [
+        [py(`try: ${write}\nexcept OSError: pass`, { cwd, limits }), 0],
+        [bash("head -c 9000 /dev/zero > out; true", { cwd, limits }), 0],
+        [py(`raise SystemExit(153)`, { cwd, limits }), 153],
+        [py(`raise SystemExit("error: File too large")`, { cwd, limits }), 1],
+        [bash("exit 153", { cwd }), 153]
+      ]
+      for (const [spec, exitCode] of own) assert.strictEqual((yield* run(spec)).exitCode, exitCode)
     }))
 
   test("a file's size ends in OutputLimit", () =>

@@ -86,3 +86,22 @@ export const compare = Effect.fnUntraced(function*(files: Support.Files, call: S
   assert.isFalse(cold.success.warm)
   assert.deepStrictEqual(seen(warm.success, skill.root), seen(cold.success, skill.root))
 })
+
+/**
+ * Runs it without arguments until that starts warm and then with one, some times, and finds no difference to a cold start
+ * with one. Returns how that failed.
+ */
+export const compareAtLimits = Effect.fnUntraced(function*(
+  files: Support.Files,
+  script: string,
+  metadata?: Readonly<Record<string, string>>
+) {
+  const skill = yield* Support.skill(files, metadata)
+  const beyond = { script, args: ["beyond"] }
+  const cold = failed(yield* Effect.result(Effect.provide(run(skill, beyond), layer(false))), skill.root)
+  for (let round = 0; round < 3; round++) {
+    assert.strictEqual((yield* warmed(skill, { script }))._tag, "Success")
+    assert.deepStrictEqual(failed(yield* Effect.result(run(skill, beyond)), skill.root), cold)
+  }
+  return "message" in cold ? cold.message : assert.fail(`it was not ended: ${JSON.stringify(cold)}`)
+})

@@ -14,7 +14,7 @@ import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
 import * as Support from "./fixtures/support.ts"
-import { commandOf, compare, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
+import { commandOf, compare, compareAtLimits, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
 
 const files: Support.Files = {
   "scripts/lib/twice.mjs": "export const twice = (value) => value * 2",
@@ -557,5 +557,37 @@ globalThis.left = true\nwriteFileSync("left", "")\nwriteFileSync("/tmp/left", ""
       const results = yield* Effect.forEach(Array.from({ length: 12 }), () => run(skill, { script: "scripts/run.mjs" }))
       const texts = new Set(results.map(({ stderr, stdout }) => Support.text(stdout) + Support.text(stderr)))
       assert.deepStrictEqual([...texts], ["0 undefined false false\n"])
+    }))
+})
+
+describe("beyond its limits a warm start ends as a cold one", () => {
+  const little = { "skillscale.memory": "256MiB" }
+
+  test("of a file", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.cjs":
+          `const Fs = require("node:fs"); if (process.argv[2]) Fs.writeSync(Fs.openSync("out", "w"), "x", 2 ** 30)`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.cjs")
+      assert.match(seen, /file passed its limit of 1073741824 bytes/)
+    }))
+
+  test("of memory that it uses", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.cjs": `if (process.argv[2]) for (const kept = [];;) kept.push(Buffer.alloc(16 << 20, 1))`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.cjs", little)
+      assert.match(seen, /ran out of its 268435456 bytes of memory/)
+    }))
+
+  test("of memory that it is refused", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.cjs": `if (process.argv[2]) { const kept = Buffer.alloc(150 << 20, 1); new ArrayBuffer(2 ** 31) }`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.cjs", little)
+      assert.match(seen, /ran out of its 268435456 bytes of memory/)
     }))
 })

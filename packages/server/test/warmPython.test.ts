@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import type * as SkillRunner from "../src/SkillRunner.ts"
 import * as Support from "./fixtures/support.ts"
-import { commandOf, compare, failed, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
+import { commandOf, compare, compareAtLimits, failed, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
 
 const helper = `import re
 from dataclasses import dataclass
@@ -800,5 +800,38 @@ print(len(keepers), lives())`
         return own.length === 1 && pids().some((pid) => commandOf(pid).includes(seconds))
       })
       yield* Fiber.join(running)
+    }))
+})
+
+describe("beyond its limits a warm start ends as a cold one", () => {
+  const little = { "skillscale.memory": "256MiB" }
+
+  test("of a file", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.py":
+          `import os, sys\nif len(sys.argv) > 1: os.pwrite(os.open("out", os.O_CREAT | os.O_WRONLY), b"x", 2 ** 30)`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.py")
+      assert.match(seen, /file passed its limit of 1073741824 bytes/)
+    }))
+
+  test("of memory that it uses", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.py": `import sys\nkept = []\nwhile len(sys.argv) > 1: kept.append(b"x" * (1 << 20))`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.py", little)
+      assert.match(seen, /ran out of its 268435456 bytes of memory/)
+    }))
+
+  test("of memory that it is refused", () =>
+    Effect.gen(function*() {
+      const files = {
+        "scripts/run.py":
+          `import sys\nif len(sys.argv) > 1:\n  kept = bytearray(b"x") * (150 << 20)\n  bytearray(2 << 30)`
+      }
+      const seen = yield* compareAtLimits(files, "scripts/run.py", little)
+      assert.match(seen, /ran out of its 268435456 bytes of memory/)
     }))
 })

@@ -29,15 +29,49 @@ const crashSignals: ReadonlySet<string> = new Set([
   "SIGQUIT"
 ])
 
-const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS"])
+const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGTRAP"])
 
 /** How the C library, Python, Node, Ruby and the shells call EMFILE. */
 const tooManyFiles = /too many open files|\bEMFILE\b/i
+
+/**
+ * How Python and Node, which ignore SIGXFSZ, call EFBIG, and how bash and whoever else waits for a child call its death of that
+ * signal. `File too large` alone may be a script's own word for its input.
+ */
+const tooLargeFile =
+  /\[Errno 27\] |\bEFBIG\b|\bSIGXFSZ\b|\bwrit(?:e|ing)\b.*: File too large$|: line \d+: +\d+ File size limit exceeded/m
+
+/** Shells, which turn the death of a child into an exit code. */
+const shell = /(?:^|\/)(?:ba|da|a|z|k|mk|fi)?sh$/
+const shellsFileSignal = 128 + Os.constants.signals.SIGXFSZ
+
+/** How Python, Node and bash say that they were refused memory. V8 has other words for limits of its own. */
+const refusedMemory =
+  /^[\w.]*MemoryError(?::|$)|\bArray buffer allocation failed\b|\bERR_MEMORY_ALLOCATION_FAILED\b|\bCommitting semi space failed\b|\bFatal process out of memory\b|: x(?:m|re)alloc: .*cannot allocate \d+ bytes/m
 
 const toldBytes = 4096
 
 /** The share of `memoryBytes` that must have been resident for a failure to count as lack of memory. */
 const memoryShare = 0.9
+
+/** The same of what the tree may have, where the program says so: who asks for too much at once lacks nothing that it used. */
+const toldMemoryShare = 0.5
+
+/** What the caller knows as the memory of the run: a process may reserve more than its tree may use. */
+const memoryOf = ({ memoryBytes, treeBytes }: ResolvedLimits): number =>
+  Math.min(memoryBytes ?? Number.POSITIVE_INFINITY, treeBytes ?? Number.POSITIVE_INFINITY)
+
+const lacksMemory = (limits: ResolvedLimits, { maxRssBytes }: Executor.Usage, told: string): boolean =>
+  limits.memoryBytes !== null && (
+    maxRssBytes >= limits.memoryBytes * memoryShare ||
+    maxRssBytes >= memoryOf(limits) * toldMemoryShare && refusedMemory.test(told)
+  )
+
+/** A program that was held to its limits, and what it said. */
+export interface Held {
+  readonly file: string
+  readonly stderr: Uint8Array
+}
 
 /** Returns why a program that ended by itself has no result, or `null` when it has one. */
 export const reasonOf = (
@@ -45,24 +79,25 @@ export const reasonOf = (
   signal: string,
   usage: Executor.Usage,
   limits: ResolvedLimits,
-  stderr: Uint8Array
+  held: Held | null
 ): Executor.Reason | null => {
-  const { cpuSeconds, fileBytes, memoryBytes, openFiles } = limits
+  const { cpuSeconds, fileBytes, openFiles } = limits
   const cpuMs = usage.userMs + usage.systemMs
   if (cpuSeconds !== null && (signal === "SIGXCPU" || (signal === "SIGKILL" && cpuMs >= cpuSeconds * 1000))) {
     return new Executor.CpuLimit({ limitSeconds: cpuSeconds })
   }
-  if (fileBytes !== null && signal === "SIGXFSZ") {
+  const failed = signal === "" ? exitCode !== 0 : memorySignals.has(signal)
+  const told = failed && held !== null ? Buffer.from(held.stderr.subarray(-toldBytes)).toString("latin1") : ""
+  const passedFileSize = signal === "SIGXFSZ" ||
+    exitCode === shellsFileSignal && held !== null && shell.test(held.file) ||
+    exitCode > 0 && tooLargeFile.test(told)
+  if (fileBytes !== null && passedFileSize) {
     return new Executor.OutputLimit({ stream: "file", limitBytes: fileBytes })
   }
-  const failed = signal === "" ? exitCode !== 0 : memorySignals.has(signal)
-  if (memoryBytes !== null && failed && usage.maxRssBytes >= memoryBytes * memoryShare) {
-    return new Executor.MemoryLimit({ limitBytes: memoryBytes })
+  if (failed && lacksMemory(limits, usage, told)) {
+    return new Executor.MemoryLimit({ limitBytes: memoryOf(limits) })
   }
-  if (
-    openFiles !== null && exitCode > 0 &&
-    tooManyFiles.test(Buffer.from(stderr.subarray(-toldBytes)).toString("latin1"))
-  ) {
+  if (openFiles !== null && exitCode > 0 && tooManyFiles.test(told)) {
     return new Executor.OpenFilesLimit({ limit: openFiles })
   }
   return signal === "" || crashSignals.has(signal) ? null : new Executor.Killed({ signal })

@@ -32,7 +32,10 @@ const failureOf = (event: Done, spec: ResolvedSpec, stderr: Uint8Array): Executo
   switch (outcome) {
     case "ended":
       if (event[15] !== "") return treeReason(event[15], spec)
-      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits, stderr)
+      return reasonOf(exitCode, signal === 0 ? "" : signalName(signal), usageOf(event), spec.limits, {
+        file: spec.file,
+        stderr
+      })
     case "spawnFailed":
       return new Executor.SpawnFailed({ code: errnoCode(errno), errno, syscall })
     case "timedOut":
