@@ -89,7 +89,7 @@ const limits = ({ test }: Harness): void => {
         limits: { memoryBytes: 1280 * megabyte, treeBytes: 256 * megabyte }
       }))
       assert.strictEqual(heap.signal, "SIGABRT")
-      assert.match(text(heap.stderr), /Reached heap limit/)
+      assert.match(text(heap.stderr), /heap limit Allocation failed/)
       assert.isAbove(heap.usage.maxRssBytes, 128 * megabyte)
     }))
 
