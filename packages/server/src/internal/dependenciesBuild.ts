@@ -13,8 +13,8 @@ import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
 import * as Path from "node:path"
 import type * as Executor from "../Executor.ts"
-import type { NodePackages } from "./dependenciesPackageJson.ts"
-import type { Requirements } from "./dependenciesRequirements.ts"
+import * as PackageJson from "./dependenciesPackageJson.ts"
+import { Refused, type Requirements } from "./dependenciesRequirements.ts"
 
 /** A program that builds did not do it; `output` is the end of what it printed. */
 export class Failed extends Data.TaggedError("Failed")<
@@ -115,6 +115,34 @@ const identify = `import json, platform, sys, sysconfig
 print(json.dumps([sys.executable, platform.python_version(), platform.python_implementation(),
   sysconfig.get_platform(), sysconfig.get_config_var("SOABI"), sys.base_prefix]))`
 
+/**
+ * pip builds packages that a package names by address, whatever it was told; for that it starts programs. Nothing in Python takes
+ * such a hook away again.
+ */
+const guardedPip = `import os, runpy, sys
+starts = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn"}
+def guard(event, args):
+    if event == "subprocess.Popen":
+        name = os.path.basename(os.fsdecode(args[0]))
+        # Asks for the password of an index; tells the version of musl.
+        if name == "keyring" or name.startswith("ld-musl-"):
+            return
+        raise PermissionError("a package needs " + name + " to be installed, and installing runs no code of packages")
+    if event in starts:
+        raise PermissionError("installing runs no code of packages")
+sys.addaudithook(guard)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)`
+
+/** Holds also for an npm that npm starts, and before what a file `.npmrc` beside a package says. Those that npm does not know it ignores. */
+const guardedNpm = {
+  npm_config_ignore_scripts: "true",
+  npm_config_git: "/bin/false",
+  npm_config_allow_git: "none",
+  npm_config_allow_remote: "none",
+  npm_config_allow_file: "none",
+  npm_config_allow_directory: "none"
+}
+
 const pythons = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9"]
 
 /** Packages with native parts come apart for musl. */
@@ -132,6 +160,17 @@ const place = (folder: string, name: string, text: string): Effect.Effect<void, 
     catch: (cause) => new Failed({ tool: name, how: `cannot be written: ${String(cause)}`, output: "" })
   })
 
+const lockName = "package-lock.json"
+
+const refusing = <A>(work: () => A): Effect.Effect<A, Failed | Refused> =>
+  Effect.try({
+    try: work,
+    catch: (error) =>
+      error instanceof Refused
+        ? error
+        : new Failed({ tool: "npm install", how: `left no lock file: ${String(error)}`, output: "" })
+  })
+
 const digest = (parts: ReadonlyArray<unknown>): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32)
 
@@ -141,7 +180,13 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   const env = environment(options.env, path)
 
   /** New files are readable for runs, which may be another user, and never writable for others. */
-  const run = Effect.fnUntraced(function*(tool: string, cwd: string, file: string, args: ReadonlyArray<string>) {
+  const run = Effect.fnUntraced(function*(
+    tool: string,
+    cwd: string,
+    file: string,
+    args: ReadonlyArray<string>,
+    more: Readonly<Record<string, string>> = {}
+  ) {
     let kept: Buffer = Buffer.alloc(0)
     let exit: Executor.Ended | undefined
     const keep = (event: Executor.ExecutorEvent) =>
@@ -155,7 +200,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
         file: "/bin/sh",
         args: ["-c", "umask 022; exec \"$@\"", "sh", file, ...args],
         cwd,
-        env,
+        env: { ...env, ...more },
         timeout: options.timeout,
         stdoutBytes: Number.MAX_SAFE_INTEGER,
         stderrBytes: Number.MAX_SAFE_INTEGER
@@ -219,7 +264,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   })
 
   const keyOfPython = (base: Python, needs: Requirements): string =>
-    `python-${digest(["python", 1, options.scripts, base.identity, { ...needs, python: "" }])}`
+    `python-${digest(["python", 2, options.scripts, base.identity, { ...needs, python: "" }])}`
 
   const buildPython = Effect.fnUntraced(function*(folder: string, base: Python, needs: Requirements) {
     const own = Path.join(folder, "venv", "bin", "python")
@@ -236,37 +281,73 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
       yield* run("uv venv", folder, uv, ["venv", ...quiet, "--no-project", "--python", base.file, "venv"])
       if (needs.packages.length === 0) return
       const prerelease = needs.prereleases ? ["--prerelease", "allow"] : []
-      // Compiled now, since runs cannot; copied, so that the environment depends on nothing outside of it.
-      const how = ["--python", own, "--compile-bytecode", "--link-mode", "copy", ...prerelease]
+      // Copied, so that the environment depends on nothing outside of it.
+      const how = ["--python", own, "--link-mode", "copy", ...prerelease]
       const safe = options.scripts ? [] : ["--only-binary", ":all:"]
-      return yield* run("uv pip install", folder, uv, ["pip", "install", ...quiet, ...how, ...safe, ...more])
+      yield* run("uv pip install", folder, uv, ["pip", "install", ...quiet, ...how, ...safe, ...more])
+      // Compiled now, since runs cannot; by a Python that looks at no site-packages, since files `.pth` there are code.
+      const compile = ["-I", "-S", "-m", "compileall", "-q", "-j", "0", Path.join("venv", "lib")]
+      // Some packages have files for other versions of Python.
+      return yield* Effect.ignore(run("compileall", folder, base.file, compile))
     }
     yield* run("python3 -m venv", folder, base.file, ["-I", "-m", "venv", "venv"])
     if (needs.packages.length === 0) return
     const prerelease = needs.prereleases ? ["--pre"] : []
     const safe = options.scripts ? [] : ["--only-binary", ":all:"]
-    const install = ["-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
-    yield* run("pip install", folder, own, [...install, ...prerelease, ...safe, ...more])
+    const pip = options.scripts ? ["-I", "-m", "pip"] : ["-I", "-c", guardedPip]
+    const install = ["install", "--no-input", "--progress-bar", "off"]
+    yield* run("pip install", folder, own, [...pip, ...install, ...prerelease, ...safe, ...more])
   })
 
-  const keyOfNode = (wanted: NodePackages): string => {
+  const keyOfNode = (wanted: PackageJson.NodePackages): string => {
     const { arch, platform, versions } = process
     const target = [platform, arch, versions.modules, platform === "linux" ? libc() : ""]
-    return `node-${digest(["node", 1, options.scripts, target, wanted.manifest, wanted.lock?.text ?? ""])}`
+    return `node-${digest(["node", 2, options.scripts, target, wanted.manifest, wanted.lock?.text ?? ""])}`
   }
 
-  const buildNode = Effect.fnUntraced(function*(folder: string, wanted: NodePackages) {
+  /** What npm makes of the operator's settings, without credentials. */
+  const configOf = Effect.fnUntraced(function*(npm: string, folder: string) {
+    const what = { file: npm, args: ["config", "list", "--json"], cwd: folder, env, timeout: options.timeout }
+    const failed = (how: string) => new Failed({ tool: "npm config list", how, output: "" })
+    const { exitCode, stdout } = yield* Effect.mapError(executor.run(what), (error) => failed(error.message))
+    if (exitCode !== 0) return yield* failed(`exited with ${exitCode}`)
+    return yield* Effect.try({
+      try: () => PackageJson.parse(Buffer.from(stdout).toString("utf8"), "it"),
+      catch: () => failed("did not answer with JSON")
+    })
+  })
+
+  /** Has npm choose versions, and downloads none: what packages of the registry themselves ask for is looked at before. */
+  const resolve = Effect.fnUntraced(
+    function*(npm: string, folder: string, manifest: string, quiet: ReadonlyArray<string>) {
+      const only = ["--package-lock-only", "--package-lock", "--save", "--lockfile-version=3", "--ignore-scripts"]
+      const all = "--omit-lockfile-registry-resolved=false"
+      yield* run("npm install", folder, npm, ["install", ...quiet, ...only, all], guardedNpm)
+      return yield* refusing(() =>
+        PackageJson.locked(manifest, Fs.readFileSync(Path.join(folder, lockName), "utf8"), "package.json")
+      )
+    }
+  )
+
+  const buildNode = Effect.fnUntraced(function*(folder: string, wanted: PackageJson.NodePackages) {
     const npm = search("npm", path)
     if (npm === undefined) {
       return yield* Effect.fail(new Missing({ detail: "needs npm, which is not installed on this server" }))
     }
     const { lock, manifest } = wanted
     yield* place(folder, "package.json", manifest)
-    if (lock !== undefined) yield* place(folder, Path.basename(lock.name), lock.text)
     const quiet = ["--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    const safe = options.scripts ? [] : ["--ignore-scripts"]
-    const what = lock === undefined ? "install" : "ci"
-    yield* run(`npm ${what}`, folder, npm, [what, ...quiet, ...safe])
+    if (options.scripts) {
+      if (lock !== undefined) yield* place(folder, Path.basename(lock.name), lock.text)
+      const what = lock === undefined ? "install" : "ci"
+      yield* run(`npm ${what}`, folder, npm, [what, ...quiet])
+    } else {
+      const config = yield* configOf(npm, folder)
+      const found = lock === undefined ? yield* resolve(npm, folder, manifest, quiet) : { manifest, lock }
+      yield* place(folder, "package.json", found.manifest)
+      yield* place(folder, lockName, yield* refusing(() => PackageJson.settle(found.lock, config)))
+      yield* run("npm ci", folder, npm, ["ci", ...quiet, "--ignore-scripts"], guardedNpm)
+    }
     // npm makes none when all that was asked for is optional and not for this platform.
     yield* Effect.promise(() => FsPromises.mkdir(Path.join(folder, "node_modules"), { recursive: true, mode: 0o755 }))
   })

@@ -36,7 +36,7 @@ export interface Progress {
 interface Piece {
   readonly key: string
   readonly what: string
-  readonly build: (folder: string) => Effect.Effect<void, Build.Failed | Build.Missing>
+  readonly build: (folder: string) => Effect.Effect<void, Build.Failed | Build.Missing | Requirements.Refused>
 }
 
 interface Pieces {

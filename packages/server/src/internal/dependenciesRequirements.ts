@@ -3,10 +3,11 @@
  *
  * A skill names packages and versions. Where they come from is the operator's to say, so that options which name an index, and
  * variables, are refused; so are sources other than the index, which run code of theirs when they are installed, unless the
- * operator lets them.
+ * operator lets them. The tools get what is written here from the parts that were read, never a skill's own text.
  */
 import * as Data from "effect/Data"
 import * as Path from "node:path"
+import * as Pep508 from "./dependenciesPep508.ts"
 import * as Toml from "./dependenciesToml.ts"
 
 /** What a skill declares cannot be prepared; the message says where and why. */
@@ -34,32 +35,36 @@ export interface Options {
 
 const maxPackages = 500
 const maxDepth = 8
-
-const normalName = (name: string): string => name.toLowerCase().replaceAll(/[-_.]+/g, "-")
+const maxFiles = 64
+const maxLine = 32 * 1024
 
 const allowHint = "the operator can let it with SKILLSCALE_INSTALL_SCRIPTS=on"
 
-/** One requirement (PEP 508) with its hashes, in a normal form. */
-const requirement = (text: string, where: string, options: Options): string => {
+/** One requirement (PEP 508) with its hashes, in a normal form, of parts that were read. */
+const requirement = (given: string, where: string, options: Options): string => {
+  const text = given.replaceAll(/[ \t]+/g, " ").trim()
   const refuse = (why: string): never => {
     throw new Refused(`${where}: ${JSON.stringify(text.slice(0, 200))} ${why}`)
   }
+  if (text.length > maxLine) refuse(`is longer than ${maxLine} characters`)
   if (text.includes("${")) refuse("names a variable, which a skill may not")
-  if ([...text].some((character) => character < " " || character === "\u007f")) refuse("has control characters")
-  const [bare = "", ...given] = text.split(/\s+(?=--)/)
-  const wrong = given.find((option) => !/^--hash=[a-z0-9]+:[0-9a-f]+$/i.test(option))
-  if (wrong !== undefined) refuse(`has the option ${wrong.split(/[= ]/)[0]}, which a skill may not set`)
-  const [, name, extras = "", rest = ""] =
-    /^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[^\]]*\])?\s*((?:[=<>!~(;@].*)?)$/.exec(bare.trim()) ?? []
-  if (name === undefined) return refuse("is not the name of a package with versions")
-  if (rest.startsWith("@")) {
-    if (/^@\s*(?:file:|\.|\/)/.test(rest)) refuse("is a path, which a skill may not name")
+  // pip and uv end lines where Python does, so also at U+0085 and U+2028.
+  if (!/^[\x20-\x7e]*$/.test(text)) refuse("has characters that are no printable ones of ASCII")
+  const [bare = "", ...more] = text.split(/ (?=--)/)
+  const hashes = more.map((option) => {
+    const [, kind, value] = /^--hash=(sha256|sha384|sha512):([0-9a-f]+)$/i.exec(option) ?? []
+    if (kind !== undefined && value !== undefined) return `--hash=${kind.toLowerCase()}:${value.toLowerCase()}`
+    return refuse(`has the option ${option.split(/[= ]/)[0]?.slice(0, 100)}, which a skill may not set`)
+  })
+  const read = Pep508.parse(bare)
+  if (read === undefined) return refuse("is not the name of a package with versions")
+  if (read.url !== undefined) {
+    if (!/^(?!(?:[a-z]+\+)?file:)[a-z][a-z0-9+.-]*:\/\//i.test(read.url)) {
+      refuse("is a path, which a skill may not name")
+    }
     if (!options.scripts) refuse(`does not come from the index; ${allowHint}`)
   }
-  const [wanted = "", ...markers] = rest.split(";")
-  const marker = markers.length === 0 ? "" : `; ${markers.join(";").trim().replaceAll(/\s+/g, " ")}`
-  const versions = wanted.startsWith("@") ? ` ${wanted.trim()}` : wanted.replaceAll(/\s+/g, "")
-  return [normalName(name) + extras.replaceAll(/\s/g, "") + versions + marker, ...given.sort()].join(" ")
+  return [Pep508.write(read), ...hashes.sort()].join(" ")
 }
 
 const sorted = (values: Iterable<string>): ReadonlyArray<string> => [...new Set(values)].sort()
@@ -128,11 +133,18 @@ interface Collected {
   readonly constraints: Array<string>
   hashes: boolean
   prereleases: boolean
+  files: number
+}
+
+/** Without a comment, which begins the line or follows a space. */
+const withoutComment = (line: string): string => {
+  const at = line.search(/(?:^|\s)#/)
+  return (at === -1 ? line : line.slice(0, at)).trim()
 }
 
 const logicalLines = (text: string): ReadonlyArray<string> =>
   text.replace(/^\uFEFF/, "").replaceAll(/\\\r?\n/g, " ").split(/\r?\n/)
-    .map((line) => line.replace(/(?:^|\s)#.*$/, "").trim())
+    .map(withoutComment)
     .filter((line) => line !== "")
 
 const collect = (
@@ -146,6 +158,11 @@ const collect = (
   const text = read(file)
   if (text === undefined) throw new Refused(`${file} is not a file of the skill`)
   if (depth > maxDepth) throw new Refused(`${file}: requirements files name each other more than ${maxDepth} deep`)
+  found.files += 1
+  // Files that name others often are many more than they seem.
+  if (found.files > maxFiles) {
+    throw new Refused(`${file}: requirements files name each other more than ${maxFiles} times`)
+  }
   for (const line of logicalLines(text)) {
     const nested = /^(-r|--requirement|-c|--constraint)(?:\s+|=|(?<=^-[rc]))(\S.*)$/.exec(line)
     if (nested !== null) {
@@ -160,7 +177,7 @@ const collect = (
       if (line === "--prefer-binary") continue
       throw new Refused(
         `${file}: the option ${
-          line.split(/[= ]/)[0]
+          line.split(/[= ]/)[0]?.slice(0, 100)
         } is not for a skill to set; where packages come from is the operator's to ` +
           "say (PIP_INDEX_URL, UV_INDEX and so on)"
       )
@@ -177,7 +194,7 @@ export const file = (
   read: (path: string) => string | undefined,
   options: Options
 ): Requirements => {
-  const found: Collected = { packages: [], constraints: [], hashes: false, prereleases: false }
+  const found: Collected = { packages: [], constraints: [], hashes: false, prereleases: false, files: 0 }
   collect(path, "packages", read, options, found, 0)
   return bounded({
     python: "",

@@ -114,9 +114,86 @@ describe("requirements.txt", () => {
       [Array.from({ length: 501 }, (_, i) => `p${i}`).join("\n"), /more than 500 packages/]
     ]
     for (const [text, says] of cases) assert.throws(() => fromFile(text), says)
+    const files = Object.fromEntries(
+      Array.from({ length: 7 }, (_, i) => [`f${i}.txt`, `-r f${i + 1}.txt\n`.repeat(100)])
+    )
+    assert.throws(() => fromFile("-r f0.txt", { ...files, "f7.txt": "a" }), /more than 64 times/)
     const allowed = fromFile("a @ https://x/y.whl", {}, { scripts: true })
     assert.deepStrictEqual(allowed.packages, ["a @ https://x/y.whl"])
     assert.throws(() => fromFile("a @ /etc/x", {}, { scripts: true }), /is a path/)
+  })
+})
+
+describe("a requirement", () => {
+  it("is written from what was read of it", () => {
+    const cases: ReadonlyArray<readonly [string, string]> = [
+      ["A.b\t( >= 1.0 ,<2 )", "a-b>=1.0,<2"],
+      [
+        "a [ X , y ]==1.*; (python_version<'3.8'or extra == \"q\")",
+        "a[X,y]==1.*; ( python_version < '3.8' or extra == \"q\" )"
+      ],
+      [
+        "torch==2.1.0+cu118 ;sys_platform not in 'linux darwin'",
+        "torch==2.1.0+cu118; sys_platform not in 'linux darwin'"
+      ],
+      ["a~=1!2.0rc1 --hash=SHA256:0A --hash=sha512:01", "a~=1!2.0rc1 --hash=sha256:0a --hash=sha512:01"],
+      ["a # -r other \u2028 b", "a"]
+    ]
+    for (const [text, expected] of cases) assert.deepStrictEqual(fromFile(text).packages, [expected])
+  })
+
+  it("is refused when it is anything but names, versions and conditions in ASCII", () => {
+    for (
+      const end of ["\u0085", "\u2028", "\u2029", "\v", "\f", "\r", "\u001c", "\u001d", "\u001e", "\u00a0", "\u0000"]
+    ) {
+      for (
+        const text of [
+          `a==1${end}b@http://x/b.tar.gz`,
+          `a; extra == 'x${end}--index-url=http://x'`,
+          `a[x${end}y]`,
+          `a${end}/srv`
+        ]
+      ) {
+        assert.throws(() => fromFile(text), /has characters that are no printable/, JSON.stringify(text))
+        assert.throws(() => fromFile(text, {}, { scripts: true }), /has characters that are no printable/)
+        assert.throws(() =>
+          inline("# /// script", `# dependencies = [${JSON.stringify(text).replace("\\v", "\\u000b")}]`, "# ///")
+        )
+      }
+    }
+    const wrong = [
+      "a b",
+      "a==1 b",
+      "a==",
+      "a[",
+      "a[x",
+      "a[/x]",
+      "a[x]y",
+      "a=1",
+      "a==1;",
+      "a; b == '1'",
+      "a; extra == '1",
+      "é",
+      "a/b",
+      "a\\b",
+      "-a",
+      "a; extra == 'x -r y'",
+      "a; extra == 'x --pre'",
+      "a==1;extra=='/srv'",
+      "a (==1",
+      "a; extra == 'a' ; -r x",
+      "a,b",
+      "a@",
+      "a @ ../x"
+    ]
+    for (const text of wrong) {
+      assert.throws(() => fromFile(text), Requirements.Refused, undefined, text)
+      assert.throws(() => fromFile(text, {}, { scripts: true }), Requirements.Refused, undefined, text)
+    }
+    assert.throws(() => fromFile("a @ git+file:///srv/x", {}, { scripts: true }), /is a path/)
+    // Neither takes long.
+    assert.throws(() => fromFile(`a${" ".repeat(900_000)}b`), /not the name/)
+    assert.deepStrictEqual(fromFile(`a${" #".repeat(400_000)}\r`).packages, ["a"])
   })
 })
 
@@ -164,13 +241,120 @@ describe("package.json", () => {
       assert.throws(() => read({ dependencies: { a: spec } }), /a does not come from a registry/)
       assert.isDefined(read({ dependencies: { a: spec } }, undefined, { scripts: true }))
     }
-    assert.throws(() => read({ dependencies: { a: "1" }, overrides: { b: { c: "file:x" } } }), /an override/)
+    assert.throws(() => read({ dependencies: { a: "1" }, overrides: { b: "2" } }), /cannot have overrides/)
     assert.throws(
       () => read({ dependencies: { a: "1" } }, { packages: { "": {}, "node_modules/a": { resolved: "git+ssh://x" } } }),
       /package-lock.json: node_modules\/a does not/
     )
     assert.throws(() => read({ dependencies: { a: "1" }, workspaces: ["x"] }), /workspaces/)
     assert.throws(() => read([]), /not a JSON object/)
+  })
+})
+
+describe("what npm gets", () => {
+  const made = (value: unknown, packages?: unknown) =>
+    PackageJson.read(
+      "package.json",
+      JSON.stringify(value),
+      packages === undefined ? undefined : { name: "npm-shrinkwrap.json", text: JSON.stringify({ packages }) },
+      never
+    )
+
+  it("is a package.json with nothing but names and versions", () => {
+    const value = {
+      name: "x",
+      scripts: { install: "x" },
+      workspaces: undefined,
+      bundleDependencies: ["a"],
+      devDependencies: { d: "file:/srv" },
+      publishConfig: {},
+      dependencies: { a: ">=1.0.0 <2 || ~3.x", "@s/b": "npm:@c/d@^2" },
+      peerDependencies: { p: "*", q: "git+file:///x" },
+      peerDependenciesMeta: { q: { optional: true } }
+    }
+    assert.deepStrictEqual(JSON.parse(made(value)?.manifest ?? ""), {
+      dependencies: value.dependencies,
+      peerDependencies: { p: "*" }
+    })
+    for (const name of ["../x", ".", "", "__proto__", "a b", "@a", "a/b", "node_modules/x", "é"]) {
+      assert.throws(() => made(JSON.parse(`{"dependencies":{${JSON.stringify(name)}:"1"}}`)), /is not the name/)
+    }
+    for (
+      const spec of [
+        "npm:a@file:x",
+        "npm:../x",
+        "npm:a@npm:b@1",
+        " ..",
+        "x.tar.gz ",
+        "x.TGZ",
+        "1\n2",
+        "~/x",
+        "C:x",
+        "\u00a01"
+      ]
+    ) {
+      assert.throws(() => made({ dependencies: { a: spec } }), /does not come from a registry/, JSON.stringify(spec))
+      assert.throws(
+        () => made({ dependencies: { a: "1" }, peerDependencies: { b: spec } }),
+        /b does not come from a registry/
+      )
+    }
+  })
+
+  it("is a lock file with nothing but names, versions, hashes and what they are for", () => {
+    const entry = { version: "1.0.0", resolved: "https://r.example/npm/a.tgz", integrity: "sha512-AAAA==" }
+    const packages = {
+      "": { dependencies: { z: "file:/srv" } },
+      "node_modules/a": {
+        ...entry,
+        bin: { a: "bin/a.js", b: "../../../b", c: "/c", "../d": "d" },
+        os: ["linux", "!win32"],
+        engines: { node: "*" },
+        scripts: { install: "x" }
+      }
+    }
+    const text = made({ dependencies: { a: "1" } }, packages)?.lock?.text ?? ""
+    assert.deepStrictEqual(JSON.parse(text).packages, {
+      "": { dependencies: { a: "1" } },
+      "node_modules/a": { ...entry, os: ["linux", "!win32"], bin: { a: "bin/a.js" } }
+    })
+    const lost = made({ dependencies: { a: "1" }, optionalDependencies: { a: "1", gone: "1" } }, {
+      "node_modules/a": { ...entry, optionalDependencies: { b: "1", c: "1", gone: "1" } },
+      "node_modules/a/node_modules/b": { ...entry, optionalDependencies: { c: "1", b: "1" } },
+      "node_modules/c": entry
+    })
+    assert.deepStrictEqual(JSON.parse(lost?.manifest ?? ""), {
+      dependencies: { a: "1" },
+      optionalDependencies: { a: "1" }
+    })
+    const edges = Object.values(JSON.parse(lost?.lock?.text ?? "").packages).map((one) =>
+      Object(one).optionalDependencies
+    )
+    assert.deepStrictEqual(edges, [{ a: "1" }, { b: "1", c: "1" }, { c: "1", b: "1" }, undefined])
+    const settled = (registry: string, resolved: string, more = {}) => {
+      const made = { packages: { "node_modules/a": { ...entry, resolved } } }
+      return JSON.parse(PackageJson.settle({ name: "lock", text: JSON.stringify(made) }, { registry, ...more }))
+        .packages["node_modules/a"].resolved
+    }
+    const usual = "https://registry.npmjs.org/a/-/a-1.0.0.tgz"
+    const open = "https://registry.npmjs.org/"
+    assert.strictEqual(settled(open, usual), usual)
+    assert.strictEqual(settled(open, "http://registry.yarnpkg.com/a/-/a-1.0.0.tgz#0"), usual)
+    for (
+      const [registry, resolved] of [[open, `${open}b/-/b-1.0.0.tgz`], [open, `${usual}?x`], [
+        "https://r/x/",
+        "https://r/y"
+      ]] as const
+    ) {
+      assert.include([undefined, usual], settled(registry, resolved))
+    }
+    assert.isUndefined(settled("https://r.example/", usual))
+    assert.isUndefined(settled(open, "https://s.example/a.tgz", { "@s:registry": "https://s.example/x/" }))
+    for (
+      const address of ["http://r.example/a", "https://r.example:1/a", "https://u:p@r.example/a", "http://127.0.0.1/x"]
+    ) {
+      assert.throws(() => settled("https://r.example/", address), /does not come from a registry/)
+    }
   })
 })
 
