@@ -324,7 +324,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
       const all = "--omit-lockfile-registry-resolved=false"
       yield* run("npm install", folder, npm, ["install", ...quiet, ...only, all], guardedNpm)
       return yield* refusing(() =>
-        PackageJson.lockFor(manifest, Fs.readFileSync(Path.join(folder, lockName), "utf8"), "package.json")
+        PackageJson.locked(manifest, Fs.readFileSync(Path.join(folder, lockName), "utf8"), "package.json")
       )
     }
   )
@@ -343,12 +343,9 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
       yield* run(`npm ${what}`, folder, npm, [what, ...quiet])
     } else {
       const config = yield* configOf(npm, folder)
-      const text = lock?.text ?? (yield* resolve(npm, folder, manifest, quiet))
-      yield* place(
-        folder,
-        lockName,
-        yield* refusing(() => PackageJson.settle(text, lock?.name ?? "package.json", config))
-      )
+      const found = lock === undefined ? yield* resolve(npm, folder, manifest, quiet) : { manifest, lock }
+      yield* place(folder, "package.json", found.manifest)
+      yield* place(folder, lockName, yield* refusing(() => PackageJson.settle(found.lock, config)))
       yield* run("npm ci", folder, npm, ["ci", ...quiet, "--ignore-scripts"], guardedNpm)
     }
     // npm makes none when all that was asked for is optional and not for this platform.

@@ -6,11 +6,17 @@
  */
 import { Refused } from "./dependenciesRequirements.ts"
 
+export interface Lock {
+  /** What it is called in messages. */
+  readonly name: string
+  readonly text: string
+}
+
 /** What one folder `node_modules` is made from. */
 export interface NodePackages {
   /** The text of `package.json`. */
   readonly manifest: string
-  readonly lock: { readonly name: string; readonly text: string } | undefined
+  readonly lock: Lock | undefined
 }
 
 type Json = Readonly<Record<string, unknown>>
@@ -124,8 +130,25 @@ const lockEntry = (at: string, entry: unknown, file: string): Json => {
   }
 }
 
-/** Writes a lock file anew, for a manifest that `read` gave, without what only developing needs. Throws `Refused`. */
-export const lockFor = (manifest: string, text: string, file: string): string => {
+/** Tells whether Node finds a package of this name from there. */
+const isFound = (places: ReadonlySet<string>, at: string, name: string): boolean => {
+  for (let folder = at === "" ? "" : `${at}/`;; folder = folder.slice(0, folder.lastIndexOf("node_modules/"))) {
+    if (places.has(`${folder}node_modules/${name}`)) return true
+    if (folder === "") return false
+  }
+}
+
+/** Without optional packages that could not be had when the lock file was made, for which npm would refuse all of it. */
+const withoutLost = (places: ReadonlySet<string>, at: string, entry: Json): Json =>
+  withoutEmpty({
+    ...entry,
+    optionalDependencies: Object.fromEntries(
+      entries(entry["optionalDependencies"]).filter(([name]) => isFound(places, at, name))
+    )
+  })
+
+/** Writes a manifest that `read` gave, and its lock file, anew, without what only developing needs. Throws `Refused`. */
+export const locked = (manifest: string, text: string, file: string): NodePackages & { readonly lock: Lock } => {
   const { packages } = parse(text, file)
   if (!isRecord(packages)) {
     throw new Refused(`${file} has no "packages"; write it anew with npm 7 or later (npm install --package-lock-only)`)
@@ -133,12 +156,13 @@ export const lockFor = (manifest: string, text: string, file: string): string =>
   const kept = Object.entries(packages).filter(([at, entry]) =>
     at !== "" && !(isRecord(entry) && entry["dev"] === true)
   )
-  const written = kept.map(([at, entry]): readonly [string, Json] => [at, lockEntry(at, entry, file)])
-  return JSON.stringify({
-    lockfileVersion: 3,
-    requires: true,
-    packages: { "": JSON.parse(manifest), ...Object.fromEntries(written) }
-  })
+  const places = new Set(kept.map(([at]) => at))
+  const written = kept.map((
+    [at, entry]
+  ): readonly [string, Json] => [at, withoutLost(places, at, lockEntry(at, entry, file))])
+  const root = withoutLost(places, "", parse(manifest, file))
+  const lock = { lockfileVersion: 3, requires: true, packages: { "": root, ...Object.fromEntries(written) } }
+  return { manifest: JSON.stringify(root), lock: { name: file, text: JSON.stringify(lock) } }
 }
 
 const publicRegistry = "https://registry.npmjs.org"
@@ -149,15 +173,15 @@ const originOf = (address: unknown): string =>
   typeof address === "string" && URL.canParse(address) ? new URL(address).origin : ""
 
 /**
- * Has every package of a lock file that `lockFor` wrote come from a registry of the operator, as npm's own configuration names
+ * Has every package of a lock file that `locked` wrote come from a registry of the operator, as npm's own configuration names
  * them. An address is left to npm only when it is the one that the public registry has for the package; for others npm asks the
  * package's registry, so that a lock file chooses no path there. Throws `Refused`.
  */
-export const settle = (lock: string, file: string, config: Json): string => {
+export const settle = ({ name: file, text }: Lock, config: Json): string => {
   const registryOf = (name: string) => originOf(config[`${name.split("/")[0]}:registry`] ?? config["registry"])
   const configured = Object.entries(config).filter(([key]) => /^(?:@[^:]+:)?registry$/.test(key))
   const origins = new Set([...mirrors, ...configured.map(([, address]) => originOf(address))])
-  const read = parse(lock, file)
+  const read = parse(text, file)
   const settled = entries(read["packages"]).map(([at, entry]) => {
     if (!isRecord(entry) || typeof entry["resolved"] !== "string") return [at, entry]
     const { resolved, ...rest } = entry
@@ -195,6 +219,5 @@ export const read = (
     optionalDependencies: packages(value["optionalDependencies"], file),
     peerDependencies: packages(Object.fromEntries(peers), file)
   }))
-  if (lock === undefined) return { manifest: written, lock }
-  return { manifest: written, lock: { name: "package-lock.json", text: lockFor(written, lock.text, lock.name) } }
+  return lock === undefined ? { manifest: written, lock } : locked(written, lock.text, lock.name)
 }

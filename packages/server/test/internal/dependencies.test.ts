@@ -318,9 +318,22 @@ describe("what npm gets", () => {
       "": { dependencies: { a: "1" } },
       "node_modules/a": { ...entry, os: ["linux", "!win32"], bin: { a: "bin/a.js" } }
     })
+    const lost = made({ dependencies: { a: "1" }, optionalDependencies: { a: "1", gone: "1" } }, {
+      "node_modules/a": { ...entry, optionalDependencies: { b: "1", c: "1", gone: "1" } },
+      "node_modules/a/node_modules/b": { ...entry, optionalDependencies: { c: "1", b: "1" } },
+      "node_modules/c": entry
+    })
+    assert.deepStrictEqual(JSON.parse(lost?.manifest ?? ""), {
+      dependencies: { a: "1" },
+      optionalDependencies: { a: "1" }
+    })
+    const edges = Object.values(JSON.parse(lost?.lock?.text ?? "").packages).map((one) =>
+      Object(one).optionalDependencies
+    )
+    assert.deepStrictEqual(edges, [{ a: "1" }, { b: "1", c: "1" }, { c: "1", b: "1" }, undefined])
     const settled = (registry: string, resolved: string, more = {}) => {
       const made = { packages: { "node_modules/a": { ...entry, resolved } } }
-      return JSON.parse(PackageJson.settle(JSON.stringify(made), "lock", { registry, ...more }))
+      return JSON.parse(PackageJson.settle({ name: "lock", text: JSON.stringify(made) }, { registry, ...more }))
         .packages["node_modules/a"].resolved
     }
     const usual = "https://registry.npmjs.org/a/-/a-1.0.0.tgz"
