@@ -202,6 +202,9 @@ void Reaper::Measure() {
     gone_cpu_us_ += CpuTime(keeper_);
     DropKeeper();
   }
+  // Processes are looked at one after the other: memory that one shares with a child that it makes meanwhile counts twice. A
+  // second look tells.
+  if (Exceeded() == protocol::kNoLimit) return;
   const protocol::TreeLimit exceeded = Exceeded();
   if (exceeded == protocol::kNoLimit) return;
   measure_at_ = kNever;

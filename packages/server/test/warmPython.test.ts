@@ -748,9 +748,10 @@ for _ in range(11):
 time.sleep(0.2)
 print(sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())[-1] > 0)`
       }, { "skillscale.memory": "160MiB", "skillscale.processes": "12" })
-      yield* warmed(skill)
-      const { stdout, warm } = yield* run(skill)
-      assert.deepStrictEqual([Support.text(stdout), warm], ["True\n", true])
+      for (let round = 0; round < 3; round++) {
+        const result = yield* warmed(skill)
+        assert.deepStrictEqual(failed(result, skill.root), { ...failed(result, skill.root), stdout: "True\n" })
+      }
       const script = Path.join(skill.root, "scripts/run.py")
       // The fork server, what waits for the next run, and that one's keeper.
       yield* Support.eventually("there is one keeper", () =>
