@@ -1,10 +1,10 @@
 /**
  * One of several buses, and another one when that falls silent.
  *
- * It is for clients that several proxies serve. Every subscription has a topic of its own besides the others, and while there is traffic what
- * it publishes there has to come back: that is a sign of life of the whole way through the proxy, whatever is wrong
- * with it. Without one for `silence` the bus is left for the next in turn, all subscriptions are opened there, and `restored` tells
- * when they hear. A message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
+ * It is for clients that several proxies serve. Every subscription has a topic of its own besides the others, and while there
+ * is traffic, what it publishes there has to come back: that is a sign of life of the whole way through the proxy, whatever is
+ * wrong with it. Without one for `silence` the bus is left for the next in turn, all subscriptions are opened there, and
+ * `restored` tells when they hear. A message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
  *
  * Which bus comes first is random, so that many clients share the proxies.
  *
