@@ -198,40 +198,37 @@ export const chaos = async (
       onFault(what)
       return fault
     }
-    const pick = () => {
-      const running = serving.flatMap((piece, index) => piece === undefined ? [] : [{ piece, index }])
-      // One stays, so that somebody can answer.
-      return running.length < 2 ? undefined : running[Math.floor(random() * running.length)]
-    }
     const returning: Array<Promise<void>> = []
-    const killReplica = () => {
-      const picked = pick()
-      if (picked === undefined) return
+    /** Does it to a replica. One stays, so that somebody can answer. */
+    const disturbReplica = (what: string, harm: (piece: Started) => Promise<Started>) => {
+      const running = serving.flatMap((piece, index) => piece === undefined ? [] : [{ piece, index }])
+      const picked = running[Math.floor(random() * running.length)]
+      if (picked === undefined || running.length < 2) return
       const { index, piece } = picked
       serving[index] = undefined
-      note("replica killed")
-      returning.push((async () => {
+      note(what)
+      returning.push(
+        harm(piece).then((piece) => {
+          serving[index] = piece
+        })
+      )
+    }
+    const killReplica = () =>
+      disturbReplica("replica killed", async (piece) => {
         await piece.kill()
         pieces.delete(piece)
         await sleep(between(0, 1500))
-        serving[index] = await startReplica()
-      })())
-    }
-    const stopReplica = () => {
-      const picked = pick()
-      if (picked === undefined) return
-      const { index, piece } = picked
-      serving[index] = undefined
-      note("replica stopped")
-      returning.push((async () => {
+        return startReplica()
+      })
+    const stopReplica = () =>
+      disturbReplica("replica stopped", async (piece) => {
         piece.signal("SIGSTOP")
         await sleep(between(200, 4000))
         piece.signal("SIGCONT")
-        serving[index] = piece
-      })())
-    }
+        return piece
+      })
     /** Does it to a proxy. With others that go on, these are how calls go on, too. */
-    const disturb = async (what: string, harm: (place: Place, piece: Started) => Promise<Started>) => {
+    const disturbProxy = async (what: string, harm: (place: Place, piece: Started) => Promise<Started>) => {
       const up = passing.filter(({ piece }) => piece !== undefined)
       const place = up[Math.floor(random() * up.length)]
       if (place?.piece === undefined || up.length < Math.min(2, proxies)) return
@@ -246,14 +243,14 @@ export const chaos = async (
       if (proxies === 1) await mended
     }
     const killProxy = () =>
-      disturb("proxy killed", async ({ ports }, piece) => {
+      disturbProxy("proxy killed", async ({ ports }, piece) => {
         await piece.kill()
         pieces.delete(piece)
         if (proxies > 1) await sleep(between(0, 3000))
         return keep(await startProxy(ports))
       })
     const stopProxy = () =>
-      disturb("proxy stopped", async (_, piece) => {
+      disturbProxy("proxy stopped", async (_, piece) => {
         piece.signal("SIGSTOP")
         await sleep(between(100, proxies > 1 ? 4000 : 1500))
         piece.signal("SIGCONT")
