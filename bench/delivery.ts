@@ -84,11 +84,11 @@ const acknowledged = (at: { readonly xsub: string; readonly xpub: string }) =>
     }
   })))
 
-/** The process whose command line has this word in it, when there is one. */
-const processOf = (word: string): string | undefined =>
+/** The process that sleeps for so long, when there is one. */
+const sleeperOf = (seconds: string): string | undefined =>
   Fs.readdirSync("/proc").find((pid) => {
     try {
-      return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes(word)
+      return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8") === `sleep\0${seconds}\0`
     } catch {
       return false
     }
@@ -102,14 +102,15 @@ const until = async <A>(find: () => A | undefined): Promise<A> => {
   }
 }
 
-const cancelled = async (client: PromiseClient.PromiseClient): Promise<ReadonlyArray<number>> => {
+/** Milliseconds from the abort of a call to the end of its process, for many calls, in order. */
+const cancelled = async (client: PromiseClient.PromiseClient, skill: string): Promise<ReadonlyArray<number>> => {
   const times: Array<number> = []
   for (let index = 0; index < cancels; index++) {
     const controller = new AbortController()
     const seconds = String(1000 + index)
-    const call = client.run({ skill: "sleep", topic, args: [seconds], timeout: "1 minute" }, controller)
+    const call = client.run({ skill, topic, args: [seconds], timeout: "1 minute" }, controller)
     const ended = call.then(() => undefined, () => undefined)
-    const pid = await until(() => processOf(seconds))
+    const pid = await until(() => sleeperOf(seconds))
     const began = performance.now()
     controller.abort()
     await until(() => Fs.existsSync(`/proc/${pid}`) ? undefined : true)
@@ -119,12 +120,24 @@ const cancelled = async (client: PromiseClient.PromiseClient): Promise<ReadonlyA
   return times.sort((a, b) => a - b)
 }
 
+const cancelFigure = (what: string, times: ReadonlyArray<number>): Figure => {
+  const [half = 0, most = 0] = [times[times.length >> 1], times[Math.ceil(times.length * 0.99) - 1]]
+  return {
+    what,
+    against: `p50 ${half.toFixed(1)} ms`,
+    measured: `${most.toFixed(1)} ms`,
+    bar: "≤ 100 ms",
+    ok: most <= 100
+  }
+}
+
 export const deliveryBench = async (): Promise<Array<Figure>> => {
   const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-bench-")))
   const running: Array<Started> = []
   try {
     writeSkill(folder, "cat", "exec cat\n")
     writeSkill(folder, "sleep", "exec sleep \"$1\"\n")
+    writeSkill(folder, "stubborn", "trap '' TERM\nexec sleep \"$1\"\n")
     const proxy = await startProxy()
     running.push(proxy)
     const { xpub, xsub } = proxy
@@ -132,24 +145,19 @@ export const deliveryBench = async (): Promise<Array<Figure>> => {
     running.push(await start(["server", "--topic", topic, "--skills-dir", folder, ...at], "serving"))
     const client = await PromiseClient.connect({ xsub, xpub })
     const { added, plain } = await acknowledged({ xsub, xpub })
-    const times = await cancelled(client)
+    const polite = await cancelled(client, "sleep")
+    const stubborn = await cancelled(client, "stubborn")
     await client.close()
-    const [half = 0, most = 0] = [times[times.length >> 1], times[Math.ceil(times.length * 0.99) - 1]]
     return [
       {
         what: "a call with acknowledgement and lease, p50",
         against: `a plain one of version 1, ${plain.toFixed(2)} ms`,
-        measured: `+ ${added.toFixed(2)} ms`,
+        measured: `${added < 0 ? "-" : "+"} ${Math.abs(added).toFixed(2)} ms`,
         bar: "≤ + 0.3 ms",
         ok: added <= 0.3
       },
-      {
-        what: "from the abort of a caller to the end of the process, p99",
-        against: `p50 ${half.toFixed(1)} ms`,
-        measured: `${most.toFixed(1)} ms`,
-        bar: "≤ 100 ms",
-        ok: most <= 100
-      }
+      cancelFigure("from the abort of a caller to the end of the process, p99", polite),
+      cancelFigure("the same where the script ignores SIGTERM", stubborn)
     ]
   } finally {
     for (const piece of running.toReversed()) await piece.stop()

@@ -218,6 +218,7 @@ bool ReadRunRequest(const Napi::Value& options, const Napi::Value& input, RunReq
   protocol::Limits& limits = request->limits;
   return ReadStrings(fields, options.Env(), request) && fields.Milliseconds("timeoutMs", &request->timeout_ns) &&
          fields.Milliseconds("graceMs", &request->grace_ns) &&
+         fields.Milliseconds("interruptGraceMs", &request->interrupt_grace_ns) &&
          fields.Whole("stdoutBytes", 0, &request->stdout_bytes) &&
          fields.Whole("stderrBytes", 0, &request->stderr_bytes) &&
          fields.Boolean("failOnOverflow", &request->fail_on_overflow) &&

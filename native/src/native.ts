@@ -80,6 +80,7 @@ export interface SpawnOptions {
   readonly envc: number
   readonly timeoutMs: number | null
   readonly graceMs: number
+  readonly interruptGraceMs: number
   readonly stdoutBytes: number
   readonly stderrBytes: number
   readonly failOnOverflow: boolean
@@ -167,7 +168,10 @@ export interface Native {
    * `id` that belongs to a run which is not done.
    */
   readonly spawn: (supervisor: Supervisor, id: number, options: SpawnOptions, input: Uint8Array | null) => void
-  /** Ends a run: SIGTERM to its tree, SIGKILL after its grace. Does nothing when the run is over. */
+  /**
+   * Ends a run: SIGTERM to its tree, SIGKILL after `interruptGraceMs`, or after `graceMs` when that is over first. Does nothing
+   * when the run is over.
+   */
   readonly terminate: (supervisor: Supervisor, id: number) => void
   /** Says that one piece of `bytes` of a run's output was consumed. */
   readonly acknowledge: (supervisor: Supervisor, id: number, bytes: number) => void

@@ -33,6 +33,8 @@ struct RunRequest {
   size_t input_size = 0;
   uint64_t timeout_ns = protocol::kUnlimited;
   uint64_t grace_ns = 0;
+  // In place of the grace, when it is less, for a run that is terminated.
+  uint64_t interrupt_grace_ns = 0;
   uint64_t stdout_bytes = 0;
   uint64_t stderr_bytes = 0;
   bool fail_on_overflow = false;

@@ -56,7 +56,9 @@ void RunControl::Spawn(std::unique_ptr<Run> wanted) {
 void RunControl::Terminate(uint64_t id) {
   const auto found = runs_.find(id);
   if (found == runs_.end()) return;
-  EndRun(*found->second, Outcome::kTerminated);
+  Run& run = *found->second;
+  EndRun(run, Outcome::kTerminated);
+  Hasten(run);
   Settle(id);
 }
 
@@ -406,6 +408,13 @@ void RunControl::EndRun(Run& run, Outcome outcome) {
   if (run.clean || run.reaper == 0) return;
   pool_.Terminate(run.reaper);
   SetDeadline(run, Deadline::kGrace, After(Now(), run.request.grace_ns));
+}
+
+// Nobody waits for it any more, so that it may have less time than it was given when it was told to end.
+void RunControl::Hasten(Run& run) {
+  if (!run.ending || run.clean || run.reaper == 0) return;
+  const uint64_t at = After(Now(), run.request.interrupt_grace_ns);
+  if (run.deadline == Deadline::kNone || at < run.deadline_at) SetDeadline(run, Deadline::kGrace, at);
 }
 
 void RunControl::TerminateAll() {

@@ -66,6 +66,7 @@ class RunControl {
   void FailRun(Run& run, const StepError& failure);
   void BreakRun(Run& run, const StepError& failure);
   void EndRun(Run& run, Outcome outcome);
+  void Hasten(Run& run);
   void TerminateAll();
   void Feed(Run& run);
   void Drain(Run& run, int index);

@@ -125,7 +125,8 @@ export const judgeRun = (run: unknown): Verdict => {
   if (typeof run !== "object" || run === null) return { wrong: new Set(["options"]), oversized: false }
   const wrong = wrongFields(run, { ...validOptions(["x"], []) }, {
     argc: (value) => isWhole(value, 1),
-    graceMs: (value) => value === null || isWhole(value, 0)
+    graceMs: (value) => value === null || isWhole(value, 0),
+    interruptGraceMs: (value) => value === null || isWhole(value, 0)
   })
   if (wrong.has("strings") || counts.some((name) => wrong.has(name))) return { wrong, oversized: false }
   const strings = String(Reflect.get(run, "strings"))
@@ -219,6 +220,7 @@ export const tune = (from: Random, run: Record<PropertyKey, unknown>) => {
       ...limits,
       "timeoutMs",
       "graceMs",
+      "interruptGraceMs",
       "stdoutBytes",
       "stderrBytes",
       "windowBytes",

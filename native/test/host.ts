@@ -21,6 +21,7 @@ export const options = (
   envc: env.length,
   timeoutMs: null,
   graceMs: 500,
+  interruptGraceMs: 500,
   stdoutBytes: 1 << 20,
   stderrBytes: 1 << 20,
   failOnOverflow: false,

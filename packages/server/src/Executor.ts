@@ -119,6 +119,8 @@ export interface Spec {
   readonly timeout?: Duration.Input | undefined
   /** Time between SIGTERM and SIGKILL when the tree is ended. Default: 2 seconds. */
   readonly grace?: Duration.Input | undefined
+  /** The same for a run that is interrupted, when it is less. Default: `grace`. */
+  readonly interruptGrace?: Duration.Input | undefined
   /** Cap of standard output, in bytes. Default: 16 MiB. */
   readonly stdoutBytes?: number | undefined
   /** Cap of standard error, in bytes. Default: 1 MiB. */

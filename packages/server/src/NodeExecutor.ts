@@ -8,10 +8,12 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as PlatformError from "effect/PlatformError"
@@ -58,7 +60,7 @@ const commandOf = (spec: ResolvedSpec) =>
     detached: true,
     stdin: spec.stdin === null ? "ignore" : Stream.make(spec.stdin),
     killSignal: "SIGTERM",
-    forceKillAfter: Duration.millis(spec.graceMs)
+    forceKillAfter: Duration.millis(spec.interruptGraceMs)
   })
 
 const causeOf = (error: PlatformError.PlatformError): unknown =>
@@ -192,6 +194,12 @@ const awaitEnd = Effect.fnUntraced(
   }
 )
 
+/** Leaves a run that has failed the whole of its grace, unless it is interrupted then. What is left the spawner ends. */
+const endUnlessInterrupted = (handle: Handle, { graceMs }: ResolvedSpec) => (exit: Exit.Exit<unknown, unknown>) =>
+  Exit.isSuccess(exit) || Cause.hasInterrupts(exit.cause)
+    ? Effect.void
+    : Effect.interruptible(Effect.ignore(handle.kill({ forceKillAfter: Duration.millis(graceMs) })))
+
 const supervise = Effect.fnUntraced(
   function*(
     spawner: Spawner,
@@ -207,7 +215,10 @@ const supervise = Effect.fnUntraced(
       stderr: { truncated: false, silentSince: performance.now() }
     }
     const handle = yield* Effect.uninterruptible(
-      Effect.tap(spawn(spawner, spec), (handle) => startPumps(pumps, handle, spec, emit, states, overflow))
+      spawn(spawner, spec).pipe(
+        Effect.tap((handle) => Effect.addFinalizer(endUnlessInterrupted(handle, spec))),
+        Effect.tap((handle) => startPumps(pumps, handle, spec, emit, states, overflow))
+      )
     )
     const { endedAt, exitCode, signal } = yield* Effect.raceFirst(
       awaitEnd(handle, pumps, states),

@@ -159,6 +159,8 @@ export interface Options {
   readonly stderrBytes?: number | undefined
   /** Between SIGTERM and SIGKILL. Default: 2 seconds. */
   readonly grace?: Duration.Input | undefined
+  /** The same for a run that is interrupted, since nobody waits for its result. Default: 50 milliseconds. */
+  readonly interruptGrace?: Duration.Input | undefined
   /**
    * Whether runs may start warm where that changes nothing but their time: `on`, `off`, or `standard`, which leaves out Python
    * skills with packages or an environment of their own, so that no code but the interpreter's runs before a call. Default: `on`.
@@ -181,6 +183,8 @@ export const defaultLimits: Executor.Limits = {
   fileBytes: 1024 ** 3,
   openFiles: 1024
 }
+
+const defaultInterruptGrace = "50 millis"
 
 /**
  * What takes part in a run from outside.
@@ -437,6 +441,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       env: yield* environment(call, view, declared, prepared.path(script)),
       stdin: call.stdin,
       grace: options?.grace,
+      interruptGrace: options?.interruptGrace ?? defaultInterruptGrace,
       stdoutBytes: options?.stdoutBytes,
       stderrBytes: options?.stderrBytes,
       limits: terms.limits,

@@ -626,14 +626,16 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
       const directory = yield* Support.folder
       yield* Effect.gen(function*() {
         const mark = marker()
-        const skill = yield* Support.skill({ "scripts/run.sh": "sleep 60 & touch begun; sleep 60" })
+        // The sleeps inherit what is ignored.
+        const skill = yield* Support.skill({ "scripts/run.sh": "trap '' TERM; sleep 60 & sleep 60" })
         const fiber = yield* Effect.forkChild(run(skill, { env: { MARK: mark } }))
-        yield* Support.eventually("it runs", () => carrying(mark).length >= 2)
+        yield* Support.eventually("it runs", () => carrying(mark).length >= 3)
         yield* Fiber.interrupt(fiber)
         assert.deepStrictEqual(carrying(mark), [])
         const base = Path.join(directory, Fs.readdirSync(directory)[0] ?? "")
         yield* Support.eventually("the view is removed", () => !Fs.readdirSync(base).includes("1"))
-      }).pipe(Effect.provide(layer({}, directory)))
+        // With its grace it would outlast the test.
+      }).pipe(Effect.provide(layer({ grace: "1 minute" }, directory)))
       assert.deepStrictEqual(Fs.readdirSync(directory), [])
     }))
 

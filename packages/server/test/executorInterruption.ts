@@ -4,12 +4,14 @@ import * as Fiber from "effect/Fiber"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import {
+  assertTag,
   carrying,
   descriptors,
   eventually,
   gone,
   type Harness,
   marker,
+  reason,
   run,
   running,
   sh,
@@ -52,11 +54,59 @@ const interruption = ({ test, capabilities }: Harness): void => {
       assert.deepStrictEqual(carrying(value), [])
     }))
 
+  const stubborn = { script: "trap '' TERM; while :; do sleep 0.05; done", env: { PATH: "/usr/bin:/bin" } }
+
+  test("gives it the grace of one for which nobody waits", () =>
+    Effect.gen(function*() {
+      const value = marker()
+      const spec = sh(stubborn.script, {
+        env: { ...stubborn.env, MARKER: value },
+        grace: "1 minute",
+        interruptGrace: "100 millis"
+      })
+      const fiber = yield* Effect.forkChild(run(spec))
+      yield* running(value, 2)
+      const started = performance.now()
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(carrying(value), [])
+      assert.isAtLeast(performance.now() - started, 95)
+    }))
+
+  test("takes the rest of its grace from one that is told to end already", () =>
+    Effect.gen(function*() {
+      const value = marker()
+      const ignored = yield* temporaryDirectory
+      const spec = sh("trap 'touch ignored' TERM; while :; do sleep 0.05; done", {
+        cwd: ignored,
+        env: { ...stubborn.env, MARKER: value },
+        timeout: "500 millis",
+        grace: "1 minute",
+        interruptGrace: "100 millis"
+      })
+      const fiber = yield* Effect.forkChild(run(spec))
+      yield* eventually("was not told to end", () => Fs.existsSync(Path.join(ignored, "ignored")), (told) => told)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(carrying(value), [])
+    }))
+
+  test("leaves a program that ran too long the whole of its grace", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryDirectory
+      const spec = sh("trap 'sleep 0.3; touch tidied; exit' TERM; while :; do sleep 0.05; done", {
+        cwd: folder,
+        timeout: "300 millis",
+        grace: "1 minute",
+        interruptGrace: 0
+      })
+      assertTag(yield* reason(spec), "TimedOut")
+      assert.isTrue(Fs.existsSync(Path.join(folder, "tidied")))
+    }))
+
   test("returns only when a stubborn tree is gone", () =>
     Effect.gen(function*() {
       const value = marker()
-      const spec = sh("trap '' TERM; while :; do sleep 0.05; done", {
-        env: { PATH: "/usr/bin:/bin", MARKER: value },
+      const spec = sh(stubborn.script, {
+        env: { ...stubborn.env, MARKER: value },
         grace: "300 millis"
       })
       const fiber = yield* Effect.forkChild(run(spec))

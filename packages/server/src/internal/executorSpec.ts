@@ -31,6 +31,8 @@ export interface ResolvedSpec {
   readonly stdin: Uint8Array | null
   readonly timeoutMs: number | null
   readonly graceMs: number
+  /** At most `graceMs`. */
+  readonly interruptGraceMs: number
   readonly stdoutBytes: number
   readonly stderrBytes: number
   readonly overflow: Executor.Overflow
@@ -105,7 +107,11 @@ const warm = ({ args = [], warm }: Executor.Spec): Executor.Warm | null => {
   return warm
 }
 
+const grace = (name: string, value: Duration.Input | undefined, absent: number): number =>
+  value === undefined ? absent : milliseconds(name, value) ?? Number.MAX_SAFE_INTEGER
+
 const check = (spec: Executor.Spec): ResolvedSpec => {
+  const graceMs = grace("grace", spec.grace, defaultGraceMs)
   const overflow = spec.overflow ?? "truncate"
   if (overflow !== "truncate" && overflow !== "fail") throw new Invalid(`overflow must be "truncate" or "fail"`)
   if (spec.stdin !== undefined && !(spec.stdin instanceof Uint8Array)) throw new Invalid("stdin must be a Uint8Array")
@@ -116,7 +122,8 @@ const check = (spec: Executor.Spec): ResolvedSpec => {
     env: environment(spec.env ?? {}),
     stdin: spec.stdin === undefined || spec.stdin.byteLength === 0 ? null : spec.stdin,
     timeoutMs: milliseconds("timeout", spec.timeout),
-    graceMs: milliseconds("grace", spec.grace) ?? (spec.grace === undefined ? defaultGraceMs : Number.MAX_SAFE_INTEGER),
+    graceMs,
+    interruptGraceMs: Math.min(graceMs, grace("interruptGrace", spec.interruptGrace, graceMs)),
     stdoutBytes: whole("stdoutBytes", spec.stdoutBytes, 0) ?? defaultStdoutBytes,
     stderrBytes: whole("stderrBytes", spec.stderrBytes, 0) ?? defaultStderrBytes,
     overflow,

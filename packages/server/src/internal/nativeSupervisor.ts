@@ -139,6 +139,7 @@ const spawnOptions = (
     envc: names.length,
     timeoutMs: spec.timeoutMs,
     graceMs: spec.graceMs,
+    interruptGraceMs: spec.interruptGraceMs,
     stdoutBytes: spec.stdoutBytes,
     stderrBytes: spec.stderrBytes,
     failOnOverflow: spec.overflow === "fail",
