@@ -273,7 +273,8 @@ export class Killed extends Schema.TaggedError<Killed>()("Killed", {
 }
 
 /**
- * The call was cancelled on the server, and not by this client.
+ * The server ended the call, and not at this client's word: it had heard nothing of it for longer than its lease, and the call
+ * had started and must not run twice.
  *
  * @category errors
  * @since 0.1.0

@@ -197,6 +197,11 @@ export interface Options {
   readonly timeout?: Duration.Input | undefined
   /** Without a sign of a call for so long, it is sent again, twice as long each time up to 2 seconds. By default 500 ms. */
   readonly ackTimeout?: Duration.Input | undefined
+  /**
+   * When nothing was heard of this client for so long, as when it was killed, servers end its calls; at least 1 second, Infinity
+   * for never. By default 30 seconds. While it waits it lets them know six times within that.
+   */
+  readonly lease?: Duration.Input | undefined
   /** How many calls may wait for their answers at the same time. By default 10,000; more fail with `Overloaded`. */
   readonly maxPending?: number | undefined
   /**
@@ -287,9 +292,11 @@ export const make = Effect.fnUntraced(function*(
   options: Options = {}
 ): Effect.fn.Return<SkillClient["Service"], ClientError.ClientError, Bus.Bus | Scope.Scope> {
   const parts = Effect.gen(function*() {
+    const leaseMs = yield* Request.lease(options.lease ?? "30 seconds")
     const connection = yield* Connection.make({
       connectTimeout: yield* Request.duration(options.connectTimeout ?? "5 seconds"),
-      maxPending: options.maxPending ?? 10_000
+      maxPending: options.maxPending ?? 10_000,
+      leaseMs
     })
     const catalog = yield* Catalog.make(connection, {
       ttl: yield* Request.duration(options.catalogTtl ?? "10 seconds"),
@@ -301,9 +308,10 @@ export const make = Effect.fnUntraced(function*(
       ackMs: Duration.toMillis(yield* Request.duration(options.ackTimeout ?? "500 millis")),
       circuit: yield* Request.circuit(options.circuit ?? {})
     })
-    return { connection, deliveries, catalog, timeout: yield* Request.duration(options.timeout ?? "30 seconds") }
+    const timeout = yield* Request.duration(options.timeout ?? "30 seconds")
+    return { connection, deliveries, catalog, timeout, leaseMs }
   })
-  const { catalog, connection, deliveries, timeout } = yield* parts.pipe(
+  const { catalog, connection, deliveries, leaseMs, timeout } = yield* parts.pipe(
     Effect.mapError((reason) => new ClientError.ClientError({ operation: "connect", reason })),
     Effect.withSpan("SkillClient.connect")
   )
@@ -312,6 +320,7 @@ export const make = Effect.fnUntraced(function*(
     deliveries,
     catalog,
     timeout,
+    leaseMs,
     maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024,
     window: options.window ?? 1024 * 1024
   }))

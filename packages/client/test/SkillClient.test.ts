@@ -82,6 +82,7 @@ describe("SkillClient.invoke", () => {
         skill: "a",
         intent: "{\"skill\":\"a\",\"data\":\"a,b\"}",
         timeout_ms: 500,
+        lease_ms: 30_000,
         accept: ["accepted", "offer"]
       })
     })))

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Bus from "@skillscale/core/Bus"
+import * as Topic from "@skillscale/core/Topic"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -7,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
 import type * as ClientError from "@skillscale/client/ClientError"
 import * as SkillClient from "@skillscale/client/SkillClient"
 import { answerTo, busLayer, echo, type Json, serve, text, utf8, Wire } from "./support/fakes.ts"
@@ -203,4 +205,49 @@ describe("SkillClient under load", () => {
       }
       assert.strictEqual(yield* pending, 0)
     })))
+})
+
+describe("SkillClient answers a server's signs of life", () => {
+  const worker = Topic.worker(topic, "r1")
+  const alive = (request: Json, ...calls: ReadonlyArray<unknown>) =>
+    answerTo(request, { v: 2, event: "alive", server: "r1", topic, lease_ms: 60_000, calls })
+
+  it.effect("by saying that it waits, six times within its lease", () =>
+    withClient(
+      Effect.gen(function*() {
+        const wire = yield* Wire
+        const fiber = yield* Effect.forkChild(invoke({ data: "x", timeout: "1 minute" }), { startImmediately: true })
+        const [request = assert.fail()] = wire.on(topic).map(({ body }) => body)
+        assert.strictEqual(request["lease_ms"], 12_000)
+        const id = request["request_id"]
+        for (let second = 1; second <= 8; second++) {
+          yield* TestClock.adjust("1 second")
+          yield* alive(request, id)
+        }
+        yield* TestClock.adjust(0)
+        const said = wire.on(worker).map(({ body }) => [body["kind"], body["request_id"]])
+        assert.deepStrictEqual(said, Array.from({ length: 4 }, () => ["waiting", id]))
+        yield* echo(request)
+        assert.strictEqual((yield* Fiber.join(fiber)).content, "echo: x")
+      }),
+      { lease: "12 seconds" }
+    ))
+
+  it.effect("by cancelling again what it does not wait for", () =>
+    withClient(Effect.gen(function*() {
+      const wire = yield* Wire
+      const fiber = yield* Effect.forkChild(invoke({ data: "x" }), { startImmediately: true })
+      const [request = assert.fail()] = wire.on(topic).map(({ body }) => body)
+      yield* Fiber.interrupt(fiber)
+      yield* alive(request, request["request_id"])
+      yield* TestClock.adjust(0)
+      const said = wire.on(worker).map(({ body }) => [body["kind"], body["request_id"], body["reply_to"]])
+      assert.deepStrictEqual(said, [["cancel", request["request_id"], request["reply_to"]]])
+    })))
+
+  it.effect("and takes no lease that servers could not keep", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(withClient(Effect.void, { lease: "999 millis" }))
+      assert.include(error.message, "lease is 999 ms; give 1 second or more")
+    }))
 })

@@ -174,7 +174,7 @@ describe("a call that must not run twice", () => {
   it("does not believe what was said before the offer that it granted", () => {
     const { delivery } = begin()
     delivery.onResponse(offer("a", 5), 0)
-    for (const code of ["NotGranted", "Overloaded", "ShuttingDown"]) {
+    for (const code of ["NotGranted", "Overloaded", "ShuttingDown", "Cancelled"]) {
       assert.isEmpty(delivery.onResponse(refusal(code, "a", { offer: 5 }), 1))
       assert.isEmpty(delivery.onResponse(refusal(code, "a"), 1))
     }

@@ -164,6 +164,8 @@ const requestFields = {
   accept: Schema.optionalKey(Schema.Array(Schema.String)),
   /** How many bytes of output (`chargeOf`) may be on their way before the caller tells that it has read some. */
   window: Schema.optionalKey(Schema.Natural),
+  /** After how much silence of the caller the call may be ended, in milliseconds. */
+  leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** How often this request was sent before, from 0. */
   attempt: Schema.optionalKey(Schema.Natural),
   /** W3C trace context. */
@@ -178,7 +180,7 @@ const requestFields = {
  */
 export const chargeOf = (bytes: number): number => bytes + 256
 
-const requestKeys = { ...MessageCodec.addressKeys, timeoutMs: "timeout_ms" } as const
+const requestKeys = { ...MessageCodec.addressKeys, timeoutMs: "timeout_ms", leaseMs: "lease_ms" } as const
 
 /**
  * A call. The fields below `timestamp` are read only when `v` is 2 or more.
@@ -295,6 +297,8 @@ const responseFields = {
   leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: the requests of this caller that the replica has in hand. */
   calls: Schema.optionalKey(Schema.Array(MessageCodec.RequestId)),
+  /** For `event: "alive"`: which of its topics the replica has them from. */
+  topic: Schema.optionalKey(Schema.String),
   /**
    * For `event: "offer"`: the number that a grant repeats. For `unknown`, and for a refusal that is retryable: that of the
    * next offer, so that what was said before an offer is told from what was said after it.

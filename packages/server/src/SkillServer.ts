@@ -5,7 +5,7 @@
  * Every request that tells where to answer gets exactly one final response, unless its caller cancelled it. A request that
  * is sent again while it is in hand is answered once; one that is sent again after that, by a caller that asked for
  * `accepted`, is answered with the reply that it missed. Such a caller hears four times in a lease which of its calls are in
- * hand. A call that must not run twice is offered before it starts, to a caller that asked for `offer`, and starts when that
+ * hand. A call with a lease of its own ends when nothing was heard of its caller for so long. A call that must not run twice is offered before it starts, to a caller that asked for `offer`, and starts when that
  * grants it. On close the server drains: new requests are refused with
  * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
  * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time. The proxy is
@@ -125,7 +125,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const replies = Replies.make(routes, id, metrics)
   const { refuse } = replies
   const leaseMs = Duration.toMillis(options.lease ?? "1 second")
-  const leases = yield* Leases.make({ id, leaseMs, replies })
+  const leases = yield* Leases.make({
+    id,
+    topic,
+    leaseMs,
+    replies,
+    onAbandoned: (address) => end(keyOf(address), "abandoned")
+  })
   const offers = Offers.make({ id, leaseMs, replies })
   const credits = Credits.make({ limitMs: limit })
   const finished = Finished.make({
@@ -151,7 +157,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   let draining = false
 
   const inHand = yield* FiberMap.make<string, void, never>()
-  const cancelled = new Set<string>()
+  /** Which calls are being ended for whose sake. */
+  const ending = new Map<string, "cancelled" | "abandoned">()
   const { keyOf } = Replies
 
   /**
@@ -192,7 +199,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
           metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
           return yield* sendFinal(request, exit.value)
         }
-        if (cancelled.has(keyOf(request))) return metrics.request(skill, "Cancelled")
+        switch (ending.get(keyOf(request))) {
+          case "cancelled":
+            return metrics.request(skill, "Cancelled")
+          case "abandoned":
+            return yield* turnAway(Answer.abandoned(mayRepeat))
+        }
         const refusal = Cause.findErrorOption(exit.cause)
         if (Option.isSome(refusal)) return yield* turnAway(refusal.value)
         if (Cause.hasInterruptsOnly(exit.cause)) return yield* turnAway(Answer.shuttingDown(id, mayRepeat))
@@ -211,7 +223,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.exit,
         Effect.flatMap(finish),
         Effect.ensuring(Effect.sync(() => {
-          cancelled.delete(keyOf(request))
+          ending.delete(keyOf(request))
           leases.release(request)
         }))
       )
@@ -238,7 +250,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return yield* refuse({ replyTo, requestId: requestId ?? Protocol.unknownId }, ServerMetrics.unknownSkill, refusal)
     }
     const request = decoded.success
-    routes.learn(request.replyTo, message)
+    hear(request.replyTo, message)
     if (yield* again(request)) {
       metrics.dropped("duplicate")
       return yield* Effect.logInfo("did not run a request again that was sent again").pipe(
@@ -249,13 +261,18 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     yield* FiberMap.run(inHand, keyOf(request), handle(request, arrived))
   })
 
-  const cancel = (key: string) =>
-    Effect.sync(() => {
-      const fiber = FiberMap.getUnsafe(inHand, key)
-      if (Option.isNone(fiber)) return
-      cancelled.add(key)
-      fiber.value.interruptUnsafe()
-    })
+  const end = (key: string, why: "cancelled" | "abandoned"): void => {
+    const fiber = FiberMap.getUnsafe(inHand, key)
+    if (Option.isNone(fiber)) return
+    ending.set(key, why)
+    fiber.value.interruptUnsafe()
+  }
+
+  /** Someone was heard, through whatever this came through. */
+  const hear = (replyTo: string, message: Bus.Message): void => {
+    routes.learn(replyTo, message)
+    leases.heard(replyTo)
+  }
 
   const controls = yield* Controls.make({
     id,
@@ -279,14 +296,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return metrics.dropped("control")
     }
     const control = decoded.success
-    routes.learn(control.replyTo, message)
+    hear(control.replyTo, message)
     switch (control.kind) {
       case "cancel":
-        return yield* cancel(keyOf(control))
+        return end(keyOf(control), "cancelled")
       case "grant":
         return offers.grant(control, control.offer)
       case "read":
         return credits.read(control, control.bytes)
+      case "waiting":
+        return
       case "renew":
         if (yield* again(control)) return
         return yield* replies.send(control.replyTo, Answer.unknown(control.requestId, id, offers.next()))

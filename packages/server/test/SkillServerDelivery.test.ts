@@ -65,6 +65,50 @@ describe("SkillServer tells a caller that asks for accepted", () => {
     }))
 })
 
+describe("SkillServer ends a call whose caller is silent for longer than its lease", () => {
+  const silent = Effect.fnUntraced(function*(options: Serving.Options) {
+    const at = yield* Serving.serve({ ...options })
+    const gate = at.gate("silent")
+    const request = { request_id: "silent", skill: "gate", args: [gate.path], accept: ["accepted"], lease_ms: 1 }
+    yield* at.send(request)
+    yield* gate.begun
+    return { at, gate, request }
+  })
+
+  it.live("says so, and runs it again when it is asked to", () =>
+    Effect.gen(function*() {
+      const { at, gate, request } = yield* silent({ metadata: { gate: { "skillscale.idempotent": "true" } } })
+      const answer = yield* at.final("silent")
+      assert.deepInclude(answer, { status: "error", code: "Cancelled", retryable: true })
+      assert.deepStrictEqual(yield* at.server.load, { running: 0, queued: 0 })
+      yield* gate.open
+      yield* at.send({ ...request, attempt: 1, lease_ms: 60_000 })
+      yield* Support.eventually("a second answer", () => at.finals("silent").length === 2)
+      assert.deepInclude(at.finals("silent")[1], { status: "success", content: "passed\n" })
+    }))
+
+  it.live("and keeps that answer when it must not run twice", () =>
+    Effect.gen(function*() {
+      const { at, request } = yield* silent({ metadata: { gate: { "skillscale.idempotent": "false" } } })
+      assert.deepInclude(yield* at.final("silent"), { status: "error", code: "Cancelled", retryable: false })
+      yield* at.send({ ...request, attempt: 1 })
+      yield* Support.eventually("the answer again", () => at.finals("silent").length === 2)
+      assert.deepInclude(at.finals("silent")[1], { code: "Cancelled" })
+    }))
+
+  it.live("but none of a caller that says that it waits", () =>
+    Effect.gen(function*() {
+      const { at, gate, request } = yield* silent({})
+      for (const signs = () => at.replies.filter(({ event }) => event === "alive").length; signs() < 8;) {
+        const before = signs()
+        yield* at.control({ kind: "waiting", request_id: request.request_id }, own)
+        yield* Support.eventually("another sign", () => signs() > before)
+      }
+      yield* gate.open
+      assert.deepInclude(yield* at.final("silent"), { status: "success" })
+    }))
+})
+
 describe("SkillServer does not run a request again that is sent again", () => {
   const counted = Effect.fnUntraced(function*(options: Serving.Options = {}) {
     const at = yield* Serving.serve({ skills, ...options })

@@ -16,6 +16,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -55,6 +56,13 @@ export interface Send {
   ) => Effect.Effect<Result.Result<Uint8Array, Protocol.ProtocolError>>
 }
 
+interface Pending {
+  readonly send: Send
+  readonly listener: Listener
+  /** When the server that has it heard of this client last, at the earliest. In milliseconds of the monotonic clock. */
+  toldAt: number
+}
+
 export interface Connection {
   readonly replyTo: string
   readonly pendingCount: () => number
@@ -73,10 +81,13 @@ export interface Connection {
 export interface Options {
   readonly connectTimeout: Duration.Duration
   readonly maxPending: number
+  /** After how much silence of this client its calls may be ended, in milliseconds. */
+  readonly leaseMs: number
 }
 
 const probeId = "probe"
 const commandTimeout = Duration.seconds(1)
+const signsPerLease = 6
 const firstProbe = 2
 const lastProbe = 100
 
@@ -107,7 +118,9 @@ export const make = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const replyTo = Topic.reply(randomBytes(16).toString("hex"))
   const prefix = randomBytes(4).toString("hex")
-  const pending = new Map<string, { readonly send: Send; readonly listener: Listener }>()
+  const pending = new Map<string, Pending>()
+  const commands = yield* FiberSet.make<void>()
+  const run = yield* FiberSet.runtime(commands)<never>()
   const heard = Deferred.makeUnsafe<void, ClientError.Reason>()
   let counter = 0
   let isOpen = true
@@ -127,6 +140,33 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
+  /** A server has these calls in hand: those that wait hear it, and it hears of the others that nobody waits, and of this client. */
+  const onAlive = (response: Protocol.Response): void => {
+    const { calls = [], server, topic } = response
+    const at = Monotonic.millisOf(clock)
+    const worker = server === undefined || topic === undefined ? undefined : Topic.worker(topic, server)
+    const tell = (kind: "cancel" | "waiting", requestId: string) => {
+      if (worker !== undefined) run(command(worker, { kind, requestId, replyTo }))
+    }
+    let isDue = false
+    for (const requestId of calls) {
+      const entry = pending.get(requestId)
+      if (entry === undefined) {
+        // Its cancellation was lost.
+        tell("cancel", requestId)
+        continue
+      }
+      isDue ||= at - entry.toldAt >= options.leaseMs / signsPerLease
+      if (entry.listener.onAnswer(response)) remove(requestId)
+    }
+    if (!isDue) return
+    for (const requestId of calls) {
+      const entry = pending.get(requestId)
+      if (entry !== undefined) entry.toldAt = at
+    }
+    tell("waiting", response.requestId)
+  }
+
   const dispatch = (message: Bus.Message): void => {
     const decoded = Protocol.decodeResponse(message.frames)
     if (Result.isFailure(decoded)) {
@@ -141,12 +181,7 @@ export const make = Effect.fnUntraced(function*(
       Deferred.doneUnsafe(heard, Effect.void)
       return
     }
-    if (response.event === "alive") {
-      for (const requestId of response.calls ?? []) {
-        if (pending.get(requestId)?.listener.onAnswer(response) === true) remove(requestId)
-      }
-      return
-    }
+    if (response.event === "alive") return onAlive(response)
     const entry = pending.get(response.requestId)
     if (entry === undefined) {
       metrics.countIgnored(response.requestId.startsWith(prefix) ? "late" : "foreign", context)
@@ -182,7 +217,7 @@ export const make = Effect.fnUntraced(function*(
       return Result.fail(new ClientError.Overloaded({ where: "client", detail }))
     }
     const requestId = `${prefix}${(counter++).toString(16).padStart(8, "0")}`
-    pending.set(requestId, { send, listener })
+    pending.set(requestId, { send, listener, toldAt: Monotonic.millisOf(clock) })
     metrics.addPending(1, context)
     return Result.succeed({ requestId, replyTo })
   }

@@ -74,7 +74,7 @@ interface Holder {
   renewedAt: number
 }
 
-const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted"])
+const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted", "Cancelled"])
 
 export const make = ({ ackMs, deadline, habits, random, topic }: Options): Delivery => {
   let attempt = 0

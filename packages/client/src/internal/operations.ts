@@ -32,6 +32,7 @@ export interface Dependencies {
   readonly timeout: Duration.Duration
   readonly maxBuffered: number
   readonly window: number
+  readonly leaseMs: number
 }
 
 const topologyTimeout = Duration.seconds(5)
@@ -122,7 +123,7 @@ const observedStream = <A>(
   )
 
 export const make = (
-  { catalog, connection, deliveries, maxBuffered, timeout, window }: Dependencies
+  { catalog, connection, deliveries, leaseMs, maxBuffered, timeout, window }: Dependencies
 ): SkillClient.SkillClient["Service"] => {
   const locate = Effect.fnUntraced(function*(
     skill: string,
@@ -144,7 +145,10 @@ export const make = (
     const budget = yield* request.budget(run.timeout ?? timeout)
     const answered = Effect.flatMap(locate(run.skill, run), (located) =>
       Effect.flatMap(
-        deliveries.deliver(request.send(run, located.topic, budget, Deliveries.events), budget.deadline),
+        deliveries.deliver(
+          request.send(run, located.topic, budget, { accept: Deliveries.events, leaseMs }),
+          budget.deadline
+        ),
         (response) => Effect.fromResult(read(response, request.asked(run, located.topic, budget)))
       ).pipe(Effect.tapError(forgetIfContradicted(located))))
     return yield* request.within(answered, budget)
@@ -206,7 +210,7 @@ export const make = (
         const happening = yield* Streaming.make(deliveries, {
           asked: request.asked(run, topic, budget),
           budget,
-          send: request.send(run, topic, budget, streamed, window),
+          send: request.send(run, topic, budget, { accept: streamed, leaseMs, window }),
           maxBuffered,
           window,
           onEnd: (reason) => note(reason?._tag ?? "Success")

@@ -34,6 +34,15 @@ export const duration = (input: Duration.Input): Effect.Effect<Duration.Duration
   return Effect.fail(new ClientError.BadRequest({ detail }))
 }
 
+/** Reads after how much silence of the client its calls may be ended, in milliseconds. */
+export const lease = Effect.fnUntraced(function*(
+  input: Duration.Input
+): Effect.fn.Return<number, ClientError.Reason> {
+  const leaseMs = Duration.toMillis(yield* duration(input))
+  if (leaseMs >= 1000) return leaseMs
+  return yield* new ClientError.BadRequest({ detail: `lease is ${leaseMs} ms; give 1 second or more` })
+})
+
 /** Reads when calls are refused; undefined for never. */
 export const circuit = Effect.fnUntraced(function*(
   options: SkillClient.CircuitOptions | "off"
@@ -114,12 +123,19 @@ export const asked = (request: SkillClient.RunRequest, topic: string, { timeoutM
   ]
 })
 
+/** What the caller asks of the server besides the run. */
+export interface Terms {
+  readonly accept: ReadonlyArray<Protocol.Event>
+  /** After how much silence of the client the call may be ended, in milliseconds; infinite for never. */
+  readonly leaseMs: number
+  readonly window?: number | undefined
+}
+
 export const send = (
   request: SkillClient.RunRequest,
   topic: string,
   budget: Budget,
-  accept: ReadonlyArray<Protocol.Event>,
-  window?: number
+  { accept, leaseMs, window }: Terms
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
@@ -142,7 +158,8 @@ export const send = (
       ...(request.digest === undefined ? {} : { digest: request.digest }),
       ...(request.attempt === undefined && attempt === 0 ? {} : { attempt: (request.attempt ?? 0) + attempt }),
       ...(budget.deadline === Infinity ? {} : { timeoutMs: yield* remaining(budget) }),
-      ...(accept.length === 0 ? {} : { accept }),
+      accept,
+      ...(leaseMs === Infinity ? {} : { leaseMs }),
       ...(window === undefined ? {} : { window }),
       ...(Option.isNone(traceparent) ? {} : { traceparent: traceparent.value })
     })

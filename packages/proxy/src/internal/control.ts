@@ -25,7 +25,7 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
     return undefined
   }
   const { kind, replyTo, requestId } = decoded.success
-  if (kind === "cancel" || kind === "grant") {
+  if (Control.isUnanswered(decoded.success)) {
     return undefined
   }
   const answered = kind === "topology" && topic === Topic.proxy

@@ -30,6 +30,10 @@ export const shuttingDown = (server: string, mayRepeat = true): Refusal =>
     mayRepeat
   )
 
+/** `mayRepeat` tells whether the call did not start, or may run again. */
+export const abandoned = (mayRepeat: boolean): Refusal =>
+  refused("Cancelled", "the call was ended, since its caller was silent for longer than its lease", mayRepeat)
+
 export const overloaded = (message: string): Refusal => refused("Overloaded", message, true)
 
 export const notGranted = (server: string, leaseMs: number): Refusal =>
@@ -132,8 +136,14 @@ export const accepted = (requestId: string, server: string, leaseMs: number): Pr
 })
 
 /** Tells of all these calls, under the name of the first. */
-export const alive = (server: string, leaseMs: number, calls: ReadonlyArray<string>): Protocol.Response => ({
+export const alive = (
+  server: string,
+  topic: string,
+  leaseMs: number,
+  calls: ReadonlyArray<string>
+): Protocol.Response => ({
   ...event(calls[0] ?? "", server, "alive"),
+  topic,
   leaseMs,
   calls
 })

@@ -21,7 +21,7 @@ export interface Options {
   readonly maxConcurrent: number
 }
 
-type Question = Exclude<Control.Control, { readonly kind: "cancel" | "grant" | "read" | "renew" }>
+type Question = Exclude<Control.Control, { readonly kind: "cancel" | "grant" | "read" | "renew" | "waiting" }>
 
 const catalogJson = SchemaParser.encodeSync(Control.CatalogReply)
 const skillJson = SchemaParser.encodeSync(Control.SkillReply)

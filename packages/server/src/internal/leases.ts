@@ -1,8 +1,10 @@
 /**
  * Signs of life: tells each caller, four times within a lease, which of its calls this server has in hand. One message tells
  * of all calls of one caller. A call that is over before the first of them needs none: its reply says the same, and a message
- * more would cost as much as the reply.
+ * more would cost as much as the reply. A caller whose calls have leases shows in turn that it is there, by whatever it sends;
+ * of one that does not, the calls are given up.
  */
+import type * as Protocol from "@skillscale/core/Protocol"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Answer from "./answer.ts"
@@ -10,63 +12,102 @@ import type { Address, Replies } from "./replies.ts"
 
 export interface Options {
   readonly id: string
+  readonly topic: string
   readonly leaseMs: number
   readonly replies: Replies
+  /** The caller of this call is gone. */
+  readonly onAbandoned: (address: Address) => void
 }
 
 const signsPerLease = 4
 const maxCallsPerSign = 1000
 
-export const make = Effect.fnUntraced(function*({ id, leaseMs, replies }: Options) {
-  /** By reply topic the requests, and whether the caller was told of each. */
-  const held = new Map<string, Map<string, boolean>>()
+interface Held {
+  /** Whether the caller was told of it. */
+  isTold: boolean
+  /** How many signs may go unanswered. Counted, so that the time for which this server was stopped is nobody's silence. */
+  readonly patience: number
+}
+
+interface Caller {
+  readonly calls: Map<string, Held>
+  /** Signs since it was heard. */
+  unanswered: number
+}
+
+export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, replies, topic }: Options) {
+  /** By reply topic. */
+  const callers = new Map<string, Caller>()
   const ticking = yield* FiberHandle.make<void>()
+  const tickMs = leaseMs / signsPerLease
 
   const acknowledge = ({ replyTo, requestId }: Address) =>
     Effect.suspend(() => {
-      held.get(replyTo)?.set(requestId, true)
+      const held = callers.get(replyTo)?.calls.get(requestId)
+      if (held !== undefined) held.isTold = true
       return replies.send(replyTo, Answer.accepted(requestId, id, leaseMs))
     })
 
-  const requestsOf = (requests: ReadonlyMap<string, boolean>, told: boolean): ReadonlyArray<string> =>
-    Array.from(requests).filter(([, isTold]) => isTold === told).map(([requestId]) => requestId)
-
-  const tell = ([replyTo, requests]: readonly [string, ReadonlyMap<string, boolean>]) => {
-    const told = requestsOf(requests, true)
-    const signs = Array.from(
-      { length: Math.ceil(told.length / maxCallsPerSign) },
-      (_, index) => Answer.alive(id, leaseMs, told.slice(index * maxCallsPerSign, (index + 1) * maxCallsPerSign))
-    )
-    return Effect.andThen(
-      Effect.forEach(signs, (sign) => replies.send(replyTo, sign), { discard: true }),
-      Effect.forEach(requestsOf(requests, false), (requestId) => acknowledge({ replyTo, requestId }), { discard: true })
-    )
+  const giveUp = (replyTo: string, { calls, unanswered }: Caller): void => {
+    for (const [requestId, { patience }] of calls) {
+      if (unanswered > patience) onAbandoned({ replyTo, requestId })
+    }
   }
 
-  const tick = Effect.sleep(leaseMs / signsPerLease).pipe(
-    Effect.andThen(Effect.suspend(() => Effect.forEach(Array.from(held), tell, { discard: true }))),
-    Effect.repeat({ while: () => held.size > 0 }),
+  const tell = ([replyTo, caller]: readonly [string, Caller]) =>
+    Effect.suspend(() => {
+      caller.unanswered += 1
+      giveUp(replyTo, caller)
+      const requests = Array.from(caller.calls)
+      const told = requests.filter(([, { isTold }]) => isTold).map(([requestId]) => requestId)
+      const signs = Array.from(
+        { length: Math.ceil(told.length / maxCallsPerSign) },
+        (_, index) =>
+          Answer.alive(id, topic, leaseMs, told.slice(index * maxCallsPerSign, (index + 1) * maxCallsPerSign))
+      )
+      return Effect.andThen(
+        Effect.forEach(signs, (sign) => replies.send(replyTo, sign), { discard: true }),
+        Effect.forEach(
+          requests.filter(([, { isTold }]) => !isTold),
+          ([requestId]) => acknowledge({ replyTo, requestId }),
+          { discard: true }
+        )
+      )
+    })
+
+  const tick = Effect.sleep(tickMs).pipe(
+    Effect.andThen(Effect.suspend(() => Effect.forEach(Array.from(callers), tell, { discard: true }))),
+    Effect.repeat({ while: () => callers.size > 0 }),
     Effect.asVoid
   )
 
   return {
     /** Tells the caller that its call is in hand here, until it is released: at once, or within a quarter of a lease. */
-    hold: (address: Address, isAtOnce: boolean) =>
+    hold: (request: Address & Pick<Protocol.Request, "leaseMs">, isAtOnce: boolean) =>
       Effect.suspend(() => {
-        const requests = held.get(address.replyTo) ?? new Map<string, boolean>()
-        held.set(address.replyTo, requests)
-        if (!requests.has(address.requestId)) requests.set(address.requestId, false)
+        const { replyTo, requestId } = request
+        const caller = callers.get(replyTo) ?? { calls: new Map<string, Held>(), unanswered: 0 }
+        callers.set(replyTo, caller)
+        if (!caller.calls.has(requestId)) {
+          const patience = Math.ceil(Math.max(request.leaseMs ?? Number.POSITIVE_INFINITY, leaseMs) / tickMs)
+          caller.calls.set(requestId, { isTold: false, patience })
+        }
         const ticks = FiberHandle.run(ticking, tick, { onlyIfMissing: true })
-        return isAtOnce ? Effect.andThen(acknowledge(address), ticks) : ticks
+        return isAtOnce ? Effect.andThen(acknowledge(request), ticks) : ticks
       }),
     release: ({ replyTo, requestId }: Address): void => {
-      const requests = held.get(replyTo)
-      if (requests?.delete(requestId) === true && requests.size === 0) held.delete(replyTo)
+      const calls = callers.get(replyTo)?.calls
+      if (calls?.delete(requestId) === true && calls.size === 0) callers.delete(replyTo)
+    },
+    /** Something came from the caller. */
+    heard: (replyTo: string): void => {
+      const caller = callers.get(replyTo)
+      if (caller !== undefined) caller.unanswered = 0
     },
     /** Tells the caller now, or once more. */
     remind: (address: Address) =>
       Effect.suspend(() =>
-        held.get(address.replyTo)?.has(address.requestId) === true ? acknowledge(address) : Effect.void
+        callers.get(address.replyTo)?.calls.has(address.requestId) === true ? acknowledge(address) : Effect.void
       )
   }
 })

@@ -17,8 +17,19 @@ const start = Effect.gen(function*() {
     sendFinal: () => Effect.succeed(new Uint8Array()),
     refuse: () => Effect.succeed(new Uint8Array())
   }
-  const leases = yield* Leases.make({ id: "srv", leaseMs: 1000, replies })
-  return { leases, told: () => sent.splice(0).map(({ calls, event, requestId }) => [event, ...calls ?? [requestId]]) }
+  const abandoned: Array<string> = []
+  const leases = yield* Leases.make({
+    id: "srv",
+    topic: "TOPIC_X",
+    leaseMs: 1000,
+    replies,
+    onAbandoned: ({ requestId }) => abandoned.push(requestId)
+  })
+  return {
+    leases,
+    abandoned: () => abandoned.splice(0),
+    told: () => sent.splice(0).map(({ calls, event, requestId }) => [event, ...calls ?? [requestId]])
+  }
 })
 
 const call = (requestId: string) => ({ replyTo: "AGENT_REPLY_x", requestId })
@@ -45,5 +56,41 @@ describe("leases tell a caller", () => {
       yield* leases.hold(call("later"), false)
       yield* TestClock.adjust(250)
       assert.deepStrictEqual(told(), [["accepted", "later"]])
+    }))
+})
+
+describe("leases give up", () => {
+  it.effect("the calls of a caller that is silent for longer than they allow, and no others", () =>
+    Effect.gen(function*() {
+      const { abandoned, leases } = yield* start
+      yield* leases.hold({ ...call("short"), leaseMs: 2000 }, false)
+      yield* leases.hold({ ...call("long"), leaseMs: 3000 }, false)
+      yield* leases.hold(call("endless"), false)
+      yield* leases.hold({ replyTo: "AGENT_REPLY_y", requestId: "of another", leaseMs: 2000 }, false)
+      yield* TestClock.adjust(1900)
+      leases.heard("AGENT_REPLY_x")
+      yield* TestClock.adjust(500)
+      assert.deepStrictEqual(abandoned(), ["of another"])
+      leases.release({ replyTo: "AGENT_REPLY_y", requestId: "of another" })
+      yield* TestClock.adjust(1400)
+      assert.deepStrictEqual(abandoned(), [])
+      yield* TestClock.adjust(250)
+      assert.deepStrictEqual(abandoned(), ["short"])
+      leases.release(call("short"))
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(abandoned(), ["long"])
+      leases.release(call("long"))
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(abandoned(), [])
+    }))
+
+  it.effect("no call before this server could have heard of its caller", () =>
+    Effect.gen(function*() {
+      const { abandoned, leases } = yield* start
+      yield* leases.hold({ ...call("hasty"), leaseMs: 1 }, false)
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(abandoned(), [])
+      yield* TestClock.adjust(250)
+      assert.deepStrictEqual(abandoned(), ["hasty"])
     }))
 })
