@@ -31,6 +31,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
@@ -62,8 +63,8 @@ export interface Options extends Admission.Options {
   /** Which skills of the catalog to serve. Default: those whose topic is `topic`. */
   readonly serves?: ((skill: SkillDiscovery.Skill) => boolean) | undefined
   /**
-   * Names this replica in replies, metrics and the topics that are its own. No two replicas have the same, and none has
-   * `/` in it. Default: eight random hexadecimal digits.
+   * Names this replica in replies, metrics and the topics that are its own: 1 to 64 letters, digits, `.`, `_` and `-`. No two
+   * replicas have the same. Default: eight random hexadecimal digits.
    */
   readonly id?: string | undefined
   /** Longest run of a call. A skill's own `skillscale.timeout` and the caller's budget can only shorten it. Default: 30 s. */
@@ -76,6 +77,18 @@ export interface Options extends Admission.Options {
   readonly keepReplies?: Duration.Input | undefined
   /** How many bytes of such replies are kept; the oldest go first. Default: 64 MiB. */
   readonly keptReplyBytes?: number | undefined
+}
+
+/**
+ * A server cannot have this `id`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BadServerId extends Schema.TaggedError<BadServerId>()("BadServerId", { id: Schema.String }) {
+  override get message() {
+    return `${JSON.stringify(this.id)} cannot name a server; give 1 to 64 letters, digits, ".", "_" and "-"`
+  }
 }
 
 /**
@@ -93,6 +106,7 @@ export class SkillServer extends Context.Service<SkillServer, {
 }>()("@skillscale/server/SkillServer") {}
 
 const maxControls = 64
+const idPattern = /^[\w.-]{1,64}$/
 
 /**
  * Makes a server; it answers from then on until its scope closes.
@@ -102,7 +116,7 @@ const maxControls = 64
  */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   SkillServer["Service"],
-  Bus.BusError,
+  BadServerId | Bus.BusError,
   Bus.Bus | Executor.Executor | Scope.Scope | SkillDiscovery.SkillDiscovery | SkillRunner.SkillRunner
 > {
   const bus = yield* Bus.Bus
@@ -112,6 +126,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const dependencies = Option.getOrUndefined(yield* Effect.serviceOption(Dependencies.Dependencies))
   const { topic } = options
   const id = options.id ?? randomBytes(4).toString("hex")
+  if (!idPattern.test(id)) return yield* new BadServerId({ id })
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
   const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
@@ -383,6 +398,6 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
  */
 export const layer = (options: Options): Layer.Layer<
   SkillServer,
-  Bus.BusError,
+  BadServerId | Bus.BusError,
   Bus.Bus | Executor.Executor | SkillDiscovery.SkillDiscovery | SkillRunner.SkillRunner
 > => Layer.effect(SkillServer, make(options))

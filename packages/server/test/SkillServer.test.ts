@@ -181,6 +181,14 @@ describe("SkillServer answers", () => {
 })
 
 describe("SkillServer refuses", () => {
+  it.live("a name that cannot be a part of its topics", () =>
+    Effect.gen(function*() {
+      for (const id of ["", "a/b", "a b", "a".repeat(65)]) {
+        const error = yield* Effect.flip(Serving.serve({ id }))
+        assert.deepInclude(error, { _tag: "BadServerId", id })
+      }
+    }))
+
   const address = { request_id: "bad", reply_to: "AGENT_REPLY_test" }
   for (
     const [what, message, error] of [
