@@ -1,5 +1,6 @@
 /** A client and a server with two proxies, of which the client uses one; `npm run chaos` has more of it. */
 import * as SkillClient from "@skillscale/client/SkillClient"
+import type * as FailoverBus from "@skillscale/core/FailoverBus"
 import * as ZmqBus from "@skillscale/core/ZmqBus"
 import * as Proxy from "@skillscale/proxy/Proxy"
 import { assert, describe, it } from "@effect/vitest"
@@ -31,14 +32,15 @@ const startProxy = Effect.gen(function*() {
   return { ...proxy, close }
 })
 
-const two = Effect.gen(function*() {
+const two = Effect.fnUntraced(function*(options: FailoverBus.Options = {}) {
   const [first, second] = [yield* startProxy, yield* startProxy]
   const at = { xsub: `${first.xsub},${second.xsub}`, xpub: `${first.xpub},${second.xpub}` }
   yield* Layer.build(Stack.serverOn(ZmqBus.layerJoined(at), [slow, Stack.echo], { topic }))
   const random = yield* Random.Random
-  const built = yield* Layer.build(SkillClient.layer().pipe(Layer.provide(ZmqBus.layerFailover(at)))).pipe(
-    Effect.provideService(Random.Random, { ...random, nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 })
-  )
+  const built = yield* Layer.build(SkillClient.layer().pipe(Layer.provide(ZmqBus.layerFailover({ ...at, ...options }))))
+    .pipe(
+      Effect.provideService(Random.Random, { ...random, nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 })
+    )
   return { client: Context.get(built, SkillClient.SkillClient), first, second, at }
 })
 
@@ -47,7 +49,8 @@ const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 describe("with two proxies", () => {
   it.live("a call goes on when its proxy ends, and so do the next ones", () =>
     Effect.gen(function*() {
-      const { client, first } = yield* two
+      // The end of the connection tells, not the silence.
+      const { client, first } = yield* two({ silence: "1 minute" })
       const calling = yield* Effect.forkChild(client.invoke({ skill: "slow", topic }))
       // Whether it is at work by then makes no difference.
       yield* Effect.sleep(500)
@@ -58,7 +61,7 @@ describe("with two proxies", () => {
 
   it.live("a server is reached through either, and one that is away holds it up nowhere", () =>
     Effect.gen(function*() {
-      const { at, first, second } = yield* two
+      const { at, first, second } = yield* two()
       for (const { xpub, xsub } of [first, second]) {
         const client = yield* Layer.build(SkillClient.layer().pipe(Layer.provide(ZmqBus.layer({ xsub, xpub }))))
         const { content } = yield* Context.get(client, SkillClient.SkillClient).invoke({

@@ -161,19 +161,25 @@ export class Bus extends Context.Service<Bus, {
    * proxy: what was published shortly before may have to be published again.
    */
   readonly restored: Stream.Stream<void>
+  /**
+   * Emits why a connection that worked has ended. It is made again; who has another bus need not wait for that. Only while it is
+   * listened to.
+   */
+  readonly broken: Stream.Stream<string>
 }>()("@skillscale/core/Bus") {}
 
 /**
- * Derives the service from its primitives. Without `restored` nothing is ever told there.
+ * Derives the service from its primitives. Without `restored` and `broken` nothing is ever told there.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
-  primitive: Pick<Bus["Service"], "publish" | "subscription"> & Partial<Pick<Bus["Service"], "restored">>
+  primitive: Pick<Bus["Service"], "publish" | "subscription"> & Partial<Pick<Bus["Service"], "restored" | "broken">>
 ): Bus["Service"] =>
   Bus.of({
     restored: Stream.never,
+    broken: Stream.never,
     ...primitive,
     subscribe: (...topics) => Stream.unwrap(primitive.subscription(topics))
   })

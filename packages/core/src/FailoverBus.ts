@@ -3,8 +3,8 @@
  *
  * It is for clients that several proxies serve. Every subscription has a topic of its own besides the others, and while there
  * is traffic, what it publishes there has to come back: that is a sign of life of the whole way through the proxy, whatever is
- * wrong with it. Without one for `silence` the bus is left for the next in turn, all subscriptions are opened there, and
- * `restored` tells when they hear. A message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
+ * wrong with it. Without one for `silence`, or when it tells that its connection ended, the bus is left for the next in turn, all
+ * subscriptions are opened there, and `restored` tells when they hear. A message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
  *
  * Which bus comes first is random, so that many clients share the proxies.
  *
@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -208,9 +209,17 @@ export const make = Effect.fnUntraced(function*(
       }
     })
 
+    const broken = at.bus.broken.pipe(
+      // One that never worked has no more to say than the next one may have.
+      Stream.filter(() => isProven),
+      Stream.runHead,
+      Effect.flatMap(Option.match({ onNone: () => Effect.never, onSome: Effect.succeed }))
+    )
+
     const why = yield* Effect.raceAllFirst([
       Effect.matchEffect(read, { onSuccess: () => Effect.never, onFailure: ({ message }) => Effect.succeed(message) }),
       watch,
+      broken,
       Effect.as(Deferred.await(at.left), "")
     ])
     yield* leave(at, why)

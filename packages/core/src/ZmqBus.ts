@@ -23,6 +23,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -91,6 +92,8 @@ export const make = Effect.fnUntraced(function*(
   const onRefused = (address: string) => (detail: string): void => {
     run(Effect.annotateLogs(Effect.logWarning("connection ended, and will be made again"), { address, detail }))
   }
+  const broken = new Set<(detail: string) => void>()
+  const onBroken = (address: string) => (): void => broken.forEach((tell) => tell(`the connection to ${address} ended`))
   let isOpen = true
 
   const publisher = yield* Publisher.make({
@@ -99,7 +102,8 @@ export const make = Effect.fnUntraced(function*(
     timeoutMs: millis(options.sendTimeout ?? "5 seconds"),
     handshakeMs,
     heartbeatMs: millis(options.heartbeat ?? "5 seconds"),
-    onRefused: onRefused(xsub)
+    onRefused: onRefused(xsub),
+    onBroken: onBroken(xsub)
   })
   const subscriber = (topics: ReadonlyArray<string>) =>
     Subscriber.make({
@@ -107,7 +111,8 @@ export const make = Effect.fnUntraced(function*(
       topics: new Set(topics),
       capacity: options.capacity ?? 1000,
       handshakeMs,
-      onRefused: onRefused(xpub)
+      onRefused: onRefused(xpub),
+      onBroken: onBroken(xpub)
     })
 
   // What the kernel took need not arrive, so the close waits for the proxy: a last message, sent behind all the others,
@@ -147,7 +152,14 @@ export const make = Effect.fnUntraced(function*(
     return Stream.fromEffectRepeat(take)
   })
 
-  return Bus.make({ publish: publisher.publish, subscription })
+  return Bus.make({
+    publish: publisher.publish,
+    subscription,
+    broken: Stream.callback<string>((queue) => {
+      const tell = (detail: string) => void Queue.offerUnsafe(queue, detail)
+      return Effect.acquireRelease(Effect.sync(() => broken.add(tell)), () => Effect.sync(() => broken.delete(tell)))
+    }, { bufferSize: 16, strategy: "sliding" })
+  })
 })
 
 const membersOf = (options: Options) =>

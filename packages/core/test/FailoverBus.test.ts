@@ -3,8 +3,10 @@ import * as FailoverBus from "@skillscale/core/FailoverBus"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { eventually, suite } from "./busSuite.ts"
@@ -84,6 +86,53 @@ describe("a bus with another one to fall back on", () => {
       yield* bus.publish("A", bytes("second"))
       yield* pass(100)
       assert.deepStrictEqual(heard, ["first", "second"])
+    }).pipe(quiet))
+
+  it.live("changes to it at once when its connection ends, if it ever heard there", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const other = yield* faulty
+      const ends = new Set<(why: string) => void>()
+      const end = () => ends.forEach((tell) => tell("it ended"))
+      const broken = Stream.callback<string>((queue) =>
+        Effect.sync(() => ends.add((why) => void Queue.offerUnsafe(queue, why)))
+      )
+      let isDeaf = true
+      const one = Effect.map(hub.connect, (bus) =>
+        Bus.make({
+          publish: (topic, payload) => Effect.suspend(() => isDeaf ? Effect.void : bus.publish(topic, payload)),
+          subscription: bus.subscription,
+          broken
+        }))
+      const bus = yield* FailoverBus.make([
+        { name: "one", connect: one },
+        { name: "other", connect: other.connect }
+      ], { silence: "1 minute" }).pipe(
+        Effect.provideService(Random.Random, {
+          ...yield* Random.Random,
+          nextIntUnsafe: () => 0,
+          nextDoubleUnsafe: () => 0
+        })
+      )
+      const heard: Array<string> = []
+      const messages = yield* bus.subscription(["A"])
+      yield* Effect.forkScoped(
+        Stream.runForEach(messages, (message) => Effect.sync(() => heard.push(textOf(message))))
+      )
+      yield* eventually("it listens", () => ends.size > 0)
+      end()
+      isDeaf = false
+      yield* bus.publish("A", bytes("1"))
+      yield* eventually("the first message", () => heard.length === 1)
+      assert.strictEqual(other.state.connected, 0)
+      // The message was heard, and so was what came before it.
+      yield* Effect.suspend(() => {
+        end()
+        return other.state.connected === 0 ? Effect.fail("it stays") : Effect.void
+      }).pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("5 seconds"))
+      yield* eventually("it hears there", () => other.state.published > 0)
+      yield* bus.publish("A", bytes("2"))
+      yield* eventually("the second message", () => heard.length === 2)
     }).pipe(quiet))
 
   it.effect("comes back when the other falls silent, too", () =>

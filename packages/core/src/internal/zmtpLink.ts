@@ -28,8 +28,8 @@ export interface Events {
   readonly large?: SessionEvents["large"]
   /** All that one read brought has been handled. */
   readonly drained?: () => void
-  /** The connection ended; another one will be made. */
-  readonly lost: () => void
+  /** The connection ended, or was not made; another one will be made. */
+  readonly lost: (wasReady: boolean) => void
   /** The peer broke the protocol; told once until a connection lasts for a second, or the detail is another. */
   readonly refused: (detail: string) => void
 }
@@ -183,6 +183,7 @@ export class Link {
     if (this.#isClosed) {
       return
     }
+    const wasReady = this.#readyAt < Number.POSITIVE_INFINITY
     if (performance.now() - this.#readyAt >= longestPauseMs) {
       this.#attempts = 0
       this.#told = undefined
@@ -192,6 +193,6 @@ export class Link {
     const pauseMs = Math.min(2 * shortestPauseMs * 2 ** this.#attempts, longestPauseMs) * (1 + Math.random()) / 2
     this.#attempts += 1
     this.#timer = setTimeout(() => this.#connect(), pauseMs)
-    this.#events.lost()
+    this.#events.lost(wasReady)
   }
 }

@@ -15,6 +15,8 @@ export interface Options {
   readonly handshakeMs: number
   readonly heartbeatMs: number
   readonly onRefused: (detail: string) => void
+  /** A connection that worked has ended. */
+  readonly onBroken: () => void
 }
 
 export interface Publisher {
@@ -36,7 +38,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.sync(() =>
       new Link({ ...options, type: "XPUB", maxMessageBytes: Bus.maxMessageBytes }, {
         asked: (socket) => outbox.open(socket),
-        lost: () => outbox.shut(),
+        lost: (wasReady) => {
+          outbox.shut()
+          if (wasReady) options.onBroken()
+        },
         refused: options.onRefused
       })
     ),

@@ -16,6 +16,8 @@ export interface Options {
   readonly capacity: number
   readonly handshakeMs: number
   readonly onRefused: (detail: string) => void
+  /** A connection that worked has ended. */
+  readonly onBroken: () => void
 }
 
 export interface Subscriber {
@@ -66,8 +68,9 @@ export const make = Effect.fnUntraced(function*(
             link.pause()
           }
         },
-        lost: () => {
+        lost: (wasReady) => {
           isPaused = false
+          if (wasReady) options.onBroken()
         },
         refused: options.onRefused
       })
