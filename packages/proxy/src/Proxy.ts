@@ -55,6 +55,8 @@ export interface Options {
   readonly drainTimeout?: Duration.Input | undefined
   /** How long a peer may take for the ZMTP handshake. Default 10 seconds. */
   readonly handshakeTimeout?: Duration.Input | undefined
+  /** How often a server is asked for a sign of life; silent for four times as long it is disconnected. Default 5 seconds. */
+  readonly heartbeat?: Duration.Input | undefined
   /** Records a span `Proxy.forward` for each request that carries a `traceparent`. Default false. */
   readonly traced?: boolean | undefined
 }
@@ -199,6 +201,7 @@ export const make = Effect.fnUntraced(function*(
     maxMessageBytes: options.maxMessageBytes ?? 256 * mebibyte,
     highWaterMarkBytes: options.highWaterMarkBytes ?? 64 * mebibyte,
     maxSubscriptions: options.maxSubscriptions ?? 10_000,
+    heartbeatMs: Duration.toMillis(options.heartbeat ?? "5 seconds"),
     handshakeMs: Duration.toMillis(options.handshakeTimeout ?? "10 seconds"),
     maxLabels
   }, {

@@ -243,3 +243,48 @@ describe("versions", () => {
       }
     }))
 })
+
+describe("a server", () => {
+  const pings = (read: Buffer): number => read.toString("latin1").split("\x04PING").length - 1
+
+  /** A connection that subscribes to these topics by itself. `answers` tells whether it answers what it is asked. */
+  const subscribed = Effect.fnUntraced(function*(
+    proxy: Proxy.Proxy["Service"],
+    topics: ReadonlyArray<string>,
+    { answers, minor }: { readonly answers: boolean; readonly minor: number }
+  ) {
+    const peer = yield* connect(proxy.xpubPort)
+    peer.socket.write(Buffer.concat([greeting(minor), Zmtp.encodeReady("SUB")]))
+    yield* eventually("the handshake", Effect.sync(() => peer.read().includes("READY")))
+    for (const topic of topics) {
+      const body = Buffer.from(topic)
+      peer.socket.write(
+        minor === 0
+          ? Zmtp.encodeMessage([Buffer.concat([Buffer.from([1]), body])])
+          : Zmtp.encodeCommand("SUBSCRIBE", body)
+      )
+    }
+    if (answers) peer.socket.on("data", () => peer.socket.write(Zmtp.encodeCommand("PONG", new Uint8Array())))
+    return peer
+  })
+
+  it.live("that shows no sign of life is disconnected, and nobody else", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ heartbeat: "50 millis" })
+      const topic = "TOPIC_BEAT"
+      const own = (name: string) => [topic, `@worker/${topic}/${name}`]
+      const alive = yield* subscribed(proxy, own("alive"), { answers: true, minor: 1 })
+      // Those that do not understand the question are not asked, nor are those that may stop reading.
+      const old = yield* subscribed(proxy, own("old"), { answers: false, minor: 0 })
+      const plain = yield* subscribed(proxy, [topic, "AGENT_REPLY_x"], { answers: false, minor: 1 })
+      yield* replicas(proxy, topic, 3)
+      const gone = yield* subscribed(proxy, own("gone"), { answers: false, minor: 1 })
+      yield* eventually("it is left", Effect.sync(gone.isClosed))
+      yield* replicas(proxy, topic, 3)
+      assert.isAtMost(pings(gone.read()), 4)
+      const before = pings(alive.read())
+      yield* eventually("signs of the other", Effect.sync(() => pings(alive.read()) > before + 5))
+      assert.deepStrictEqual([alive, old, plain].map(({ isClosed }) => isClosed()), [false, false, false])
+      assert.deepStrictEqual([old, plain].map(({ read }) => pings(read())), [0, 0])
+    }))
+})

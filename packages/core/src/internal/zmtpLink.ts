@@ -5,7 +5,8 @@
  * whose peer is there but silent; without, a connection that nobody reads would be ended for no fault of its peer.
  */
 import * as Net from "node:net"
-import * as Zmtp from "../Zmtp.ts"
+import type * as Zmtp from "../Zmtp.ts"
+import * as ZmtpHeartbeat from "../ZmtpHeartbeat.ts"
 import { type Events as SessionEvents, Session } from "../ZmtpSession.ts"
 
 export interface Options {
@@ -37,18 +38,8 @@ export interface Events {
 const shortestPauseMs = 10
 const longestPauseMs = 1000
 const keepAliveMs = 10_000
-const maxSilentBeats = 4
 
 const ignore = (): void => {}
-
-const isIdle = (socket: Net.Socket): boolean => socket.writable && socket.writableLength === 0
-
-/** Four beats, in the tenths of a second of ZMTP. */
-const timeToLive = (heartbeatMs: number): Buffer => {
-  const body = Buffer.alloc(2)
-  body.writeUInt16BE(Math.min(Math.ceil(heartbeatMs * maxSilentBeats / 100), 0xffff))
-  return body
-}
 
 export const target = (endpoint: string): Net.NetConnectOpts => {
   if (endpoint.startsWith("ipc://")) {
@@ -71,10 +62,9 @@ export class Link {
   readonly #target: Net.NetConnectOpts
   #socket: Net.Socket | undefined
   #timer: NodeJS.Timeout | undefined
-  #heartbeat: NodeJS.Timeout | undefined
+  #heartbeat: ZmtpHeartbeat.Heartbeat | undefined
   #attempts = 0
   #readyAt = Number.POSITIVE_INFINITY
-  #silentBeats = 0
   #told: string | undefined
   #isClosed = false
   /** Why there is no connection, as far as it is known. */
@@ -112,7 +102,7 @@ export class Link {
       large: this.#events.large ?? ignore,
       subscription: (subscribe) => subscribe && this.#events.asked?.(socket),
       // Behind other bytes it would tell nothing that they do not.
-      ping: (pong) => isIdle(socket) && socket.write(pong),
+      ping: (pong) => ZmtpHeartbeat.isIdle(socket) && socket.write(pong),
       broken: (detail) => this.#broken(socket, detail)
     })
     this.#timer = setTimeout(() => {
@@ -120,7 +110,7 @@ export class Link {
     }, this.#options.handshakeMs)
     socket.on("connect", () => session.open())
     socket.on("data", (chunk: Buffer) => {
-      this.#silentBeats = 0
+      this.#heartbeat?.heard()
       session.push(chunk)
       this.#events.drained?.()
     })
@@ -138,32 +128,11 @@ export class Link {
     clearTimeout(this.#timer)
     this.trouble = undefined
     this.#readyAt = performance.now()
-    this.#silentBeats = 0
     const { heartbeatMs } = this.#options
     if (heartbeatMs !== undefined && session.hasCommands) {
-      this.#heartbeat = setInterval(this.#beat(socket, heartbeatMs), heartbeatMs)
+      this.#heartbeat = new ZmtpHeartbeat.Heartbeat(socket, heartbeatMs, (detail) => this.#broken(socket, detail))
     }
     this.#events.ready?.(socket, session)
-  }
-
-  /** Makes the function that sends a PING, and gives the peer up when it shows no sign of life. */
-  #beat(socket: Net.Socket, heartbeatMs: number): () => void {
-    const ping = Zmtp.encodeCommand("PING", timeToLive(heartbeatMs))
-    let stalledAt = -1
-    return () => {
-      const bytes = socket.bytesWritten
-      // To take more when its buffers were full, the kernel must have heard from the peer.
-      if (stalledAt >= 0 && bytes > stalledAt) {
-        this.#silentBeats = 0
-      }
-      stalledAt = isIdle(socket) ? -1 : bytes
-      // Beats are counted, not time: a process that was stopped has not listened.
-      if (this.#silentBeats++ >= maxSilentBeats) {
-        this.#broken(socket, `silent for ${heartbeatMs * maxSilentBeats} ms`)
-      } else if (isIdle(socket)) {
-        socket.write(ping)
-      }
-    }
   }
 
   #broken(socket: Net.Socket, detail: string): void {
@@ -178,7 +147,8 @@ export class Link {
 
   #lost(): void {
     clearTimeout(this.#timer)
-    clearInterval(this.#heartbeat)
+    this.#heartbeat?.stop()
+    this.#heartbeat = undefined
     this.#socket = undefined
     if (this.#isClosed) {
       return

@@ -2,6 +2,7 @@
  * One connection: the handshake, then messages and commands. A peer that does not complete the handshake in time, is
  * not the counterpart of the socket it connected to, or breaks the protocol is disconnected and hurts nobody else.
  */
+import { Heartbeat } from "@skillscale/core/ZmtpHeartbeat"
 import { Session } from "@skillscale/core/ZmtpSession"
 import type * as Net from "node:net"
 import { Outlet } from "./outlet.ts"
@@ -37,6 +38,7 @@ export interface Options {
   readonly maxMessageBytes: number
   readonly highWaterMarkBytes: number
   readonly handshakeMs: number
+  readonly heartbeatMs: number
 }
 
 const maxUnreadBytes = 1024 * 1024
@@ -53,12 +55,15 @@ export class Peer {
   lastKey: string | undefined
   readonly #events: Events
   readonly #session: Session
+  readonly #heartbeatMs: number
+  #heartbeat: Heartbeat | undefined
 
   constructor(socket: Net.Socket, options: Options, events: Events) {
     this.socket = socket
     this.host = socket.remoteAddress ?? "?"
     this.address = `${this.host}:${socket.remotePort ?? 0}`
     this.#events = events
+    this.#heartbeatMs = options.heartbeatMs
     this.outlet = new Outlet(socket, options.highWaterMarkBytes)
     const timer = setTimeout(() => this.broken("no handshake in time"), options.handshakeMs)
     this.#session = new Session(options.type, options.maxMessageBytes, {
@@ -84,6 +89,7 @@ export class Peer {
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
     socket.on("data", (chunk: Buffer) => {
+      this.#heartbeat?.heard()
       this.#session.push(chunk)
       events.drained(chunk.length)
     })
@@ -91,11 +97,22 @@ export class Peer {
     socket.on("end", () => socket.destroy())
     socket.on("close", () => {
       clearTimeout(timer)
+      this.#heartbeat?.stop()
       this.#session.stop()
       this.isClosed = true
       events.closed(this)
     })
     this.#session.open()
+  }
+
+  /**
+   * Disconnects the peer when it shows no sign of life any more, if it understands the question. Not for subscribers that stop
+   * reading when they have enough.
+   */
+  watch(): void {
+    if (this.#heartbeat === undefined && this.#session.hasCommands) {
+      this.#heartbeat = new Heartbeat(this.socket, this.#heartbeatMs, (detail) => this.broken(detail))
+    }
   }
 
   broken(detail: string): void {

@@ -23,6 +23,7 @@ export interface Options {
   readonly maxMessageBytes: number
   readonly highWaterMarkBytes: number
   readonly handshakeMs: number
+  readonly heartbeatMs: number
   readonly maxLabels: number
   readonly maxSubscriptions: number
 }
@@ -124,6 +125,9 @@ export class Switch {
     } else if (!peer.subscriptions.has(key)) {
       peer.subscriptions.add(key)
       this.routes.subscribe(key, peer)
+      if (key.startsWith(Topic.workerPrefix)) {
+        peer.watch()
+      }
     }
   }
 
