@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as Path from "node:path"
@@ -25,6 +26,9 @@ import * as Build from "./internal/dependenciesBuild.ts"
 import * as Cache from "./internal/dependenciesCache.ts"
 import * as Environments from "./internal/dependenciesEnvironments.ts"
 import * as Requirements from "./internal/dependenciesRequirements.ts"
+import * as Tools from "./internal/dependenciesTools.ts"
+import * as NativeExecutor from "./NativeExecutor.ts"
+import * as Sandbox from "./Sandbox.ts"
 
 /**
  * What the skill asks for cannot be read, is not for a skill to ask for, or is too much. Only a change of the skill helps.
@@ -84,7 +88,7 @@ export class DependenciesError extends Schema.TaggedError<DependenciesError>()("
   override get message() {
     const { reason } = this
     if (reason._tag !== "BuildFailed") return `its dependencies cannot be prepared: ${reason.detail}`
-    const said = Build.lastWords(reason.tool, reason.output)
+    const said = Tools.lastWords(reason.tool, reason.output)
     return `its dependencies cannot be prepared: ${reason.tool} ${reason.how}${said === "" ? "" : `: ${said}`}`
   }
 }
@@ -154,6 +158,11 @@ export interface Options {
    * come from an index. Default: false.
    */
   readonly installScripts?: boolean | undefined
+  /**
+   * Whether what fetches and installs packages is confined to the environment that it makes, where the executor confines; else it can
+   * do what the server can. Default: `on`.
+   */
+  readonly sandbox?: "on" | "off" | undefined
   /** Builds at the same time. Default: 2. */
   readonly concurrency?: number | undefined
   /** How long after a failure a call begins another attempt. Default: 1 minute. */
@@ -203,11 +212,13 @@ export const nothing: Prepared = Environments.nothing
 export const isNothing = (prepared: Prepared): boolean => prepared === nothing
 
 const reasonOf = (failure: Environments.Failure): DependenciesError["reason"] => {
-  if (failure instanceof Build.Failed) {
+  if (failure instanceof Tools.Failed) {
     return new BuildFailed({ tool: failure.tool, how: failure.how, output: failure.output })
   }
   if (failure instanceof Build.Missing) return new NotInstalled({ detail: failure.detail })
-  if (failure instanceof Requirements.Refused) return new Refused({ detail: failure.message })
+  if (failure instanceof Requirements.Refused || failure instanceof Cache.Outgrown) {
+    return new Refused({ detail: failure.message })
+  }
   return new CacheUnusable({ detail: failure.message })
 }
 
@@ -250,10 +261,11 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dependencies["Service"], never, Executor.Executor | Scope.Scope> {
   const executor = yield* Executor.Executor
   const limits = { scripts: options.installScripts ?? false }
+  const confined = options.sandbox !== "off" && executor.capabilities.confines
   const timeout = options.timeout ?? "10 minutes"
   const cache = yield* Cache.make({ directory: options.directory, maxBytes: options.maxBytes ?? 10 * 1024 ** 3 })
   const environments = yield* Environments.make({
-    build: Build.make(executor, { env: options.env ?? process.env, timeout, ...limits }),
+    build: Build.make(executor, { env: options.env ?? process.env, timeout, confined, ...limits }),
     cache,
     limits,
     patienceMs: 2 * Duration.toMillis(timeout),
@@ -280,7 +292,27 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Prepares skills in the given cache.
+ * Provides an executor for builds: its confined runs are the server's own user, who owns the cache, among the processes of the
+ * host. Where the native executor is not available builds are not confined.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const executor: Layer.Layer<Executor.Executor, never, ChildProcessSpawner.ChildProcessSpawner> = Layer.unwrap(
+  Effect.map(Sandbox.readable(), (readable) => {
+    const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
+    return NativeExecutor.layerOrNode({
+      concurrency: 16,
+      warm: 1,
+      idle: 1,
+      prestart: 0,
+      sandbox: { readable, cells: false, ...own }
+    })
+  })
+)
+
+/**
+ * Prepares skills in the given cache, by `executor` or one whose confined runs are the server's user, too.
  *
  * @category layers
  * @since 0.1.0
@@ -296,11 +328,13 @@ export const layer = (options: Options): Layer.Layer<Dependencies, never, Execut
  * @since 0.1.0
  */
 export const layerConfig = (
-  directory: string
+  directory: string,
+  sandbox?: Options["sandbox"]
 ): Layer.Layer<Dependencies, Config.ConfigError, Executor.Executor> =>
   Layer.unwrap(Effect.gen(function*() {
     return layer({
       directory,
+      sandbox,
       maxBytes: yield* Settings.maxCache,
       timeout: yield* Settings.prepareTimeout,
       installScripts: (yield* Settings.installScripts) === "on"

@@ -190,7 +190,7 @@ const runner = (directory: string, env: Dependencies.Options["env"], sandbox: Sk
     })
     return SkillRunner.layer({ sandbox }).pipe(
       Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
-      Layer.provideMerge(Dependencies.layer({ directory, env })),
+      Layer.provideMerge(Layer.provide(Dependencies.layer({ directory, env }), Dependencies.executor)),
       Layer.provide(executor),
       Layer.provide(NodeServices.layer)
     )
@@ -286,7 +286,11 @@ describe("Dependencies with the real programs", () => {
         npm_config_fetch_retries: "0",
         npm_config_cache: directory
       }
-      const dependencies = yield* service(Dependencies.layer({ directory, env }).pipe(Layer.provide(Support.executor)))
+      const dependencies = yield* service(
+        Dependencies.layer({ directory, env }).pipe(
+          Layer.provide(Layer.provide(Dependencies.executor, NodeServices.layer))
+        )
+      )
       const python = yield* Effect.flip(dependencies.prepare(yield* Support.skill({ "run.py": script(["six"]) })))
       assert.match(python.message, /cannot be prepared: pip install exited with 1: .*six/)
       if (works("npm", ["--version"])) {

@@ -1,4 +1,5 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Settings from "@skillscale/core/Settings"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Dependencies from "@skillscale/server/Dependencies"
 import * as NodeExecutor from "@skillscale/server/NodeExecutor"
@@ -13,8 +14,11 @@ import * as Exit from "./exit.ts"
 import * as Io from "./io.ts"
 
 const layer = Layer.unwrap(
-  Effect.map(Cache.directory, (directory) => Exit.layerOrUsage(Dependencies.layerConfig(directory)))
-).pipe(Layer.provide(NodeExecutor.layer), Layer.provide(NodeServices.layer))
+  Effect.gen(function*() {
+    const sandbox = yield* Effect.mapError(Settings.sandbox, (error) => Exit.usage(Exit.explainConfig(error)))
+    return Exit.layerOrUsage(Dependencies.layerConfig(yield* Cache.directory, sandbox))
+  })
+).pipe(Layer.provide(NodeServices.layer))
 
 /** What the cache has for skills, in their order; nothing where it cannot be looked at. */
 export const inspect = (
@@ -24,7 +28,8 @@ export const inspect = (
     const dependencies = yield* Dependencies.Dependencies
     return yield* Effect.forEach(skills, (skill) => dependencies.inspect(skill))
   }).pipe(
-    Effect.provide(layer),
+    // It builds nothing.
+    Effect.provide(Layer.provide(layer, Layer.provide(NodeExecutor.layer, NodeServices.layer))),
     Effect.orElseSucceed(() => skills.map(() => undefined))
   )
 
@@ -82,7 +87,7 @@ const prepareAll = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscov
 export const prepare = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscovery.Skill>) {
   // What fails is said on its own line, so that the log need not.
   const failed = yield* prepareAll(skills).pipe(
-    Effect.provide(layer),
+    Effect.provide(Layer.provide(layer, Layer.provide(Dependencies.executor, NodeServices.layer))),
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
   if (failed.length > 0) {

@@ -114,7 +114,10 @@ export const layer = (options: Options) =>
     })
     const prepares = cache === undefined
       ? runner
-      : Layer.provideMerge(runner, Exit.layerOrUsage(Dependencies.layerConfig(cache)))
+      : Layer.provideMerge(
+        runner,
+        Exit.layerOrUsage(Dependencies.layerConfig(cache, options.sandbox)).pipe(Layer.provide(Dependencies.executor))
+      )
     return prepares.pipe(
       Layer.provide(Interpreter.layer),
       Layer.provideMerge(executor(options, cache)),

@@ -2,7 +2,7 @@
  * Keeps built environments by their content, for all servers of a machine.
  *
  * An environment is built in its final place, since Python's hold their own path, under a lock that names the process which
- * builds; it counts only when its marker is there, which is written last. Each process says which environments it uses. To
+ * builds; it counts only when its marker is there, which is written last, where no program of a build can write. Each process says which environments it uses. To
  * build, to begin to use and to remove one all take its lock, so that none is removed while somebody uses it.
  */
 import * as Clock from "effect/Clock"
@@ -24,6 +24,13 @@ export class Unusable extends Data.TaggedError("Unusable")<{ readonly message: s
   }
 }
 
+/** What is being built has become larger than the cache may be. */
+export class Outgrown extends Data.TaggedError("Outgrown")<{ readonly message: string }> {
+  constructor(maxBytes: number) {
+    super({ message: `it takes more than the ${maxBytes} bytes that the cache may have (SKILLSCALE_MAX_CACHE)` })
+  }
+}
+
 /** Another process held a lock for too long. */
 export class Busy extends Data.TaggedError("Busy")<{ readonly message: string }> {
   constructor(message: string) {
@@ -38,7 +45,7 @@ export interface Options {
 }
 
 const environments = "environments"
-const marker = ".complete"
+const markers = "complete"
 const pollMs = 100
 const stealMs = 10_000
 
@@ -68,7 +75,7 @@ export const open = (directory: string): string => {
   try {
     makeFolders(directory)
     const real = Fs.realpathSync(directory)
-    for (const name of ["", environments, "locks", "servers"]) {
+    for (const name of ["", environments, markers, "locks", "servers"]) {
       const path = Path.join(real, name)
       makeFolders(path)
       const stat = Fs.lstatSync(path)
@@ -128,20 +135,40 @@ const breakLock = (lock: string, now: number): void => {
   }
 }
 
-/** Sizes on disk, in bytes. */
-const sizeOf = async (folder: string): Promise<number> => {
-  let bytes = 0
+/** Calls `visit` for all that is below a folder. What goes meanwhile is left out. */
+const walk = async (folder: string, visit: (path: string, stat: Fs.Stats) => Promise<void> | void): Promise<void> => {
   const pending = [folder]
   for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-    for (const entry of await FsPromises.readdir(path, { withFileTypes: true })) {
+    for (const entry of await FsPromises.readdir(path, { withFileTypes: true }).catch(() => [])) {
       const inner = Path.join(path, entry.name)
-      if (entry.isDirectory()) pending.push(inner)
-      const stat = await FsPromises.lstat(inner)
-      bytes += stat.blocks * 512
+      const stat = await FsPromises.lstat(inner).catch(() => undefined)
+      if (stat === undefined) continue
+      if (stat.isDirectory()) pending.push(inner)
+      await visit(inner, stat)
     }
   }
+}
+
+/** Size on disk, in bytes. */
+const sizeOf = async (folder: string): Promise<number> => {
+  let bytes = 0
+  await walk(folder, (_, { blocks }) => {
+    bytes += blocks * 512
+  })
   return bytes
 }
+
+const privileged = Fs.constants.S_IFMT | 0o7000
+
+/** Takes from what was built all that it is not for: rights of its owner for others, and whatever is neither file, folder nor link. */
+const disarm = (folder: string): Promise<void> =>
+  walk(folder, async (path, stat) => {
+    if (stat.isDirectory() || stat.isFile()) {
+      if ((stat.mode & 0o6000) !== 0) await FsPromises.chmod(path, stat.mode & ~privileged)
+    } else if (!stat.isSymbolicLink()) {
+      await FsPromises.rm(path)
+    }
+  })
 
 interface Kept {
   readonly key: string
@@ -158,7 +185,8 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
   const uses = new Map<string, number>()
   const folderOf = (key: string) => Path.join(directory, environments, key)
   const lockOf = (key: string) => Path.join(directory, "locks", key)
-  const isComplete = (key: string) => Fs.existsSync(Path.join(folderOf(key), marker))
+  const markerOf = (key: string) => Path.join(directory, markers, key)
+  const isComplete = (key: string) => Fs.existsSync(markerOf(key)) && Fs.existsSync(folderOf(key))
 
   const saveUses = () => {
     const next = `${own}.next`
@@ -256,9 +284,20 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
 
   const removeFolder = (key: string) =>
     Effect.promise(async () => {
-      await FsPromises.rm(Path.join(folderOf(key), marker), { force: true })
+      await FsPromises.rm(markerOf(key), { force: true })
       await FsPromises.rm(folderOf(key), { recursive: true, force: true })
     }).pipe(Effect.catchCause((cause) => Effect.logWarning("cannot remove an environment", key, cause)))
+
+  /** Looks at the size of a folder every second, and more seldom where looking takes long, and fails when it is too large. */
+  const outgrows = (folder: string): Effect.Effect<never, Outgrown> =>
+    Effect.gen(function*() {
+      for (let restMs = 1000;;) {
+        yield* Effect.sleep(restMs)
+        const began = performance.now()
+        if ((yield* Effect.promise(() => sizeOf(folder))) > maxBytes) return yield* Effect.fail(new Outgrown(maxBytes))
+        restMs = Math.max(1000, 10 * (performance.now() - began))
+      }
+    })
 
   /**
    * Makes sure that an environment is there and stays until `release`. `build` fills its folder; what fails or is
@@ -269,22 +308,25 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
     patienceMs: number,
     onWait: (pid: string) => Effect.Effect<void>,
     build: (folder: string) => Effect.Effect<void, E>
-  ): Effect.Effect<string, E | Busy | Unusable> => {
+  ): Effect.Effect<string, E | Busy | Outgrown | Unusable> => {
     const folder = folderOf(key)
-    const make = Effect.gen(function*(): Effect.fn.Return<string, E | Unusable> {
+    const make = Effect.gen(function*(): Effect.fn.Return<string, E | Outgrown | Unusable> {
       yield* attempt(own, () => use(key))
       if (isComplete(key)) {
-        touch(Path.join(folder, marker))
+        touch(markerOf(key))
         return folder
       }
       yield* removeFolder(key)
-      yield* attempt(folder, () => Fs.mkdirSync(folder, { mode: 0o755 }))
-      yield* build(folder)
+      // Nobody else is to get in before it is disarmed.
+      yield* attempt(folder, () => Fs.mkdirSync(folder, { mode: 0o700 }))
+      yield* Effect.raceFirst(build(folder), outgrows(folder))
+      yield* Effect.promise(() => disarm(folder))
       const bytes = yield* Effect.promise(() => sizeOf(folder))
       yield* attempt(folder, () => {
-        const next = Path.join(folder, `${marker}.next`)
+        const next = `${markerOf(key)}.next`
         Fs.writeFileSync(next, JSON.stringify({ bytes }), { mode: 0o644 })
-        Fs.renameSync(next, Path.join(folder, marker))
+        Fs.chmodSync(folder, 0o755)
+        Fs.renameSync(next, markerOf(key))
       })
       return folder
     })
@@ -295,15 +337,18 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
   }
 
   const look = (key: string): Kept => {
-    const path = Path.join(folderOf(key), marker)
+    const path = markerOf(key)
     const stat = Fs.statSync(path, { throwIfNoEntry: false })
     const bytes = Number(/"bytes":(\d+)/.exec(textOf(path) ?? "")?.[1] ?? 0)
-    return { key, bytes, usedAt: stat?.mtimeMs ?? 0, complete: stat !== undefined }
+    return { key, bytes, usedAt: stat?.mtimeMs ?? 0, complete: isComplete(key) }
   }
 
   /** Removes what was not used for longest until the rest is within the bound, and what a killed process left half built. */
   const trim = Effect.gen(function*() {
-    const all = Fs.readdirSync(environmentsOf(directory)).map(look).sort((a, b) => a.usedAt - b.usedAt)
+    const names = [environments, markers].flatMap((name) => Fs.readdirSync(Path.join(directory, name)))
+    const all = [...new Set(names.filter((name) => !name.endsWith(".next")))].map(look).sort((a, b) =>
+      a.usedAt - b.usedAt
+    )
     let total = all.reduce((sum, { bytes }) => sum + bytes, 0)
     for (const { bytes, complete, key } of all) {
       if (complete && total <= maxBytes) continue

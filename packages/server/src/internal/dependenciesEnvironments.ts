@@ -11,9 +11,10 @@ import type * as Build from "./dependenciesBuild.ts"
 import * as Cache from "./dependenciesCache.ts"
 import * as Plan from "./dependenciesPlan.ts"
 import * as Requirements from "./dependenciesRequirements.ts"
+import type * as Tools from "./dependenciesTools.ts"
 import * as OwnEnvironment from "./ownEnvironment.ts"
 
-export type Failure = Build.Failed | Build.Missing | Cache.Busy | Cache.Unusable | Requirements.Refused
+export type Failure = Tools.Failed | Build.Missing | Cache.Busy | Cache.Outgrown | Cache.Unusable | Requirements.Refused
 
 export interface Options {
   readonly build: Build.Build
@@ -36,7 +37,7 @@ export interface Progress {
 interface Piece {
   readonly key: string
   readonly what: string
-  readonly build: (folder: string) => Effect.Effect<void, Build.Failed | Build.Missing | Requirements.Refused>
+  readonly build: (folder: string) => Effect.Effect<void, Tools.Failed | Build.Missing | Requirements.Refused>
 }
 
 interface Pieces {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Build from "../../src/internal/dependenciesBuild.ts"
+import * as Tools from "../../src/internal/dependenciesTools.ts"
 import * as PackageJson from "../../src/internal/dependenciesPackageJson.ts"
 import * as Requirements from "../../src/internal/dependenciesRequirements.ts"
 import * as Toml from "../../src/internal/dependenciesToml.ts"
@@ -381,7 +381,7 @@ describe("the environment of a build", () => {
       npm_config_ignore_scripts: "false",
       UV_PYTHON: "/evil"
     }
-    const env = Build.environment({ ...kept, ...dropped, PATH: "/a" }, "/b:/a")
+    const env = Tools.environment({ ...kept, ...dropped, PATH: "/a" }, "/b:/a")
     for (const [name, value] of Object.entries(kept)) assert.strictEqual(env[name], value, name)
     for (const name of Object.keys(dropped)) assert.notProperty(env, name)
     assert.strictEqual(env["PATH"], "/b:/a")

@@ -107,7 +107,7 @@ it.live("removes the least recently used beyond its bound, and never what a live
     const [mine, other] = [yield* server, yield* server]
     for (const key of ["a", "b", "c", "d"]) {
       yield* (key === "a" ? other : mine).acquire(key, 5_000, silent, fill(key, size))
-      const marker = Path.join(Cache.environmentsOf(directory), key, ".complete")
+      const marker = Path.join(directory, "complete", key)
       Fs.utimesSync(marker, builds.length, builds.length)
     }
     // What a killed server left half built.

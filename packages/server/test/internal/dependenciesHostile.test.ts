@@ -27,7 +27,10 @@ const setup = Effect.fnUntraced(function*(env: Readonly<Record<string, string>>)
   const directory = yield* Effect.orDie(Dependencies.prepareDirectory(Path.join(home, "cache")))
   const own = { HOME: home, PATH: withoutUv, npm_config_cache: Path.join(home, "npm"), npm_config_fetch_retries: "0" }
   const layer = (more: Readonly<Record<string, string>> = {}) =>
-    Dependencies.layer({ directory, env: { ...own, ...env, ...more } }).pipe(Layer.provide(Support.executor))
+    // Unconfined, since these tests look for what would get out.
+    Dependencies.layer({ directory, env: { ...own, ...env, ...more }, sandbox: "off" }).pipe(
+      Layer.provide(Support.executor)
+    )
   const prepare = (files: Support.Files, more: Readonly<Record<string, string>> = {}) =>
     Effect.gen(function*() {
       const skill = yield* Support.skill(files)
