@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -19,6 +20,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "mounts.h"
 
@@ -136,6 +138,26 @@ std::vector<std::string> RootsOf(const CellPlan& plan) {
   std::sort(roots.begin(), roots.end());
   roots.erase(std::unique(roots.begin(), roots.end()), roots.end());
   return roots;
+}
+
+// The sum of these numbers of a line, below 0 when they cannot be read; 0 where the kernel lacks what they count.
+long CountOf(const char* path, const char* line, std::initializer_list<const char*> names) {
+  const Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return errno == ENOENT ? 0 : -1;
+  char text[1024];
+  const ssize_t size = read(file.get(), text, sizeof text - 1);
+  if (size < 0) return -1;
+  text[size] = '\0';
+  const char* begin = strstr(text, line);
+  if (begin == nullptr) return -1;
+  const std::string found(begin, strcspn(begin, "\n"));
+  long sum = 0;
+  for (const char* name : names) {
+    const size_t at = found.find(std::string(" ") + name + " ");
+    if (at == std::string::npos) return -1;
+    sum += strtol(found.c_str() + at + strlen(name) + 2, nullptr, 10);
+  }
+  return sum;
 }
 
 bool MakeLink(const char* to, const char* path) {
@@ -318,6 +340,10 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
     const std::string target = std::string(kRoot) + device;
     if (mount(device, target.c_str(), nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
+    // What is written to a device is no change of a file; its times are, and all see those.
+    if (!SetMountAttributes(AT_FDCWD, target.c_str(), 0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)) {
+      return Fails(failure, protocol::kMountSetattr);
+    }
   }
   return true;
 }
@@ -379,16 +405,10 @@ bool Cell::HasCleanTerminals() const {
   return std::all_of(terminals_.begin(), terminals_.end(), [](const Noted& noted) { return noted.IsSame(); });
 }
 
+// Nobody of the run is left, so that a connection which is still there goes on without one. The kernel counts its orphans for the
+// whole machine, but those that are in use, or wait, for each network.
 bool Cell::HasConnections() const {
-  if (!own_network_) return false;
-  const Descriptor file(open("/proc/net/sockstat", O_RDONLY | O_CLOEXEC));
-  char text[1024];
-  const ssize_t size = file ? read(file.get(), text, sizeof text - 1) : -1;
-  if (size < 0) return true;
-  text[size] = '\0';
-  const char* line = strstr(text, "TCP: ");
-  long used = 0, orphans = 0, waiting = 0;
-  return line == nullptr || sscanf(line, "TCP: inuse %ld orphan %ld tw %ld", &used, &orphans, &waiting) != 3 || orphans + waiting > 0;
+  return own_network_ && (CountOf("/proc/net/sockstat", "TCP:", {"inuse", "tw"}) != 0 || CountOf("/proc/net/sockstat6", "TCP6:", {"inuse"}) != 0);
 }
 
 bool Cell::Open(const ViewPlan& view, StepError* failure) {

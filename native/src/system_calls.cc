@@ -187,6 +187,8 @@ enum Verdict : uint8_t {
 // Not CLONE_NEWTIME, whose bit is one of the signal's here: only clone3 and unshare take it.
 constexpr uint32_t kNewNamespaces =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+// A child whose parent is that of the run: the reaper or a fork server, which wait for those that they made.
+constexpr uint32_t kRefusedClones = kNewNamespaces | CLONE_PARENT;
 // All that unshare may take; new flags are refused as well.
 constexpr uint32_t kOwnParts = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint32_t kSocketTypes = 0xf;
@@ -336,7 +338,7 @@ class Compiler {
 
  private:
   Label Clone() {
-    code_.IfAnyBit(kNewNamespaces, refuse_, allow_);
+    code_.IfAnyBit(kRefusedClones, refuse_, allow_);
     return code_.LoadArgument(0);
   }
 

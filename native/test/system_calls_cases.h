@@ -26,6 +26,7 @@ inline constexpr ArgumentCase kArgumentCases[] = {
     {"clone", {0x1200011 | kHigh}, {0, 0, 0}},
     {"clone", {0x1011}, {0, 0, 0}},
     {"clone", {0x80}, {0, 0, 0}},
+    {"clone", {0x8000 | 17}, {EPERM, EPERM, EPERM}},
     {"clone", {0x20000 | 17}, {EPERM, EPERM, EPERM}},
     {"clone", {0x2000000 | 17}, {EPERM, EPERM, EPERM}},
     {"clone", {0x4000000 | 17}, {EPERM, EPERM, EPERM}},

@@ -98,6 +98,13 @@ const writing: Readonly<Record<string, Attempt>> = {
     code: `open(SHARED, "r+").write("x")`,
     seen: ({ shared }) => Fs.readFileSync(shared, "utf8").startsWith("x")
   },
+  "change the times of a device": {
+    code: `before = os.stat("/dev/null").st_mtime_ns
+for _ in range(50):
+    os.utime("/dev/null")
+    if os.stat("/dev/null").st_mtime_ns != before: escaped(); break
+    time.sleep(0.01)`
+  },
   "write to the system": {
     asRoot: true,
     code: `open("/usr/skillscale-escape", "w").close()\nos.remove("/usr/skillscale-escape")\nescaped()`
@@ -184,6 +191,11 @@ for number in range(128):
   "change the limits of its parent": {
     code: `resource.prlimit(PARENT, resource.RLIMIT_MSGQUEUE, (4711, 4711))
 if resource.prlimit(PARENT, resource.RLIMIT_MSGQUEUE)[0] == 4711: escaped()`
+  },
+  "make its parent a child": {
+    code: `pid = syscall(56, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0)
+if pid == 0: os._exit(0)
+if pid > 0: escaped()`
   },
   "slow its parent down": { code: `os.setpriority(os.PRIO_PROCESS, PARENT, 1)\nescaped()` }
 }

@@ -2,7 +2,7 @@
 export const open: Readonly<Record<"cold" | "warm" | "plain" | "floods" | "state", ReadonlyArray<string>>> = {
   cold: [],
   warm: [],
-  plain: ["see other processes", "change the mode of a file of its user"],
+  plain: ["see other processes", "change the mode of a file of its user", "change the times of a device"],
   floods: ["memory in files that nobody maps"],
   state: []
 }

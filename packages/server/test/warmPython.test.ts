@@ -5,7 +5,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { execFile, execFileSync } from "node:child_process"
+import { execFile, execFileSync, spawn } from "node:child_process"
+import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
@@ -577,6 +578,30 @@ for path in sys.argv[1:]:
       const said = yield* Effect.promise(() => promisify(execFile)("python3", args))
       assert.deepStrictEqual(said, { stdout: `["some", "words"] ['a']\n`.repeat(5), stderr: "" })
     }), 60_000)
+
+  test("does not mind connections of others that nobody owns", () =>
+    Effect.gen(function*() {
+      const orphan = `import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+other = server.accept()[0]
+client.setblocking(False)
+try:
+    while True: client.send(bytes(65536))
+except BlockingIOError: pass
+client.close()
+print("left", flush=True)
+sys.stdin.read()`
+      const owner = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn("python3", ["-c", orphan], { stdio: ["pipe", "pipe", "inherit"] })),
+        (child) => Effect.sync(() => child.kill("SIGKILL"))
+      )
+      yield* Effect.promise(() => once(owner.stdout, "data"))
+      assert.notInclude(Fs.readFileSync("/proc/net/sockstat", "utf8"), " orphan 0 ")
+      const skill = yield* Support.skill({ "scripts/run.py": "print('ran')" })
+      yield* warmed(skill)
+      for (let round = 0; round < 3; round++) assert.isTrue((yield* run(skill)).warm)
+    }))
 
   test("is not asked for what it cannot do", () =>
     Effect.gen(function*() {
