@@ -53,12 +53,13 @@ export const bus = Layer.unwrap(Effect.map(Proxy.Proxy, ({ xpub, xsub }) => ZmqB
 export const serverOn = <E, R>(
   bus: Layer.Layer<Bus.Bus, E, R>,
   fixtures: ReadonlyArray<Fixture>,
-  options: SkillServer.Options
+  options: SkillServer.Options,
+  runner?: SkillRunner.Options
 ) =>
   Layer.unwrap(Effect.map(writeSkills(fixtures), (directory) =>
     SkillServer.layer(options).pipe(
       Layer.provide(bus),
-      Layer.provide(SkillRunner.layer()),
+      Layer.provide(SkillRunner.layer(runner)),
       Layer.provide(Layer.mergeAll(Interpreter.layer, Secrets.layer({}), WorkingView.layer())),
       Layer.provide(NativeExecutor.layerOrNode()),
       Layer.provide(SkillDiscovery.layer({ directory, watch: false }))

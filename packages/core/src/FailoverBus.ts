@@ -3,8 +3,9 @@
  *
  * It is for clients that several proxies serve. Every subscription has a topic of its own besides the others, and while there
  * is traffic, what it publishes there has to come back: that is a sign of life of the whole way through the proxy, whatever is
- * wrong with it. Without one for `silence`, or when it tells that its connection ended, the bus is left for the next in turn, all
- * subscriptions are opened there, and `restored` tells when they hear. A message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
+ * wrong with it. Without one for five times `silence`, without any message for `silence`, or when it tells that its connection
+ * ended, the bus is left for the next in turn, all subscriptions are opened there, and `restored` tells when they hear. A
+ * message that a bus refuses (`Unreachable`, `Backpressure`) is published to the next.
  *
  * Which bus comes first is random, so that many clients share the proxies.
  *
@@ -170,6 +171,8 @@ export const make = Effect.fnUntraced(function*(
     const messages = yield* at.bus.subscription([...topics, echo])
     const patienceMs = silenceMs * Math.min(maxPatience, 1 + dead)
     let heardAt = now()
+    /** When something came back that was published here. */
+    let echoedAt = heardAt
     let isProven = false
     let isHeldUp = false
 
@@ -177,6 +180,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.suspend(() => {
         heardAt = now()
         if (message.topic === echo) {
+          echoedAt = heardAt
           if (isProven) return Effect.void
           isProven = at.isProven = true
           return onProof
@@ -195,15 +199,17 @@ export const make = Effect.fnUntraced(function*(
         const isLate = now() - tickedAt > latestTickMs
         tickedAt = now()
         // Who does not take messages hears nothing.
-        if (isLate || isHeldUp) heardAt = tickedAt
+        if (isLate || isHeldUp) heardAt = echoedAt = tickedAt
         if (isProven && tickedAt - usedAt > idleMs) {
           busy.closeUnsafe()
           yield* busy.await
-          heardAt = tickedAt = now()
+          heardAt = echoedAt = tickedAt = now()
           yield* ask
         } else if (tickedAt - heardAt >= (isProven ? silenceMs : patienceMs)) {
           return `no sign of life for ${Math.round(tickedAt - heardAt)} ms`
-        } else if (!isProven || tickedAt - heardAt >= quietMs) {
+        } else if (isProven && tickedAt - echoedAt >= silenceMs * maxPatience) {
+          return `nothing that was published came back for ${Math.round(tickedAt - echoedAt)} ms`
+        } else if (!isProven || tickedAt - heardAt >= quietMs || tickedAt - echoedAt >= silenceMs) {
           yield* ask
         }
       }

@@ -88,6 +88,24 @@ describe("a bus with another one to fall back on", () => {
       assert.deepStrictEqual(heard, ["first", "second"])
     }).pipe(quiet))
 
+  it.effect("changes to it when nothing that is published comes back, though others are heard", () =>
+    Effect.gen(function*() {
+      const { bus, heard, one, other } = yield* pair()
+      const peer = yield* one.hub.connect
+      yield* bus.publish("A", bytes("first"))
+      yield* Effect.forkScoped(Effect.repeat(peer.publish("A", bytes("other")), Schedule.spaced(100)))
+      yield* pass(20_000)
+      assert.strictEqual(other.state.connected, 0)
+      one.state.cut = true
+      yield* pass(3900)
+      assert.strictEqual(other.state.connected, 0)
+      yield* pass(2200)
+      assert.strictEqual(other.state.connected, 1)
+      yield* bus.publish("A", bytes("second"))
+      yield* pass(100)
+      assert.strictEqual(heard.at(-1), "second")
+    }).pipe(quiet))
+
   it.live("changes to it at once when its connection ends, if it ever heard there", () =>
     Effect.gen(function*() {
       const hub = yield* Bus.makeHub()

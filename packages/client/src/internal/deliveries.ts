@@ -133,7 +133,10 @@ export const make = Effect.fnUntraced(function*(
     )
 
   const tick = Effect.sleep(tickMs).pipe(
-    Effect.andThen(Effect.sync(() => waiting.forEach((onTick) => onTick()))),
+    Effect.andThen(Effect.sync(() => {
+      waiting.forEach((onTick) => onTick())
+      topics.forEach(({ pace }) => pace.onTick(now()))
+    })),
     Effect.repeat({ while: () => waiting.size > 0 }),
     Effect.asVoid
   )
@@ -160,7 +163,7 @@ export const make = Effect.fnUntraced(function*(
 
       const opened = connection.open(send, {
         onAnswer: (response) => {
-          if (response.event === "accepted" || response.event === "offer") pace.onTaken()
+          if (response.event === "accepted" || response.event === "offer") place.onTaken()
           if (!isTaken && isTaking(response)) {
             isTaken = true
             if (pass !== undefined) circuit?.onTaken(pass)
@@ -210,7 +213,7 @@ export const make = Effect.fnUntraced(function*(
               command(step.server, { kind: "grant", ...address, offer: step.offer })
               break
             case "Wait":
-              if (step.isFull) pace.onRefused(now())
+              if (step.isFull) place.onRefused(now())
               place.leave()
               start(
                 Effect.sleep(step.ms).pipe(
@@ -223,7 +226,7 @@ export const make = Effect.fnUntraced(function*(
               onEvent(step.response)
               break
             case "Finish":
-              if (step.response.code === "Overloaded") pace.onRefused(now())
+              if (step.response.code === "Overloaded") place.onRefused(now())
               else pace.onAnswered()
               isOver = Deferred.doneUnsafe(done, Effect.succeed(step.response))
               break
