@@ -96,7 +96,14 @@ const programs = (value: unknown): Json =>
     )
   )
 
+/** How deep packages may lie in packages, and how many of them there may be. npm makes neither. */
+const maxNesting = 32
+const maxPackages = 10_000
+
 const lockEntry = (at: string, entry: unknown, file: string): Json => {
+  if (at.split("node_modules/", maxNesting + 2).length > maxNesting + 1) {
+    throw new Refused(`${file} has packages in more than ${maxNesting} others`)
+  }
   if (!place.test(at) || !isRecord(entry) || entry["link"] !== undefined) {
     throw foreign(file, JSON.stringify(at.slice(0, 200)).slice(1, -1))
   }
@@ -130,22 +137,22 @@ const lockEntry = (at: string, entry: unknown, file: string): Json => {
   }
 }
 
-/** Tells whether Node finds a package of this name from there. */
-const isFound = (places: ReadonlySet<string>, at: string, name: string): boolean => {
-  for (let folder = at === "" ? "" : `${at}/`;; folder = folder.slice(0, folder.lastIndexOf("node_modules/"))) {
-    if (places.has(`${folder}node_modules/${name}`)) return true
-    if (folder === "") return false
-  }
+/** Folders in which Node looks for packages from there, the nearest first, each with `/` at its end. */
+const foldersOf = (at: string): ReadonlyArray<string> => {
+  const parts = at.split("node_modules/").slice(1)
+  const above = parts.map((_, depth) =>
+    `node_modules/${parts.slice(0, depth).map((part) => `${part}node_modules/`).join("")}`
+  )
+  return [at === "" ? "node_modules/" : `${at}/node_modules/`, ...above.toReversed()]
 }
 
 /** Without optional packages that could not be had when the lock file was made, for which npm would refuse all of it. */
-const withoutLost = (places: ReadonlySet<string>, at: string, entry: Json): Json =>
-  withoutEmpty({
-    ...entry,
-    optionalDependencies: Object.fromEntries(
-      entries(entry["optionalDependencies"]).filter(([name]) => isFound(places, at, name))
-    )
-  })
+const withoutLost = (places: ReadonlySet<string>, at: string, entry: Json): Json => {
+  const wanted = entries(entry["optionalDependencies"])
+  const folders = wanted.length === 0 ? [] : foldersOf(at)
+  const found = wanted.filter(([name]) => folders.some((folder) => places.has(`${folder}${name}`)))
+  return withoutEmpty({ ...entry, optionalDependencies: Object.fromEntries(found) })
+}
 
 /** Writes a manifest that `read` gave, and its lock file, anew, without what only developing needs. Throws `Refused`. */
 export const locked = (manifest: string, text: string, file: string): NodePackages & { readonly lock: Lock } => {
@@ -156,6 +163,7 @@ export const locked = (manifest: string, text: string, file: string): NodePackag
   const kept = Object.entries(packages).filter(([at, entry]) =>
     at !== "" && !(isRecord(entry) && entry["dev"] === true)
   )
+  if (kept.length > maxPackages) throw new Refused(`${file} has more than ${maxPackages} packages`)
   const places = new Set(kept.map(([at]) => at))
   const written = kept.map((
     [at, entry]

@@ -356,6 +356,20 @@ describe("what npm gets", () => {
       assert.throws(() => settled("https://r.example/", address), /does not come from a registry/)
     }
   })
+
+  it("is no lock file that takes long to look at", () => {
+    const entry = { version: "1.0.0" }
+    const nested = (depth: number) => Array.from({ length: depth }, () => "node_modules/a").join("/")
+    const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`b${index}`, "1"]))
+    const deepest = made({ dependencies: { a: "1" } }, { [nested(32)]: { ...entry, optionalDependencies: many } })
+    assert.deepStrictEqual(JSON.parse(deepest?.lock?.text ?? "").packages[nested(32)], entry)
+    for (const depth of [33, 4000]) {
+      const packages = { [nested(depth)]: { ...entry, optionalDependencies: many } }
+      assert.throws(() => made({ dependencies: { a: "1" } }, packages), /has packages in more than 32 others/)
+    }
+    const all = Object.fromEntries(Array.from({ length: 10_001 }, (_, index) => [`node_modules/a${index}`, entry]))
+    assert.throws(() => made({ dependencies: { a: "1" } }, all), /has more than 10000 packages/)
+  })
 })
 
 describe("the environment of a build", () => {
