@@ -279,7 +279,7 @@ const responseFields = {
   usage: Schema.optionalKey(Usage),
   exitCode: Schema.optionalKey(Schema.Int),
   signal: Schema.optionalKey(Schema.String),
-  /** Standard output as bytes, present when it is not UTF-8 and `content` therefore not exact. */
+  /** Standard output as bytes, present when `content` is not exact: it is not UTF-8, or large and full of control characters. */
   stdout: Schema.optionalKey(Base64),
   /** The last part of standard error. */
   stderr: Schema.optionalKey(Schema.String),

@@ -123,6 +123,19 @@ describe("SkillServer answers", () => {
       assert.match(error, / and 1 more$/)
     }))
 
+  it.live(
+    "as much output as a run may have, also when text would be six times as large in JSON",
+    () =>
+      Effect.gen(function*() {
+        const at = yield* Serving.serve({ skills: { zeros: { "scripts/run.sh": "head -c 16777216 /dev/zero" } } })
+        const response = yield* at.call({ skill: "zeros", timeout_ms: 30_000 })
+        assert.deepStrictEqual([response.status, response.error], ["success", ""])
+        assert.isTrue(response.content === "?".repeat(16_777_216))
+        assert.isTrue(Buffer.alloc(16_777_216).equals(response.stdout ?? new Uint8Array()))
+      }),
+    60_000
+  )
+
   it.live("a failure with the last 16 KiB of standard error", () =>
     Effect.gen(function*() {
       const at = yield* Serving.serve({

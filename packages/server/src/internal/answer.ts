@@ -180,7 +180,20 @@ export const progress = (requestId: string, server: string, seq: number, content
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
+/** From here on it matters that JSON writes most control characters with six bytes. */
+const largeOutput = 1024 * 1024
+const controls = /[\u0000-\u0007\u000b\u000e-\u001f]/g
+
+/** Whether it is as large as text as it is twice as bytes. */
+const isDense = (bytes: Uint8Array): boolean => {
+  if (bytes.byteLength < largeOutput) return false
+  let count = 0
+  for (const byte of bytes) if (byte < 0x20 && (byte < 0x08 || byte === 0x0b || byte > 0x0d)) count += 1
+  return count * 4 > bytes.byteLength
+}
+
 const text = (bytes: Uint8Array): { content: string; stdout?: Uint8Array } => {
+  if (isDense(bytes)) return { content: Buffer.from(bytes).toString("utf8").replace(controls, "?"), stdout: bytes }
   try {
     return { content: strict.decode(bytes) }
   } catch {
