@@ -62,6 +62,8 @@ const latestTickMs = 300
 /** Messages that were taken from a bus and not by the consumer. Further ones wait where they came from. */
 const capacity = 16
 const maxPatience = 5
+/** A message that a bus refused counts for so many that waited in one when it was left. */
+const refusalTries = 2
 
 interface Current {
   readonly index: number
@@ -101,6 +103,9 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const nameOf = (index: number): string => members[index]?.name ?? ""
+
+  const unreachable = ({ index }: Current, cause: Bus.BusError) =>
+    new Bus.BusError({ operation: "publish", reason: new Bus.Unreachable({ address: nameOf(index), cause }) })
 
   const enter = Effect.fnUntraced(function*(index: number) {
     const own = yield* Scope.fork(scope)
@@ -146,9 +151,11 @@ export const make = Effect.fnUntraced(function*(
       const options = expiresAt === undefined ? undefined : { expiresInMs: Math.max(0, expiresAt - now()) }
       return Effect.catch(at.bus.publish(topic, payload, options), (error) => {
         const { _tag } = error.reason
-        const wasLeft = _tag === "Closed" && current !== at
-        if (tries <= 1 || !(wasLeft || _tag === "Unreachable" || _tag === "Backpressure")) return Effect.fail(error)
-        return Effect.andThen(leave(at, error.message), publishWithin(tries - 1, topic, payload, expiresAt))
+        const wasLeft = _tag === "Closed" && isOpen && current !== at
+        if (!(wasLeft || _tag === "Unreachable" || _tag === "Backpressure")) return Effect.fail(error)
+        const left = tries - (wasLeft ? 1 : refusalTries)
+        if (left <= 0) return Effect.fail(wasLeft ? unreachable(at, error) : error)
+        return Effect.andThen(leave(at, error.message), publishWithin(left, topic, payload, expiresAt))
       })
     })
 
@@ -157,7 +164,7 @@ export const make = Effect.fnUntraced(function*(
       use()
       // What a bus waits for until it refuses is time of the message, too.
       const expiresAt = expiresInMs === undefined ? undefined : now() + expiresInMs
-      return publishWithin(members.length, topic, payload, expiresAt)
+      return publishWithin(members.length * refusalTries, topic, payload, expiresAt)
     })
 
   /** Listens on one bus until that has to be left. */

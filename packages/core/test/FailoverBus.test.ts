@@ -1,7 +1,11 @@
 import * as Bus from "@skillscale/core/Bus"
 import * as FailoverBus from "@skillscale/core/FailoverBus"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -233,6 +237,41 @@ describe("a bus with another one to fall back on", () => {
       assert.strictEqual(other.state.connected, 0)
       yield* pass(1000)
       assert.strictEqual(other.state.connected, 1)
+    }).pipe(quiet))
+
+  it.effect("does not fail as closed what waited in buses that were left meanwhile", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const back = Latch.makeUnsafe(false)
+      const taken: Array<string> = []
+      /** What is published waits until the proxy is back, or the bus is closed. */
+      const connect = Effect.gen(function*() {
+        const bus = yield* hub.connect
+        const left = yield* Deferred.make<never, Bus.BusError>()
+        const closed = new Bus.BusError({ operation: "publish", reason: new Bus.Closed() })
+        yield* Effect.addFinalizer(() => Deferred.fail(left, closed))
+        return Bus.make({
+          publish: (topic, payload) =>
+            Effect.raceFirst(Deferred.await(left), back.await).pipe(
+              Effect.andThen(Effect.sync(() => topic === "A" && taken.push(Buffer.from(payload).toString()))),
+              Effect.andThen(bus.publish(topic, payload))
+            ),
+          subscription: bus.subscription
+        })
+      })
+      const bus = yield* FailoverBus.make([{ name: "one", connect }, { name: "two", connect }])
+      yield* Effect.forkScoped(Stream.runDrain(yield* bus.subscription(["A"])))
+      const publishing = yield* Effect.forkChild(bus.publish("A", bytes("x")), { startImmediately: true })
+      // One is left after a second of silence, the other after 2 s.
+      yield* pass(4000)
+      back.openUnsafe()
+      yield* pass(500)
+      assert.deepStrictEqual(publishing.pollUnsafe(), Exit.void)
+      assert.deepStrictEqual(taken, ["x"])
+      back.closeUnsafe()
+      const failing = yield* Effect.forkChild(Effect.flip(bus.publish("A", bytes("y"))), { startImmediately: true })
+      yield* pass(20_000)
+      assert.strictEqual((yield* Fiber.join(failing)).reason._tag, "Unreachable")
     }).pipe(quiet))
 
   it.live("publishes to the next what one refuses, and says so when all do", () =>
