@@ -129,10 +129,10 @@ describe("a call that a replica has", () => {
     delivery.onResponse(accepted("a"), 0)
     assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [{ _tag: "Cancel", server: "b" }])
     delivery.onTick(1000)
-    assert.deepStrictEqual(delivery.onResponse(alive("b"), 1001), [{ _tag: "Cancel", server: "a" }])
+    assert.deepStrictEqual(delivery.onResponse(alive("c"), 1001)[0], { _tag: "Cancel", server: "a" })
     // Whoever answers first has answered.
     const answer = response({ server: "a" })
-    assert.deepStrictEqual(delivery.onResponse(answer, 1002), [{ _tag: "Cancel", server: "b" }, {
+    assert.deepStrictEqual(delivery.onResponse(answer, 1002), [{ _tag: "Cancel", server: "c" }, {
       _tag: "Finish",
       response: answer
     }])
@@ -145,6 +145,52 @@ describe("a call that a replica has", () => {
     assert.isEmpty(delivery.onResponse(event("chunk", "b", { seq: 0 }), 2))
     const failure = outlasted(delivery, 1001)
     assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
+  })
+})
+
+describe("a call of which output came first", () => {
+  const chunk = (server: string, seq = 0) => event("chunk", server, { seq })
+
+  it("is with the replica that wrote it, which need not say that it has the call", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(tags(delivery.onResponse(chunk("a"), 1)), ["Event"])
+    assert.isEmpty(delivery.onResponse(accepted("a"), 2))
+    assert.isEmpty(delivery.onResponse(alive("a"), 3))
+    assert.deepStrictEqual(tags(delivery.onResponse(chunk("a", 1), 4)), ["Event"])
+    for (let now = 100; now < 1003; now += 100) assert.isEmpty(delivery.onTick(now))
+    assert.isEmpty(delivery.onTick(1003))
+    assert.deepStrictEqual(delivery.onTick(1004), [{ _tag: "Renew", server: "a" }])
+    const failure = outlasted(begun(), 1001)
+    assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
+  })
+
+  const begun = () => {
+    const { delivery } = begin()
+    delivery.onResponse(chunk("a"), 1)
+    return delivery
+  }
+
+  it("hears nothing of a run of another replica", () => {
+    const delivery = begun()
+    assert.isEmpty(delivery.onResponse(chunk("b", 1), 2))
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 3), [{ _tag: "Cancel", server: "b" }])
+    assert.isEmpty(delivery.onResponse(response({ server: "b" }), 4))
+    assert.deepStrictEqual(tags(delivery.onResponse(response({ server: "a" }), 5)), ["Finish"])
+  })
+
+  it("is not cancelled for an offer that comes late", () => {
+    const { delivery } = begin()
+    delivery.onResponse(event("offer", "a", { leaseMs: 1000, offer: 0 }), 1)
+    delivery.onResponse(chunk("a"), 2)
+    assert.isEmpty(delivery.onResponse(event("offer", "a", { leaseMs: 1000, offer: 1 }), 3))
+  })
+
+  it("is not sent again by a server without a name either", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(tags(delivery.onResponse(response({ event: "chunk", seq: 0 }), 1)), ["Event"])
+    for (let now = 100; now < 10_000; now += 100) assert.isEmpty(delivery.onTick(now))
+    assert.isEmpty(delivery.onRestored(10_000))
+    assert.deepStrictEqual(tags(delivery.onResponse(response({ server: "a" }), 10_001)), ["Finish"])
   })
 })
 
@@ -169,6 +215,20 @@ describe("a call that must not run twice", () => {
       { _tag: "Grant", server: "b", offer: 0 },
       { _tag: "Cancel", server: "a" }
     ])
+  })
+
+  it("is not granted to a replica that is being told to end it, until it was sent again", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 2), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(offer("a", 0), 3), [{ _tag: "Grant", server: "a", offer: 0 }])
+    const other = begin().delivery
+    other.onResponse(accepted("a"), 0)
+    other.onResponse(accepted("b"), 1)
+    other.onTick(1000)
+    assert.deepStrictEqual(tags(other.onResponse(event("unknown", "a", { offer: 0 }), 1001)), ["Send"])
+    assert.deepStrictEqual(other.onResponse(offer("b", 1), 1002), [{ _tag: "Grant", server: "b", offer: 1 }])
   })
 
   it("does not believe what was said before the offer that it granted", () => {

@@ -223,7 +223,8 @@ export const make = Effect.fnUntraced(function*(
               )
               break
             case "Event":
-              onEvent(step.response)
+              // One sign of life may be for many calls.
+              onEvent({ ...step.response, requestId: address.requestId })
               break
             case "Finish":
               if (step.response.code === "Overloaded") place.onRefused(now())

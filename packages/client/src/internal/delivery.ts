@@ -60,6 +60,8 @@ export const renewMs = 250
 export const patienceMs = 5000
 /** How long a topic that was served may be without a server, so that one that restarts loses no call. */
 export const absenceMs = 2000
+/** The lease of a replica that did not say it yet. */
+const firstLeaseMs = 1000
 const longestAckMs = 2000
 const firstBackoffMs = 20
 const longestBackoffMs = 1000
@@ -86,8 +88,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   let absent: { readonly since: number; readonly last: number } | undefined
   let holder: Holder | undefined
   let granted: { readonly server: string; offer: number } | undefined
-  /** A part of the output was passed on, which a second run would repeat. */
-  let isTold = false
+  /** Whose output, if it says so, was passed on in part, which a second run would repeat. */
+  let told: { readonly server: string | undefined } | undefined
+  /** Replicas that were sent a cancellation since the request was sent last: what they offer may be gone. */
+  const cancelled = new Set<string>()
   let isOver = false
 
   const finish = (response: Protocol.Response, ...others: ReadonlyArray<Step>): ReadonlyArray<Step> => {
@@ -100,6 +104,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     sentAt = now
     isWaiting = false
     holder = undefined
+    cancelled.clear()
     return [{ _tag: "Send", attempt }]
   }
 
@@ -116,7 +121,20 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   const isStale = (server: string, { offer = 0 }: Protocol.Response): boolean =>
     granted?.server === server && offer <= granted.offer
 
-  const mayRepeat = (): boolean => granted === undefined && !isTold
+  const mayRepeat = (): boolean => granted === undefined && told === undefined
+
+  const isToldElsewhere = (server: string | undefined): boolean =>
+    told?.server !== undefined && server !== undefined && told.server !== server
+
+  /** Whether this replica cannot have the call any more. */
+  const isOut = (server: string): boolean =>
+    cancelled.has(server) || granted !== undefined && granted.server !== server ||
+    isToldElsewhere(server)
+
+  const cancel = (server: string): Step => {
+    cancelled.add(server)
+    return { _tag: "Cancel", server }
+  }
 
   const lost = (now: number, server: string): ReadonlyArray<Step> => {
     if (mayRepeat()) return send(now)
@@ -139,18 +157,19 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       return []
     }
     // Whoever has it already keeps it, unless it is silent and may be gone.
-    const keeps = granted !== undefined && granted.server !== server || isTold ||
-      holder !== undefined && holder.askedAt === undefined
-    if (keeps) return [{ _tag: "Cancel", server }]
+    const keeps = holder !== undefined && holder.askedAt === undefined
+    if (keeps || isOut(server)) return [cancel(server)]
     const silent = holder?.server
     holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0 }
     isWaiting = false
-    const steps: Array<Step> = silent === undefined ? [] : [{ _tag: "Cancel", server: silent }]
-    return response.event === "accepted" ? [...steps, { _tag: "Event", response }] : steps
+    const steps: Array<Step> = silent === undefined ? [] : [cancel(silent)]
+    return [...steps, { _tag: "Event", response }]
   }
 
   const onOffer = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
-    if (granted !== undefined && granted.server !== server || isTold) return [{ _tag: "Cancel", server }]
+    if (isOut(server)) return [cancel(server)]
+    // It was sent before the output.
+    if (told !== undefined) return []
     const { offer = 0 } = response
     const former = holder?.server
     if (former !== server) {
@@ -160,18 +179,25 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     alive(server, now, response.leaseMs)
     granted = { server, offer: Math.max(offer, granted?.offer ?? 0) }
     const grant: Step = { _tag: "Grant", server, offer }
-    return former === undefined || former === server ? [grant] : [grant, { _tag: "Cancel", server: former }]
+    return former === undefined || former === server ? [grant] : [grant, cancel(former)]
   }
 
   const onOutput = (response: Protocol.Response, server: string | undefined, now: number): ReadonlyArray<Step> => {
-    if (server !== undefined && holder !== undefined && holder.server !== server) return []
-    if (server !== undefined) alive(server, now, undefined)
-    isTold ||= response.event === "chunk" || response.event === "progress"
+    if (server !== undefined) {
+      if (isOut(server) || holder !== undefined && holder.server !== server) return []
+      // What says that it has the call may come later, or never.
+      holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0 }
+      isWaiting = false
+      alive(server, now, undefined)
+    }
+    if (response.event === "chunk" || response.event === "progress") told ??= { server }
     return [{ _tag: "Event", response }]
   }
 
   const onFinal = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
     const { code, server } = response
+    // It is of another run than what was passed on.
+    if (isToldElsewhere(server)) return []
     const fromHolder = holder === undefined || server === undefined || holder.server === server
     if (code === "NoServer" && server === undefined) {
       // The proxy's answer to a request that was sent again while somebody has the call.
@@ -182,13 +208,13 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     }
     if (refusals.has(code) && response.retryable !== false) {
       if (!fromHolder || server !== undefined && isStale(server, response)) return []
-      if (isTold) return finish(response)
+      if (told !== undefined) return finish(response)
       granted = undefined
       return retryLater(now, response)
     }
     return fromHolder || holder === undefined
       ? finish(response)
-      : finish(response, { _tag: "Cancel", server: holder.server })
+      : finish(response, cancel(holder.server))
   }
 
   const onResponse = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
@@ -229,6 +255,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   }
 
   const onUnheard = (now: number): ReadonlyArray<Step> => {
+    if (!mayRepeat()) return []
     if (habits.acknowledges === true) return send(now)
     return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
   }
