@@ -260,6 +260,29 @@ describe("SkillClient.stream", () => {
       { window: 4000 }
     ))
 
+  it.effect("tells that it read nothing when nothing came, to whoever has the call", () =>
+    withClient(Effect.gen(function*() {
+      const wire = yield* Wire
+      for (
+        const [server, sign] of [["r1", { event: "accepted" }], ["r2", { event: "alive", calls: ["other"] }]] as const
+      ) {
+        yield* serve([`${topic}_${server}`], (request) => {
+          const calls = "calls" in sign ? { calls: [...sign.calls, request["request_id"]] } : {}
+          return answerTo(request, { v: 2, lease_ms: 60_000, server, ...sign, ...calls })
+        })
+        const fiber = yield* Effect.forkChild(
+          Stream.runDrain(stream({ topic: `${topic}_${server}`, timeout: "10 seconds" })),
+          { startImmediately: true }
+        )
+        yield* wire.next(`${topic}_${server}`)
+        yield* TestClock.adjust(3000)
+        const told = wire.on(`@worker/${topic}_${server}/${server}`).map(({ body }) => body)
+        assert.deepStrictEqual(told.map(({ bytes, kind }) => [kind, bytes]), [["read", 0], ["read", 0]])
+        assert.strictEqual(told[0]?.["request_id"], wire.on(`${topic}_${server}`)[0]?.body["request_id"])
+        yield* Fiber.interrupt(fiber)
+      }
+    })))
+
   it.effect("an infinite timeout sends no budget", () =>
     withClient(Effect.gen(function*() {
       yield* serve([topic], echo)

@@ -318,7 +318,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       case "grant":
         return offers.grant(control, control.offer)
       case "read":
-        return credits.read(control, control.bytes)
+        return credits.read(control, control.bytes, yield* Monotonic.millis)
       case "waiting":
         return
       case "renew":

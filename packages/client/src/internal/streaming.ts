@@ -32,7 +32,7 @@ export interface Options {
   readonly onEnd: (reason?: ClientError.Reason) => void
 }
 
-/** After so much silence what was read is told once more: the message may have been lost. */
+/** After so much silence what was read is told once more: that may have been lost, and so may all that was sent. */
 const silentMs = 1000
 
 const chargeOf = (event: SkillClient.StreamEvent): number => {
@@ -55,7 +55,7 @@ export const make = Effect.fnUntraced(function*(
   const broken = Deferred.makeUnsafe<never, ClientError.Reason>()
   const assemble = Assembly.make(asked)
   let buffered = 0
-  /** What carried output last, and whether anything came since it was looked at. */
+  /** What came last, and whether anything did since it was looked at. */
   let last: Protocol.Response | undefined
   let isQuiet = true
   let read = 0
@@ -75,7 +75,7 @@ export const make = Effect.fnUntraced(function*(
   }
   const onEvent = (response: Protocol.Response): void => {
     isQuiet = false
-    if (response.event !== "accepted") last = response
+    last = response
     take(response)
     if (buffered > maxBuffered) {
       const detail = `more than ${maxBuffered} bytes of output wait to be read; read the stream faster`
@@ -110,7 +110,7 @@ export const make = Effect.fnUntraced(function*(
   }
   yield* Effect.sleep(silentMs).pipe(
     Effect.andThen(Effect.sync(() => {
-      if (isQuiet && told > 0 && buffered === 0 && !isOver) tell()
+      if (isQuiet && buffered === 0 && !isOver) tell()
       isQuiet = true
     })),
     Effect.forever,
