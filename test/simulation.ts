@@ -98,7 +98,11 @@ export const make = (random: () => number): Effect.Effect<Network, never, Scope.
         }
         yield* Effect.forEach(receivers, (receiver) => reach(receiver, message), { discard: true })
         if (!Topic.isControl(topic)) return
-        const answer = controlAnswer(topic, [payload], { fanout: receivers.length, topology: () => ({ topics: [] }) })
+        const answer = controlAnswer(topic, [payload], {
+          fanout: receivers.length,
+          isSettled: true,
+          topology: () => ({ topics: [] })
+        })
         if (answer !== undefined) yield* route(answer.replyTo, answer.payload)
       })
 

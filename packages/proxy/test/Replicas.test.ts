@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Proxy from "@skillscale/proxy/Proxy"
+import { settleMs } from "../src/internal/switch.ts"
 import { childSubscriber, count, eventually, getText, publisher, replicas, start, subscriber } from "./support.ts"
 
 const topic = "TOPIC_SHARED"
@@ -347,6 +348,22 @@ describe("control messages", () => {
       const [reply] = yield* ask(Topic.proxy, { kind: "topology", requestId: "q", replyTo }, 2)
       assert.deepInclude(reply, { requestId: "q", status: "success" })
       assert.deepStrictEqual(JSON.parse(reply?.content ?? ""), { topics: [{ topic, replicas: 2 }] })
+    }))
+
+  it.live("a proxy that has only just begun calls no replica gone that may be on its way back", () =>
+    Effect.gen(function*() {
+      const begunAt = performance.now()
+      const proxy = yield* start()
+      const asker = yield* subscriber(proxy, [replyTo])
+      const { send } = yield* publisher(proxy)
+      const renew = Result.getOrThrow(Control.encode({ kind: "renew", requestId: "q", replyTo }))
+      yield* eventually(
+        "the answer",
+        Effect.map(send(Topic.worker(topic, "a"), renew), () => asker.heard.length > 0)
+      )
+      assert.isAtLeast(performance.now() - begunAt, settleMs)
+      const [answer] = asker.heard.map((frames) => Result.getOrThrow(Protocol.decodeResponse(frames.slice(1))))
+      assert.deepInclude(answer, { requestId: "q", event: "fanout", content: "0" })
     }))
 
   it.live("a cancellation has no answer", () =>

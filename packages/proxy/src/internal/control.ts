@@ -15,6 +15,8 @@ export interface Answer {
 export interface Facts {
   /** The servers that got the message. */
   readonly fanout: number
+  /** Whether servers that had lost this proxy had the time to come back. */
+  readonly isSettled: boolean
   readonly topology: () => Control.TopologyReply
 }
 
@@ -26,6 +28,10 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
   }
   const { kind, replyTo, requestId } = decoded.success
   if (Control.isUnanswered(decoded.success)) {
+    return undefined
+  }
+  // Whoever asks would take a server that is not back yet for gone.
+  if (kind === "renew" && facts.fanout === 0 && !facts.isSettled) {
     return undefined
   }
   const answered = kind === "topology" && topic === Topic.proxy

@@ -42,6 +42,8 @@ const largestLoadBytes = Load.maxBytes + Routes.maxSubscriptionBytes + 32
 /** What is collected at most before it is written. */
 const mostReadBytes = 512 * 1024
 const maxListedTopics = 10_000
+/** How long after its start a proxy may be without servers that had lost the one before: they try again every second. */
+export const settleMs = 1500
 
 const listen = (server: Net.Server, host: string, port: number): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -65,6 +67,7 @@ export class Switch {
   #dirty: Array<Outlet> = []
   #read = 0
   #isFlushing = false
+  readonly #startedAt = performance.now()
   #closing = false
 
   constructor(options: Options, observer: Observer) {
@@ -282,7 +285,8 @@ export class Switch {
     }
     const frames = Zmtp.framesOf(whole()).slice(1)
     if (route.control) {
-      const facts = { fanout: route.exact, topology: () => ({ topics: this.#liveTopics() }) }
+      const isSettled = performance.now() - this.#startedAt >= settleMs
+      const facts = { fanout: route.exact, isSettled, topology: () => ({ topics: this.#liveTopics() }) }
       const answer = controlAnswer(Routes.textOf(key), frames, facts)
       if (answer !== undefined) {
         return this.#reply(answer.replyTo, answer.payload)
