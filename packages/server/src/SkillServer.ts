@@ -107,6 +107,10 @@ export class SkillServer extends Context.Service<SkillServer, {
 
 const maxControls = 64
 const idPattern = /^[\w.-]{1,64}$/
+/** How many bytes of refusals are kept. */
+const keptRefusalBytes = 1024 * 1024
+/** What a call may end with that was offered, and did not start. */
+const heldBack: ReadonlySet<string | undefined> = new Set(["NotGranted", "ShuttingDown", "Cancelled"])
 
 /**
  * Makes a server; it answers from then on until its scope closes.
@@ -153,6 +157,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
     maxBytes: options.keptReplyBytes ?? 64 * 1024 * 1024
   })
+  const refused = Finished.make({
+    keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
+    maxBytes: keptRefusalBytes
+  })
   const work = Calls.make({
     id,
     topic,
@@ -177,13 +185,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const { keyOf } = Replies
 
   /**
-   * Sends the final response, and keeps it for a caller that may ask again. What is worth another try is not kept, and says
-   * after which offers it was sent.
+   * Sends the final response, and keeps it for a caller that may ask again. What is worth another try says after which offers
+   * it was sent; it is kept for a caller that asks, since what it granted may not have started, and not for one that tries.
    */
   const sendFinal = Effect.fnUntraced(function*(request: Protocol.Request, response: Protocol.Response) {
     if (response.retryable === true) {
       const offer = request.accept?.includes("offer") === true ? { offer: offers.next() } : {}
-      yield* replies.sendFinal(request.replyTo, { ...response, ...offer })
+      const payload = yield* replies.sendFinal(request.replyTo, { ...response, ...offer })
+      if (heldBack.has(response.code)) refused.keep(keyOf(request), payload, yield* Monotonic.millis)
       return
     }
     const isLeased = request.accept?.includes("accepted") === true
@@ -321,9 +330,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         return credits.read(control, control.bytes, yield* Monotonic.millis)
       case "waiting":
         return
-      case "renew":
+      case "renew": {
         if (yield* again(control)) return
+        const refusal = refused.find(keyOf(control), yield* Monotonic.millis)
+        if (refusal !== undefined) return yield* replies.publish(control, refusal)
         return yield* replies.send(control.replyTo, Answer.unknown(control.requestId, id, offers.next()))
+      }
       default:
         return yield* controls.ask(control)
     }

@@ -109,6 +109,29 @@ describe("SkillServer ends a call whose caller is silent for longer than its lea
     }))
 })
 
+describe("SkillServer tells a caller again that what it granted did not start", () => {
+  it.live("when that asks, and offers it anew when that sends it again", () =>
+    Effect.gen(function*() {
+      const metadata = { count: { "skillscale.idempotent": "false" } }
+      const at = yield* Serving.serve({ skills, metadata, lease: 80 })
+      const path = Path.join(at.directory, "runs")
+      const request = { request_id: "late", skill: "count", args: [path], accept: ["accepted", "offer"] }
+      yield* at.send(request)
+      const first = yield* at.final("late")
+      assert.deepInclude(first, { code: "NotGranted", retryable: true, offer: 4 })
+      yield* at.control({ kind: "renew", request_id: "late" }, own)
+      yield* Support.eventually("the refusal again", () => at.finals("late").length === 2)
+      assert.deepStrictEqual(at.finals("late")[1], first)
+      assert.isEmpty(events(at, "late", "unknown"))
+      yield* at.send({ ...request, attempt: 1 })
+      const { offer = assert.fail() } = yield* heard(at, "late", "offer", 5)
+      assert.strictEqual(offer, 4)
+      yield* at.control({ kind: "grant", request_id: "late", offer }, own)
+      yield* Support.eventually("the answer", () => at.finals("late").some(({ status }) => status === "success"))
+      assert.strictEqual(runsOf(path), 1)
+    }))
+})
+
 describe("SkillServer does not run a request again that is sent again", () => {
   const counted = Effect.fnUntraced(function*(options: Serving.Options = {}) {
     const at = yield* Serving.serve({ skills, ...options })
