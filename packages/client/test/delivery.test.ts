@@ -25,6 +25,7 @@ const accepted = (server: string) => event("accepted", server, { leaseMs: 1000 }
 const alive = (server: string) => event("alive", server, { leaseMs: 1000, calls: ["r"] })
 const refusal = (code: string, server: string, fields: Partial<Protocol.Response> = {}) =>
   response({ status: "error", code, server, retryable: true, ...fields })
+const cancel = (server: string, attempt = 0): Delivery.Step => ({ _tag: "Cancel", server, attempt })
 const tags = (steps: ReadonlyArray<Delivery.Step>) => steps.map(({ _tag }) => _tag)
 
 /** What comes of a silence of 5 s, in which the replica is asked twice a second. */
@@ -127,12 +128,12 @@ describe("a call that a replica has", () => {
   it("is not given to another that takes it as well, unless it is silent", () => {
     const { delivery } = begin()
     delivery.onResponse(accepted("a"), 0)
-    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [cancel("b")])
     delivery.onTick(1000)
-    assert.deepStrictEqual(delivery.onResponse(alive("c"), 1001)[0], { _tag: "Cancel", server: "a" })
+    assert.deepStrictEqual(delivery.onResponse(alive("c"), 1001)[0], cancel("a"))
     // Whoever answers first has answered.
     const answer = response({ server: "a" })
-    assert.deepStrictEqual(delivery.onResponse(answer, 1002), [{ _tag: "Cancel", server: "c" }, {
+    assert.deepStrictEqual(delivery.onResponse(answer, 1002), [cancel("c"), {
       _tag: "Finish",
       response: answer
     }])
@@ -173,9 +174,20 @@ describe("a call of which output came first", () => {
   it("hears nothing of a run of another replica", () => {
     const delivery = begun()
     assert.isEmpty(delivery.onResponse(chunk("b", 1), 2))
-    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 3), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 3), [cancel("b")])
     assert.isEmpty(delivery.onResponse(response({ server: "b" }), 4))
     assert.deepStrictEqual(tags(delivery.onResponse(response({ server: "a" }), 5)), ["Finish"])
+  })
+
+  it("is lost when the replica runs it anew, of which nothing is passed on", () => {
+    const { delivery } = begin()
+    delivery.onResponse({ ...chunk("a"), attempt: 1 }, 1)
+    assert.isEmpty(delivery.onResponse({ ...chunk("a", 1), attempt: 0 }, 2))
+    assert.isEmpty(delivery.onResponse(refusal("ShuttingDown", "a", { attempt: 0 }), 2))
+    assert.deepStrictEqual(tags(delivery.onResponse({ ...chunk("a", 1), attempt: 1 }, 3)), ["Event"])
+    const steps = delivery.onResponse({ ...chunk("a"), attempt: 2 }, 4)
+    assert.deepStrictEqual(tags(steps), ["Cancel", "Fail"])
+    assert.isTrue(steps[1]?._tag === "Fail" && steps[1].reason._tag === "ReplicaLost")
   })
 
   it("is not cancelled for an offer that comes late", () => {
@@ -200,10 +212,10 @@ describe("a call that must not run twice", () => {
   it("is granted to one replica, as often as that offers, and to no other", () => {
     const { delivery } = begin()
     assert.deepStrictEqual(delivery.onResponse(offer("a", 3), 0), [{ _tag: "Grant", server: "a", offer: 3 }])
-    assert.deepStrictEqual(delivery.onResponse(offer("b", 9), 1), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 9), 1), [cancel("b")])
     assert.deepStrictEqual(delivery.onResponse(offer("a", 4), 2), [{ _tag: "Grant", server: "a", offer: 4 }])
     assert.deepStrictEqual(tags(delivery.onTick(1002)), ["Renew"])
-    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1003), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1003), [cancel("b")])
     const failure = outlasted(delivery, 1002)
     assert.isTrue(failure?._tag === "Fail" && failure.reason._tag === "ReplicaLost")
   })
@@ -213,22 +225,42 @@ describe("a call that must not run twice", () => {
     delivery.onResponse(accepted("a"), 0)
     assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 1), [
       { _tag: "Grant", server: "b", offer: 0 },
-      { _tag: "Cancel", server: "a" }
+      cancel("a")
     ])
+  })
+
+  it("is told of once where it is when the offer came first", () => {
+    for (const sign of [accepted("a"), alive("a")]) {
+      const { delivery } = begin()
+      delivery.onResponse(offer("a", 0), 0)
+      assert.deepStrictEqual(delivery.onResponse(sign, 1), [{ _tag: "Event", response: sign }])
+      assert.isEmpty(delivery.onResponse(sign, 2))
+    }
   })
 
   it("is not granted to a replica that is being told to end it, until it was sent again", () => {
     const { delivery } = begin()
     delivery.onResponse(accepted("a"), 0)
-    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [{ _tag: "Cancel", server: "b" }])
-    assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 2), [{ _tag: "Cancel", server: "b" }])
+    assert.deepStrictEqual(delivery.onResponse(accepted("b"), 1), [cancel("b")])
+    assert.deepStrictEqual(delivery.onResponse(offer("b", 0), 2), [cancel("b")])
     assert.deepStrictEqual(delivery.onResponse(offer("a", 0), 3), [{ _tag: "Grant", server: "a", offer: 0 }])
     const other = begin().delivery
     other.onResponse(accepted("a"), 0)
     other.onResponse(accepted("b"), 1)
     other.onTick(1000)
     assert.deepStrictEqual(tags(other.onResponse(event("unknown", "a", { offer: 0 }), 1001)), ["Send"])
-    assert.deepStrictEqual(other.onResponse(offer("b", 1), 1002), [{ _tag: "Grant", server: "b", offer: 1 }])
+    assert.deepStrictEqual(
+      other.onResponse({ ...offer("b", 1), attempt: 0 }, 1002),
+      [cancel("b", 1)]
+    )
+    assert.isEmpty(other.onResponse(refusal("NotGranted", "b", { attempt: 0, offer: 2 }), 1003))
+    assert.deepStrictEqual(tags(other.onTick(2001)), ["Send"])
+    assert.deepStrictEqual(
+      other.onResponse({ ...offer("b", 2), attempt: 2 }, 2002),
+      [{ _tag: "Grant", server: "b", offer: 2 }]
+    )
+    // What that had finished is as good.
+    assert.deepStrictEqual(tags(other.onResponse(response({ server: "b", attempt: 0 }), 2003)), ["Finish"])
   })
 
   it("does not believe what was said before the offer that it granted", () => {

@@ -22,7 +22,12 @@ import * as Protocol from "./Protocol.ts"
  * @since 0.1.0
  */
 export const Control = Schema.Union([
-  Schema.Struct({ kind: Schema.Literal("cancel"), ...MessageCodec.address }).pipe(
+  Schema.Struct({
+    kind: Schema.Literal("cancel"),
+    ...MessageCodec.address,
+    /** What came with a later `attempt` is not meant. */
+    attempt: Schema.optionalKey(Schema.Natural)
+  }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("renew"), ...MessageCodec.address }).pipe(

@@ -303,7 +303,9 @@ const responseFields = {
    * For `event: "offer"`: the number that a grant repeats. For `unknown`, and for a refusal that is retryable: that of the
    * next offer, so that what was said before an offer is told from what was said after it.
    */
-  offer: Schema.optionalKey(Schema.Natural)
+  offer: Schema.optionalKey(Schema.Natural),
+  /** For a caller that listed `accepted`: the `attempt` of the request of which this is said, so that two runs are told apart. */
+  attempt: Schema.optionalKey(Schema.Natural)
 }
 
 const responseKeys = { requestId: "request_id", exitCode: "exit_code", leaseMs: "lease_ms" } as const

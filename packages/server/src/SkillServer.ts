@@ -182,20 +182,23 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const inHand = yield* FiberMap.make<string, void, never>()
   /** Which calls are being ended for whose sake. */
   const ending = new Map<string, "cancelled" | "abandoned">()
+  /** The `attempt` of each request in hand. */
+  const attempts = new Map<string, number>()
   const { keyOf } = Replies
 
   /**
    * Sends the final response, and keeps it for a caller that may ask again. What is worth another try says after which offers
    * it was sent; it is kept for a caller that asks, since what it granted may not have started, and not for one that tries.
    */
-  const sendFinal = Effect.fnUntraced(function*(request: Protocol.Request, response: Protocol.Response) {
+  const sendFinal = Effect.fnUntraced(function*(request: Protocol.Request, outcome: Protocol.Response) {
+    const isLeased = request.accept?.includes("accepted") === true
+    const response = isLeased ? Answer.ofAttempt(request, outcome) : outcome
     if (response.retryable === true) {
       const offer = request.accept?.includes("offer") === true ? { offer: offers.next() } : {}
       const payload = yield* replies.sendFinal(request.replyTo, { ...response, ...offer })
       if (heldBack.has(response.code)) refused.keep(keyOf(request), payload, yield* Monotonic.millis)
       return
     }
-    const isLeased = request.accept?.includes("accepted") === true
     const payload = yield* replies.sendFinal(request.replyTo, isLeased ? { ...response, leaseMs } : response)
     if (isLeased) finished.keep(keyOf(request), payload, yield* Monotonic.millis)
   })
@@ -248,6 +251,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.flatMap(finish),
         Effect.ensuring(Effect.sync(() => {
           ending.delete(keyOf(request))
+          attempts.delete(keyOf(request))
           leases.release(request)
         }))
       )
@@ -282,6 +286,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       )
     }
     if (draining) return yield* refuse(request, ServerMetrics.unknownSkill, Answer.shuttingDown(id))
+    attempts.set(keyOf(request), request.attempt ?? 0)
     yield* FiberMap.run(inHand, keyOf(request), handle(request, arrived))
   })
 
@@ -323,6 +328,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     hear(control.replyTo, message)
     switch (control.kind) {
       case "cancel":
+        // It may have been on its way for so long that the call has come here anew.
+        if ((attempts.get(keyOf(control)) ?? 0) > (control.attempt ?? Number.POSITIVE_INFINITY)) return
         return end(keyOf(control), "cancelled")
       case "grant":
         return offers.grant(control, control.offer)

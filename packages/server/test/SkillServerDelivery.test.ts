@@ -132,6 +132,32 @@ describe("SkillServer tells a caller again that what it granted did not start", 
     }))
 })
 
+describe("SkillServer tells of which sending of a request it speaks", () => {
+  it.live("in events and in the answer, and ends no later one by a cancellation", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve()
+      const gate = at.gate("late")
+      const accept = ["accepted", "chunk"]
+      yield* at.send({ request_id: "late", skill: "gate", args: [gate.path], accept, attempt: 2 })
+      yield* gate.begun
+      yield* at.control({ kind: "cancel", request_id: "late", attempt: 1 }, own)
+      yield* at.send({ request_id: "late", skill: "gate", args: [gate.path], accept, attempt: 3 })
+      yield* heard(at, "late", "accepted", 2)
+      yield* gate.open
+      yield* at.final("late")
+      const said = at.replies.filter(({ event, requestId }) => requestId === "late" && event !== "alive")
+      assert.isAtLeast(said.length, 4)
+      assert.deepStrictEqual(said.map(({ attempt }) => attempt), said.map(() => 2))
+      const other = at.gate("other")
+      yield* at.send({ request_id: "other", skill: "gate", args: [other.path], accept })
+      yield* other.begun
+      yield* at.control({ kind: "cancel", request_id: "other", attempt: 0 }, own)
+      yield* at.send({ request_id: "plain", skill: "gate", args: [gate.path], attempt: 2 })
+      assert.notProperty(yield* at.final("plain"), "attempt")
+      assert.isEmpty(at.finals("other"))
+    }))
+})
+
 describe("SkillServer does not run a request again that is sent again", () => {
   const counted = Effect.fnUntraced(function*(options: Serving.Options = {}) {
     const at = yield* Serving.serve({ skills, ...options })

@@ -47,6 +47,8 @@ export interface Send {
   readonly topic: string
   /** Whose control topic is told when the call is abandoned; absent when there is nothing to cancel. */
   readonly cancelOn?: string | undefined
+  /** How often it was sent before its first time here. */
+  readonly firstAttempt?: number | undefined
   /** When nobody waits for the answer any more, in milliseconds of the monotonic clock: then it is not sent any more. */
   readonly deadline?: number | undefined
   /** Writes the message; `attempt` counts how often it was sent before. */

@@ -143,7 +143,7 @@ export const make = Effect.fnUntraced(function*(
 
   const deliver: Deliveries["deliver"] = (send, deadline, onEvent = () => {}) =>
     Effect.uninterruptibleMask((restore) => {
-      const { topic } = send
+      const { firstAttempt = 0, topic } = send
       const habits = habitsOf(topic)
       const { circuit } = habits
       const refused = Effect.suspend(() =>
@@ -168,7 +168,9 @@ export const make = Effect.fnUntraced(function*(
             isTaken = true
             if (pass !== undefined) circuit?.onTaken(pass)
           }
-          return perform(delivery.onResponse(response, now()))
+          const { attempt } = response
+          const own = attempt === undefined ? response : { ...response, attempt: attempt - firstAttempt }
+          return perform(delivery.onResponse(own, now()))
         },
         onMalformed: (detail) => {
           Deferred.doneUnsafe(done, Effect.fail(new ClientError.ProtocolError({ detail })))
@@ -207,7 +209,7 @@ export const make = Effect.fnUntraced(function*(
               command(step.server, { kind: "renew", ...address })
               break
             case "Cancel":
-              command(step.server, { kind: "cancel", ...address })
+              command(step.server, { kind: "cancel", ...address, attempt: firstAttempt + step.attempt })
               break
             case "Grant":
               command(step.server, { kind: "grant", ...address, offer: step.offer })

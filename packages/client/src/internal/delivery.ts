@@ -17,8 +17,8 @@ export type Step =
   | { readonly _tag: "Ping" }
   | { readonly _tag: "Renew"; readonly server: string }
   | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
-  /** To a replica other than the one that has the call. */
-  | { readonly _tag: "Cancel"; readonly server: string }
+  /** To a replica other than the one that has the call. What is sent after this attempt is not meant. */
+  | { readonly _tag: "Cancel"; readonly server: string; readonly attempt: number }
   /** Take a turn after this time, in milliseconds. `isFull` tells that it is because a server was full. */
   | { readonly _tag: "Wait"; readonly ms: number; readonly isFull: boolean }
   | { readonly _tag: "Event"; readonly response: Protocol.Response }
@@ -74,6 +74,8 @@ interface Holder {
   askedAt: number | undefined
   /** When it was asked last. */
   renewedAt: number
+  /** Whether the caller was told of it. */
+  isTold: boolean
 }
 
 const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted", "Cancelled"])
@@ -88,10 +90,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   let absent: { readonly since: number; readonly last: number } | undefined
   let holder: Holder | undefined
   let granted: { readonly server: string; offer: number } | undefined
-  /** Whose output, if it says so, was passed on in part, which a second run would repeat. */
-  let told: { readonly server: string | undefined } | undefined
-  /** Replicas that were sent a cancellation since the request was sent last: what they offer may be gone. */
-  const cancelled = new Set<string>()
+  /** Which run's output, if that says so, was passed on in part, which a second run would repeat. */
+  let told: { readonly server: string | undefined; readonly attempt: number | undefined } | undefined
+  /** Replicas that were sent a cancellation, and the last attempt that it meant: what they say of that may be over. */
+  const cancelled = new Map<string, number>()
   let isOver = false
 
   const finish = (response: Protocol.Response, ...others: ReadonlyArray<Step>): ReadonlyArray<Step> => {
@@ -104,7 +106,6 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     sentAt = now
     isWaiting = false
     holder = undefined
-    cancelled.clear()
     return [{ _tag: "Send", attempt }]
   }
 
@@ -126,14 +127,22 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   const isToldElsewhere = (server: string | undefined): boolean =>
     told?.server !== undefined && server !== undefined && told.server !== server
 
+  /** Whether this is said of a run that was told to end. One that does not say which it is is the last. */
+  const isCancelled = (server: string, { attempt: of = attempt }: Protocol.Response): boolean =>
+    of <= (cancelled.get(server) ?? -1)
+
+  /** By how much later a run this is said of than that which was passed on, of the same replica. */
+  const laterThanTold = (server: string | undefined, { attempt: of }: Protocol.Response): number =>
+    server === undefined || told?.server !== server || of === undefined ? 0 : of - (told.attempt ?? of)
+
   /** Whether this replica cannot have the call any more. */
-  const isOut = (server: string): boolean =>
-    cancelled.has(server) || granted !== undefined && granted.server !== server ||
+  const isOut = (server: string, response: Protocol.Response): boolean =>
+    isCancelled(server, response) || granted !== undefined && granted.server !== server ||
     isToldElsewhere(server)
 
   const cancel = (server: string): Step => {
-    cancelled.add(server)
-    return { _tag: "Cancel", server }
+    cancelled.set(server, attempt)
+    return { _tag: "Cancel", server, attempt }
   }
 
   const lost = (now: number, server: string): ReadonlyArray<Step> => {
@@ -154,26 +163,29 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     const { leaseMs = Number.POSITIVE_INFINITY } = response
     if (holder?.server === server) {
       alive(server, now, response.leaseMs)
-      return []
+      if (holder.isTold) return []
+      holder.isTold = true
+      return [{ _tag: "Event", response }]
     }
     // Whoever has it already keeps it, unless it is silent and may be gone.
     const keeps = holder !== undefined && holder.askedAt === undefined
-    if (keeps || isOut(server)) return [cancel(server)]
+    if (keeps || isOut(server, response)) return [cancel(server)]
     const silent = holder?.server
-    holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0 }
+    holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: true }
     isWaiting = false
     const steps: Array<Step> = silent === undefined ? [] : [cancel(silent)]
     return [...steps, { _tag: "Event", response }]
   }
 
   const onOffer = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
-    if (isOut(server)) return [cancel(server)]
+    if (isOut(server, response)) return [cancel(server)]
     // It was sent before the output.
     if (told !== undefined) return []
     const { offer = 0 } = response
     const former = holder?.server
     if (former !== server) {
-      holder = { server, leaseMs: Number.POSITIVE_INFINITY, heardAt: now, askedAt: undefined, renewedAt: 0 }
+      const leaseMs = Number.POSITIVE_INFINITY
+      holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: false }
       isWaiting = false
     }
     alive(server, now, response.leaseMs)
@@ -184,13 +196,13 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
 
   const onOutput = (response: Protocol.Response, server: string | undefined, now: number): ReadonlyArray<Step> => {
     if (server !== undefined) {
-      if (isOut(server) || holder !== undefined && holder.server !== server) return []
+      if (isOut(server, response) || holder !== undefined && holder.server !== server) return []
       // What says that it has the call may come later, or never.
-      holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0 }
+      holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: true }
       isWaiting = false
       alive(server, now, undefined)
     }
-    if (response.event === "chunk" || response.event === "progress") told ??= { server }
+    if (response.event === "chunk" || response.event === "progress") told ??= { server, attempt: response.attempt }
     return [{ _tag: "Event", response }]
   }
 
@@ -207,7 +219,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       return waits ? retryLater(now, response) : finish(response)
     }
     if (refusals.has(code) && response.retryable !== false) {
-      if (!fromHolder || server !== undefined && isStale(server, response)) return []
+      if (!fromHolder || server !== undefined && (isStale(server, response) || isCancelled(server, response))) return []
       if (told !== undefined) return finish(response)
       granted = undefined
       return retryLater(now, response)
@@ -221,6 +233,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     const { event, server } = response
     if (server !== undefined) absent = undefined
     if (response.leaseMs !== undefined) habits.acknowledges = true
+    const later = laterThanTold(server, response)
+    if (later < 0) return []
+    // The run that was passed on is over.
+    if (later > 0 && server !== undefined) return [cancel(server), ...lost(now, server)]
     switch (event) {
       case undefined:
         return onFinal(response, now)

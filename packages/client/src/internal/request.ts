@@ -139,6 +139,7 @@ export const send = (
 ): Connection.Send => ({
   topic,
   cancelOn: topic,
+  firstAttempt: request.attempt,
   deadline: budget.deadline,
   encode: Effect.fnUntraced(function*(address, attempt) {
     const { bytes, text } = inputOf(request.stdin)

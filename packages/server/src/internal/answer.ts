@@ -130,6 +130,12 @@ const event = (requestId: string, server: string, name: string) => ({
   server
 })
 
+/** Tells of which sending of its request a caller hears this. */
+export const ofAttempt = (
+  { attempt = 0 }: { readonly attempt?: number | undefined },
+  response: Protocol.Response
+): Protocol.Response => ({ ...response, attempt })
+
 export const accepted = (requestId: string, server: string, leaseMs: number): Protocol.Response => ({
   ...event(requestId, server, "accepted"),
   leaseMs

@@ -141,7 +141,7 @@ export const make = (options: Options) => {
     const send = (bytes: number, make: (seq: number) => Protocol.Response) =>
       Effect.flatMap(
         take === undefined ? Effect.succeed(true) : take(Protocol.chargeOf(bytes)),
-        (may) => may ? Effect.asVoid(replies.send(replyTo, make(seq++))) : Effect.void
+        (may) => may ? Effect.asVoid(replies.send(replyTo, Answer.ofAttempt(request, make(seq++)))) : Effect.void
       )
     return (output: SkillRunner.Output): Effect.Effect<void> => {
       const said = hasProgress && output._tag === "Stderr" ? progressIn(output.data) : []

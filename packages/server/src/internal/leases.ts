@@ -25,6 +25,7 @@ const maxCallsPerSign = 1000
 interface Held {
   /** Whether the caller was told of it. */
   isTold: boolean
+  readonly attempt: number
   /** How many signs may go unanswered. Counted, so that the time for which this server was stopped is nobody's silence. */
   readonly patience: number
 }
@@ -45,7 +46,7 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
     Effect.suspend(() => {
       const held = callers.get(replyTo)?.calls.get(requestId)
       if (held !== undefined) held.isTold = true
-      return replies.send(replyTo, Answer.accepted(requestId, id, leaseMs))
+      return replies.send(replyTo, Answer.ofAttempt(held ?? {}, Answer.accepted(requestId, id, leaseMs)))
     })
 
   const giveUp = (replyTo: string, { calls, unanswered }: Caller): void => {
@@ -85,12 +86,12 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
     /** Tells the caller that its call is in hand here, until it is released: at once, or within a quarter of a lease. */
     hold: (request: Address & Pick<Protocol.Request, "leaseMs">, isAtOnce: boolean) =>
       Effect.suspend(() => {
-        const { replyTo, requestId } = request
+        const { attempt = 0, replyTo, requestId } = request
         const caller = callers.get(replyTo) ?? { calls: new Map<string, Held>(), unanswered: 0 }
         callers.set(replyTo, caller)
         if (!caller.calls.has(requestId)) {
           const patience = Math.ceil(Math.max(request.leaseMs ?? Number.POSITIVE_INFINITY, leaseMs) / tickMs)
-          caller.calls.set(requestId, { isTold: false, patience })
+          caller.calls.set(requestId, { isTold: false, attempt, patience })
         }
         const ticks = FiberHandle.run(ticking, tick, { onlyIfMissing: true })
         return isAtOnce ? Effect.andThen(acknowledge(request), ticks) : ticks

@@ -35,7 +35,10 @@ export const make = ({ id, leaseMs, replies }: Options) => {
     Effect.flatMap(Monotonic.millis, (sentAt) => {
       const number = count++
       offered.sent.set(number, sentAt)
-      return replies.send(address.replyTo, Answer.offer(address.requestId, id, leaseMs, number))
+      return replies.send(
+        address.replyTo,
+        Answer.ofAttempt(address, Answer.offer(address.requestId, id, leaseMs, number))
+      )
     })
 
   /** Succeeds as soon as there is a grant that still holds, and offers again while there is none. */

@@ -10,6 +10,8 @@ import type { ServerMetrics } from "./serverMetrics.ts"
 export interface Address {
   readonly requestId: string
   readonly replyTo: string
+  /** How often the request was sent before. */
+  readonly attempt?: number | undefined
 }
 
 /** One name for the call of one caller. */
