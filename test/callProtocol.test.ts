@@ -1,276 +1,295 @@
 /**
- * Calls on a network that fails in every way it can: the client and the servers are real, the network and the clock are not.
- * `SIMULATIONS=1000` tries more seeds, `SEED=7` one.
+ * Calls on networks that fail in every way they can: clients, servers and the buses over several proxies are real, the network
+ * and the clock are not. Each seed makes one plan of what fails, and how.
+ *
+ * `SIMULATIONS=1000` tries more seeds, from `FIRST` on, `SEED=7` one, and `TRACE=once-12` prints the messages of that call.
  */
 import type * as ClientError from "@skillscale/client/ClientError"
-import * as SkillClient from "@skillscale/client/SkillClient"
-import * as Bus from "@skillscale/core/Bus"
-import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
-import * as Executor from "@skillscale/server/Executor"
-import * as SkillRunner from "@skillscale/server/SkillRunner"
-import * as SkillServer from "@skillscale/server/SkillServer"
 import { assert, describe, it } from "@effect/vitest"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
-import { randomFrom } from "../chaos/random.ts"
-import * as Simulation from "./simulation.ts"
+import * as Calls from "./simulatedCalls.ts"
+import * as Skills from "./simulatedSkills.ts"
+import {
+  callerLeaseMs,
+  callTimeoutMs,
+  clients,
+  isUndisturbed,
+  makeWorld,
+  type Plan,
+  settled,
+  storm,
+  stormMs,
+  window,
+  type World
+} from "./simulatedStorm.ts"
 
-const topic = "TOPIC_SIMULATED"
-const replicas = 3
-const clients = 2
 const callsPerClient = 25
-const faultyMs = 20_000
-const callTimeoutMs = 90_000
+const questionsPerClient = 4
+const questionTimeoutMs = 15_000
+const leaseMs = 1000
+/** How long an interruption may take until the bus has the cancellation. */
+const closingMs = 1000
+const mostBytes = 600
 
-/** `pure` may run twice for one call, `once` must not. */
-const skillNames = ["pure", "once"] as const
+type Wanted = Partial<Pick<Calls.Call, "skill" | "pace" | "timeoutMs" | "patienceMs">>
 
-const catalog: SkillDiscovery.Catalog = {
-  skills: skillNames.map((name) => ({
-    name,
-    description: `Runs ${name}.`,
-    category: "simulated",
-    topic,
-    root: `/skills/${name}`,
-    file: `/skills/${name}/SKILL.md`,
-    manifest: { name, description: `Runs ${name}.`, metadata: {}, extra: {} } as never,
-    digest: `sha256:${"0".repeat(64)}`,
-    files: [],
-    entry: Option.some("scripts/run.sh"),
-    scripts: ["scripts/run.sh"],
-    diagnostics: []
-  })),
-  diagnostics: []
-}
-
-const discovery = Layer.succeed(SkillDiscovery.SkillDiscovery, {
-  catalog: Effect.succeed(catalog),
-  find: () => Effect.succeed(Option.none()),
-  changes: Stream.never,
-  refresh: Effect.succeed(catalog),
-  instructions: () => Effect.succeed(""),
-  resources: () => [],
-  resource: () => Effect.succeed(new Uint8Array())
-})
-
-const executor = Layer.succeed(Executor.Executor, {
-  capabilities: {
-    name: "none",
-    limits: false,
-    wholeTree: false,
-    outlivesNothing: false,
-    usage: false,
-    confines: false
-  },
-  run: () => Effect.never,
-  stream: () => Stream.never,
-  canOverlay: () => false
-} as never)
-
-const usage = { wallMs: 1, userMs: 1, systemMs: 0, maxRssBytes: 1 }
-
-/** Its data is the name of the call and how long it runs, in milliseconds. */
-const runner = (starts: Map<string, Array<number>>, random: () => number) =>
-  Layer.succeed(SkillRunner.SkillRunner, {
-    isIdempotent: (skill) => skill.name === "pure",
-    run: (_, call, hooks) =>
-      Effect.gen(function*() {
-        const [name = "", ms = "0"] = Buffer.from(call.stdin ?? []).toString().split(" ")
-        yield* Effect.sleep(Math.ceil(random() * 20))
-        yield* hooks?.beforeStart ?? Effect.void
-        starts.set(name, [...starts.get(name) ?? [], yield* Clock.currentTimeMillis])
-        yield* Effect.sleep(Number(ms))
-        return {
-          exitCode: 0,
-          signal: "",
-          stdout: Buffer.from(`done ${name}`),
-          stderr: new Uint8Array(),
-          stdoutTruncated: false,
-          stderrTruncated: false,
-          artifacts: [],
-          artifactsTruncated: false,
-          warm: false,
-          usage
-        } as never
-      })
-  })
-
-interface Replica {
-  readonly peer: Simulation.Peer
-  readonly scope: Scope.Closeable
-  readonly load: SkillServer.SkillServer["Service"]["load"]
-}
-
-/** Counts the timers that a program waits for. */
-const counting = (clock: Clock.Clock) => {
-  let sleeping = 0
+const makeCall = (agent: Calls.Agent, name: string, spec: Partial<Skills.Spec>, wanted: Wanted = {}): Calls.Call => {
+  const { skill = "pure" } = wanted
   return {
-    clock: {
-      ...clock,
-      sleep: (duration) =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => sleeping += 1),
-          () => clock.sleep(duration),
-          () => Effect.sync(() => sleeping -= 1)
-        )
-    } satisfies Clock.Clock,
-    sleeping: () => sleeping
+    skill,
+    spec: { ms: 0, pieces: 0, bytes: 100, ...spec, name: `${skill}-${name}` },
+    agent,
+    pace: Option.none(),
+    timeoutMs: callTimeoutMs,
+    patienceMs: Number.POSITIVE_INFINITY,
+    sentAt: [],
+    address: undefined,
+    beganAt: 0,
+    endedAt: 0,
+    ending: undefined,
+    stdout: "",
+    progress: [],
+    read: 0,
+    firstReadAt: Number.POSITIVE_INFINITY,
+    lostBefore: 0,
+    ...wanted
   }
 }
 
-/** Lets time pass until a fiber is done. */
-const settled = Effect.fnUntraced(function*<A, E>(fiber: Fiber.Fiber<A, E>) {
-  while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
-  return yield* Fiber.join(fiber)
+const greedy: Calls.Pace = { pauseMs: 0, stallMs: 0, stopsAfter: Number.POSITIVE_INFINITY }
+
+/** A call of the storm. */
+const anyCall = ({ agents, between, random }: World, index: number): Calls.Call => {
+  const chance = (share: number) => random() < share
+  const isStreamed = chance(0.4)
+  const pace: Calls.Pace = {
+    pauseMs: chance(0.3) ? between(20, 300) : 0,
+    stallMs: chance(0.2) ? between(500, 6000) : 0,
+    stopsAfter: chance(0.2) ? between(1, 12) : Number.POSITIVE_INFINITY
+  }
+  return makeCall(agents[index % clients] ?? assert.fail(), String(index), {
+    ms: between(0, 3000),
+    pieces: isStreamed ? between(0, 12) : 0,
+    bytes: between(20, mostBytes)
+  }, {
+    skill: chance(0.5) ? "pure" : "once",
+    pace: isStreamed ? Option.some(pace) : Option.none(),
+    timeoutMs: chance(0.1) ? between(200, 4000) : callTimeoutMs,
+    patienceMs: chance(0.1) ? between(0, 2000) : Number.POSITIVE_INFINITY
+  })
+}
+
+type Question = Result.Result<unknown, ClientError.Reason>
+
+/** Whether a call may fail so. */
+const mayFail = (
+  call: Calls.Call,
+  reason: ClientError.Reason,
+  { hits, weather }: Plan,
+  lostOn: Calls.Wire["lostOn"]
+) => {
+  const wasTold = call.stdout !== "" || call.progress.length > 0
+  const mayNotRepeat = call.skill === "once" || wasTold
+  // What was refused is not sent again when there is no time left for it.
+  const isHurried = call.timeoutMs < callTimeoutMs
+  switch (reason._tag) {
+    case "Timeout":
+      // Who reads slowly hears of it late.
+      return isHurried &&
+        (hits.clients || Option.isSome(call.pace) || call.endedAt <= call.beganAt + call.timeoutMs + closingMs)
+    case "Overloaded":
+    case "NoServer":
+      return isHurried
+    // Its client was cut off for so long.
+    case "Unreachable":
+      return hits.clients
+    case "ReplicaLost":
+      return mayNotRepeat && (hits.replicas || hits.clients || weather.loss > 0.05)
+    case "Cancelled":
+      return mayNotRepeat && (hits.replicas || hits.clients)
+    case "ServerError":
+      return reason.code === "NotGranted" ? isHurried : reason.code === "ShuttingDown" && (isHurried || mayNotRepeat)
+    case "ProtocolError":
+      return Option.isSome(call.pace) && (!weather.isOrdered || lostOn(call.agent.replyTo) > call.lostBefore)
+    default:
+      return false
+  }
+}
+
+const describeEnding = (ending: Calls.Ending | undefined): string =>
+  ending?._tag === "Failed" ? `${ending.reason._tag}: ${ending.reason.message}` : ending?._tag ?? "none"
+
+/** What was read is the beginning of what one run wrote, and all of it when the call was answered. */
+const checkOutput = (call: Calls.Call, runs: ReadonlyArray<Skills.Run>): void => {
+  const { ending, pace, progress, spec, stdout } = call
+  if (ending?._tag === "Answered") {
+    const number = Skills.numberOf(ending.content)
+    assert.strictEqual(ending.content, Skills.outputOf(spec, number), spec.name)
+    assert.isDefined(runs[number]?.endedAt, spec.name)
+    if (Option.isSome(pace)) assert.strictEqual(stdout, ending.content, spec.name)
+  }
+  const number = stdout === "" ? 0 : Skills.numberOf(stdout)
+  assert.isTrue(Skills.outputOf(spec, number).startsWith(stdout), `what was read of ${spec.name}: ${stdout}`)
+  assert.deepStrictEqual(progress, progress.map((_, index) => Skills.progressOf(number, index)), spec.name)
+}
+
+/** How long a run may go on when its call has ended, where nothing but messages can be lost. */
+const afterlifeMs = (plan: Plan): number => {
+  const { delay, isOrdered } = plan.weather
+  if (!isUndisturbed(plan)) return Number.POSITIVE_INFINITY
+  return isOrdered ? 2 * delay + 100 : 6000
+}
+
+/** A run waits for its reader, who takes at once what is there. */
+const checkPressure = ({ ahead, spec }: Skills.Run): void =>
+  assert.isAtMost(ahead, 2 * window + mostBytes + 1000, `${spec.name} wrote on`)
+
+const checkRuns = (call: Calls.Call, runs: ReadonlyArray<Skills.Run>, plan: Plan): void => {
+  const { ending, endedAt, firstReadAt, sentAt, skill, spec } = call
+  assert.isFalse(sentAt.some((time) => time > firstReadAt), `${spec.name} was sent again after a part of it was read`)
+  for (const run of runs) {
+    if (plan.weather.isOrdered && isUndisturbed(plan)) checkPressure(run)
+    const endsBy = Math.max(endedAt, run.startedAt) + afterlifeMs(plan)
+    assert.isAtMost(run.endedAt ?? Number.MAX_VALUE, endsBy, `${spec.name} went on when its call had ended`)
+  }
+  if (skill !== "once") return
+  assert.isAtMost(runs.length, 1, `${spec.name} ran ${runs.length} times`)
+  // Whoever was told that it is lost may call again. Of a call that its caller gave up, a grant may be on its way.
+  const isTold = ending?._tag === "Answered" || ending?._tag === "Failed" && ending.reason._tag !== "Timeout"
+  const startsBy = isTold ? endedAt : endedAt + leaseMs
+  for (const { startedAt } of runs) {
+    assert.isAtMost(startedAt, startsBy, `${spec.name} started when nobody waited for it`)
+  }
+}
+
+const checkCall = ({ plan, runs, wire }: World, call: Calls.Call): void => {
+  const { ending, patienceMs, spec } = call
+  const ran = runs.get(spec.name) ?? []
+  assert.isDefined(ending, spec.name)
+  if (ending?._tag === "Failed") {
+    assert.isTrue(mayFail(call, ending.reason, plan, wire.lostOn), `${spec.name} failed with ${describeEnding(ending)}`)
+  }
+  if (ending?._tag === "Abandoned" && Option.isNone(call.pace)) assert.isFinite(patienceMs)
+  checkOutput(call, ran)
+  checkRuns(call, ran, plan)
+}
+
+/** Questions that nobody answers are asked again where the client changed its proxy, which it does when one is away for long. */
+const checkQuestions = ({ plan }: World, questions: ReadonlyArray<Question>): void => {
+  const mustSucceed = plan.weather.isOrdered && !plan.hits.clients && (!plan.hits.proxies || plan.proxies > 1)
+  for (const asked of questions) {
+    if (Result.isSuccess(asked)) continue
+    const { _tag, message } = asked.failure
+    const mayFail = _tag === "NoServer" || !mustSucceed && _tag === "Timeout" ||
+      plan.hits.clients && _tag === "Unreachable"
+    assert.isTrue(mayFail, `a question failed with ${_tag}: ${message}`)
+  }
+}
+
+/** When nothing fails any more, everything succeeds at once, and what is abandoned ends at once. */
+const checkRecovery = Effect.fnUntraced(function*({ agents, runs, wire }: World) {
+  const made: Array<Calls.Call> = []
+  const perform = Effect.fnUntraced(function*(call: Calls.Call, withinMs: number) {
+    made.push(call)
+    yield* settled(yield* Effect.forkScoped(Calls.perform(wire, call)))
+    assert.isAtMost(call.endedAt - call.beganAt, withinMs, call.spec.name)
+  })
+  for (const [index, agent] of agents.entries()) {
+    for (const skill of Skills.names) {
+      yield* perform(makeCall(agent, `after-${index}`, { ms: 100 }, { skill }), 200)
+      const pace = Option.some(greedy)
+      const spec = { ms: 500, pieces: 5, bytes: mostBytes }
+      yield* perform(makeCall(agent, `streamed-after-${index}`, spec, { skill, pace }), 700)
+    }
+    const slow = Option.some({ ...greedy, pauseMs: 100 })
+    yield* perform(
+      makeCall(agent, `slow-after-${index}`, { ms: 10, pieces: 10, bytes: mostBytes }, { pace: slow }),
+      12_000
+    )
+    const stopped = makeCall(agent, `stopped-after-${index}`, { ms: 20_000, pieces: 20, bytes: mostBytes }, {
+      pace: Option.some({ ...greedy, stopsAfter: 3 })
+    })
+    yield* perform(stopped, 3000)
+    assert.strictEqual(stopped.ending?._tag, "Abandoned")
+    const given = makeCall(agent, `given-up-after-${index}`, { ms: 20_000 }, { patienceMs: 1000, skill: "once" })
+    yield* perform(given, 1100)
+    yield* TestClock.adjust("1 second")
+    for (const { endedAt, spec } of [stopped, given]) {
+      for (const run of runs.get(spec.name) ?? []) {
+        assert.isAtMost(run.endedAt ?? Number.POSITIVE_INFINITY, endedAt + 100, `${spec.name} went on`)
+      }
+    }
+  }
+  for (const { ending, spec } of made) {
+    runs.get(spec.name)?.forEach(checkPressure)
+    assert.notStrictEqual(ending?._tag, "Failed", `${spec.name} failed with ${describeEnding(ending)}`)
+  }
+  return made
 })
 
-interface Outcome {
-  readonly at: number
-  /** None when it was interrupted. */
-  readonly result: Option.Option<Result.Result<string, ClientError.Reason>>
-}
-
-const simulate = Effect.fnUntraced(function*(seed: number) {
-  const random = randomFrom(seed)
-  const between = (least: number, most: number) => Math.round(least + random() * (most - least))
-  const network = yield* Simulation.make(random)
-  /** When each call was started. */
-  const starts = new Map<string, Array<number>>()
-
-  const startReplica = Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
-    const peer = yield* Scope.provide(network.join, scope)
-    const server = yield* SkillServer.make({ topic, workers: 2, queue: 4, drain: 0 }).pipe(
-      Effect.provide([
-        Layer.succeed(Bus.Bus, peer.bus),
-        discovery,
-        executor,
-        runner(starts, random)
-      ]),
-      Scope.provide(scope)
-    )
-    return { peer, scope, load: server.load } satisfies Replica
-  })
-  const serving: Array<Replica> = yield* Effect.forEach(Array.from({ length: replicas }), () => startReplica)
-
-  const start = Effect.gen(function*() {
-    const peer = yield* network.join
-    const counted = counting(yield* Clock.Clock)
-    const connecting = yield* SkillClient.make({ connectTimeout: "30 seconds", timeout: callTimeoutMs }).pipe(
-      Effect.provide(Layer.succeed(Bus.Bus, peer.bus)),
-      Effect.provideService(Clock.Clock, counted.clock),
-      Effect.forkScoped
-    )
-    yield* TestClock.adjust("2 seconds")
-    return { client: yield* Fiber.join(connecting), counted, peer }
-  })
-  const agents = yield* Effect.forEach(Array.from({ length: clients }), () => start)
-  // So that the clients know what the servers of the topic do.
-  for (const { client } of agents) {
-    yield* settled(yield* Effect.forkScoped(client.invoke({ skill: "pure", topic, data: "first 0" })))
-  }
-
-  const outcomes = new Map<string, Outcome>()
-  const call = (agent: number, index: number) =>
-    Effect.gen(function*() {
-      const { client, counted } = agents[agent] ?? assert.fail()
-      const skill = skillNames[Math.floor(random() * skillNames.length)] ?? "pure"
-      const name = `${skill}-${agent}-${index}`
-      const isImpatient = random() < 0.1
-      yield* Effect.sleep(between(0, faultyMs))
-      const invoked = client.invoke({ skill, topic, data: `${name} ${between(0, 3000)}` }).pipe(
-        Effect.provideService(Clock.Clock, counted.clock),
-        Effect.map(({ content }) => content),
-        Effect.mapError(({ reason }) => reason),
-        Effect.result
-      )
-      const result = yield* isImpatient ? Effect.timeoutOption(invoked, between(0, 2000)) : Effect.asSome(invoked)
-      assert.isFalse(outcomes.has(name), `a second outcome of ${name}`)
-      outcomes.set(name, { at: yield* Clock.currentTimeMillis, result })
-    })
-  const calls = yield* Effect.forEach(
-    Array.from({ length: clients * callsPerClient }, (_, index) => index),
-    (index) => call(index % clients, index),
-    { concurrency: "unbounded", discard: true }
-  ).pipe(Effect.forkScoped)
-
-  /** At once, or as one that is told to end. */
-  const endOne = (isKilled: boolean) =>
-    Effect.gen(function*() {
-      // One stays, so that somebody could answer.
-      const index = 1 + Math.floor(random() * (replicas - 1))
-      const replica = serving[index]
-      if (replica === undefined) return
-      if (isKilled) yield* replica.peer.kill
-      yield* Effect.forkScoped(Scope.close(replica.scope, Exit.void))
-      yield* Effect.sleep(between(0, 3000))
-      serving[index] = yield* startReplica
-    })
-  const stopOne = Effect.suspend(() =>
-    serving[Math.floor(random() * replicas)]?.peer.stop(between(100, 5000)) ?? Effect.void
-  )
-  const mishaps = [
-    endOne(true),
-    endOne(false),
-    stopOne,
-    stopOne,
-    Effect.suspend(() => network.restartProxy(between(0, 1000)))
-  ]
-  const faults = Effect.gen(function*() {
-    network.faults = { loss: random() * 0.2, duplication: random() * 0.2, delay: between(1, 300) }
-    const until = (yield* Clock.currentTimeMillis) + faultyMs
-    while ((yield* Clock.currentTimeMillis) < until) {
-      yield* Effect.sleep(between(200, 3000))
-      yield* mishaps[Math.floor(random() * mishaps.length)] ?? Effect.void
-    }
-    network.faults = { loss: 0, duplication: 0, delay: 5 }
-  })
-  const failing = yield* Effect.forkScoped(faults)
-  yield* settled(calls)
-  yield* settled(failing)
-
-  assert.strictEqual(outcomes.size, clients * callsPerClient)
-  for (const [name, { result }] of outcomes) {
-    if (Option.isNone(result)) continue
-    if (Result.isSuccess(result.value)) {
-      assert.strictEqual(result.value.success, `done ${name}`)
-      assert.isTrue(starts.has(name), name)
-    } else {
-      const reason = result.value.failure
-      const isLost = reason._tag === "ReplicaLost" || reason._tag === "ServerError" && reason.code === "ShuttingDown"
-      assert.isTrue(name.startsWith("once") && isLost, `${name}: ${reason.message}`)
-    }
-  }
-  // What was cancelled or is of no use any more ends as well, and then nothing is left.
-  yield* TestClock.adjust("20 seconds")
-  for (const { client, counted } of agents) {
-    assert.strictEqual(yield* client.pending, 0)
-    assert.strictEqual(counted.sleeping(), 0, "timers of a client that waits for nothing")
+/** What was cancelled or is of no use any more ends as well. */
+const checkRest = Effect.fnUntraced(function*({ agents, runs, serving }: World) {
+  // Some were started for a request that stayed behind in a proxy that its client has left.
+  yield* TestClock.adjust(callerLeaseMs + 5000)
+  for (const { client } of agents) assert.strictEqual(yield* client.pending, 0)
+  for (const ran of runs.values()) {
+    for (const { endedAt, spec } of ran) assert.isDefined(endedAt, `${spec.name} goes on`)
   }
   for (const { load } of serving) assert.deepStrictEqual(yield* load, { running: 0, queued: 0 })
-  for (const [name, times] of starts) {
-    if (!name.startsWith("once")) continue
-    assert.lengthOf(times, 1, `${name} ran ${times.length} times`)
-    // Whoever was told that it is lost may call again.
-    const outcome = outcomes.get(name)
-    const wasTold = outcome !== undefined && Option.isSome(outcome.result)
-    assert.isTrue(!wasTold || times.every((time) => time <= outcome.at), `${name} started after its caller was told`)
-  }
 })
 
+const inHand = ({ agents, serving }: World) => [...agents, ...serving].map(({ peer }) => peer.inHand())
+
+const simulate = Effect.fnUntraced(function*(seed: number) {
+  const world = yield* makeWorld(seed)
+  const { agents, between, wire } = world
+  // So that the clients know what the servers of the topic do.
+  for (const [index, agent] of agents.entries()) {
+    yield* settled(yield* Effect.forkScoped(Calls.perform(wire, makeCall(agent, `first-${index}`, {}))))
+  }
+  yield* TestClock.adjust("20 seconds")
+  const idle = inHand(world)
+
+  const calling = yield* Effect.forEach(
+    Array.from({ length: clients * callsPerClient }, (_, index) => anyCall(world, index)),
+    (call) => Effect.andThen(Effect.sleep(between(0, stormMs)), Calls.perform(wire, call)),
+    { concurrency: "unbounded", discard: true }
+  ).pipe(Effect.forkScoped)
+  const asking = yield* Effect.forEach(
+    Array.from({ length: clients * questionsPerClient }, (_, index) => agents[index % clients] ?? assert.fail()),
+    ({ client, peer }) =>
+      client.describe("pure", { topic: Skills.topic, timeout: questionTimeoutMs }).pipe(
+        Effect.mapError(({ reason }) => reason),
+        Effect.result,
+        peer.within,
+        Effect.delay(between(0, stormMs))
+      ),
+    { concurrency: "unbounded" }
+  ).pipe(Effect.forkScoped)
+  const storming = yield* Effect.forkScoped(storm(world))
+  yield* settled(calling)
+  const questions = yield* settled(asking)
+  yield* settled(storming)
+
+  yield* TestClock.adjust("1 second")
+  for (const call of wire.calls.values()) checkCall(world, call)
+  checkQuestions(world, questions)
+  yield* checkRest(world)
+  for (const call of yield* checkRecovery(world)) checkCall(world, call)
+  yield* checkRest(world)
+  yield* TestClock.adjust("10 seconds")
+  assert.deepStrictEqual(inHand(world), idle)
+})
+
+const first = Number(process.env["FIRST"] ?? 1)
 const seeds = process.env["SEED"] !== undefined
   ? [Number(process.env["SEED"])]
-  : Array.from({ length: Number(process.env["SIMULATIONS"] ?? 20) }, (_, index) => index + 1)
+  : Array.from({ length: Number(process.env["SIMULATIONS"] ?? 20) }, (_, index) => first + index)
 
 describe("calls on a network that fails end in exactly one outcome, and none runs twice that must not,", () => {
   for (const seed of seeds) {
