@@ -286,19 +286,34 @@ const simulate = Effect.fnUntraced(function*(seed: number) {
   assert.deepStrictEqual(inHand(world), idle)
 })
 
-const first = Number(process.env["FIRST"] ?? 1)
-const seeds = process.env["SEED"] !== undefined
-  ? [Number(process.env["SEED"])]
-  : Array.from({ length: Number(process.env["SIMULATIONS"] ?? 20) }, (_, index) => first + index)
+/** Seeds that find again what they found once, when the mending of it is undone. */
+const found: ReadonlyMap<number, string> = new Map([
+  [5, "a replica was told to end a call when its output came before its acknowledgement"],
+  [9, "a stream stood still whose reader had heard no output yet when a window of it was lost"],
+  [10, "a stream stood still when a window of it was lost"],
+  [15, "a proxy that had restarted called replicas gone that were on their way back"],
+  [36, "a call was granted to a replica that was told to end it before"],
+  [50, "a message that waited in proxies that were left failed as if the client were closed"],
+  [77, "a call was lost that was granted, not started, and whose refusal did not arrive"]
+])
+
+const { FIRST = "1", SEED, SIMULATIONS } = process.env
+const several = Array.from({ length: Number(SIMULATIONS ?? 50) }, (_, index) => Number(FIRST) + index)
+const seeds = SEED !== undefined ? [Number(SEED)] : SIMULATIONS !== undefined ? several : [...several, ...found.keys()]
 
 describe("calls on a network that fails end in exactly one outcome, and none runs twice that must not,", () => {
-  for (const seed of seeds) {
-    it.effect(`with seed ${seed}`, () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const exit = yield* Effect.exit(Scope.provide(simulate(seed), scope))
-        yield* settled(yield* Effect.forkChild(Scope.close(scope, exit)))
-        return yield* exit
-      }).pipe(Random.withSeed(seed)), 60_000)
+  for (const seed of new Set(seeds)) {
+    const what = found.get(seed)
+    it.effect(
+      `with seed ${seed}${what === undefined ? "" : `, which found that ${what}`}`,
+      () =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const exit = yield* Effect.exit(Scope.provide(simulate(seed), scope))
+          yield* settled(yield* Effect.forkChild(Scope.close(scope, exit)))
+          return yield* exit
+        }).pipe(Random.withSeed(seed)),
+      60_000
+    )
   }
 })
