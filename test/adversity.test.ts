@@ -262,7 +262,6 @@ describe("a caller that never reads its answers", () => {
         )
         for (let index = 0; index < 20; index++) times.push(yield* others)
         yield* watch
-        assert.isAbove(times.length, 30)
         assert.isBelow(Math.max(...times), 5000)
         assert.isAbove(yield* scrape("skillscale_proxy_dropped_total", "slow_subscriber"), answers / 2)
         // 64 MiB for this subscriber, and 64 MiB of answers for callers that missed theirs; the rest is what Node takes.
