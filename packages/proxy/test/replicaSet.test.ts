@@ -1,7 +1,7 @@
 import type * as Load from "@skillscale/core/Load"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { indifference, maxCompared, ReplicaSet, settleMs } from "../src/internal/replicaSet.ts"
+import { distrustMs, indifference, maxCompared, ReplicaSet, settleMs, silentMs } from "../src/internal/replicaSet.ts"
 
 const reporter = { isClosed: false }
 const idle: Load.Load = { running: 0, queued: 0, workers: 4 }
@@ -22,10 +22,10 @@ const telling = (loads: ReadonlyArray<Partial<Load.Load>>): ReplicaSet<number> =
 }
 
 /** How many of so many requests each replica gets. */
-const shares = (set: ReplicaSet<number>, requests: number): ReadonlyArray<number> => {
+const shares = (set: ReplicaSet<number>, requests: number, now = 0): ReadonlyArray<number> => {
   const counts = Array.from({ length: set.size }, () => 0)
   for (let index = 0; index < requests; index += 1) {
-    const next = set.next(hasRoom)
+    const next = set.next(hasRoom, now)
     if (next !== undefined) {
       counts[next] = (counts[next] ?? 0) + 1
     }
@@ -36,7 +36,7 @@ const shares = (set: ReplicaSet<number>, requests: number): ReadonlyArray<number
 describe("replicas that tell no load", () => {
   it.prop("get requests in turn", [Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 40 }))], ([size]) => {
     const set = setOf(size)
-    const got = Array.from({ length: 3 * size }, () => set.next(hasRoom))
+    const got = Array.from({ length: 3 * size }, () => set.next(hasRoom, 0))
     assert.deepStrictEqual(got, Array.from(got, (_, index) => index % size))
   })
 
@@ -52,12 +52,12 @@ describe("replicas that tell no load", () => {
 
   it("keep their turn when others come and go", () => {
     const set = setOf(3)
-    assert.deepStrictEqual([set.next(hasRoom), set.next(hasRoom)], [0, 1])
+    assert.deepStrictEqual([set.next(hasRoom, 0), set.next(hasRoom, 0)], [0, 1])
     set.delete(0)
-    assert.strictEqual(set.next(hasRoom), 2)
+    assert.strictEqual(set.next(hasRoom, 0), 2)
     set.delete(7)
     set.add(3)
-    assert.deepStrictEqual([set.next(hasRoom), set.next(hasRoom), set.next(hasRoom)], [3, 1, 2])
+    assert.deepStrictEqual([set.next(hasRoom, 0), set.next(hasRoom, 0), set.next(hasRoom, 0)], [3, 1, 2])
   })
 })
 
@@ -65,7 +65,7 @@ describe("replicas that tell their load", () => {
   it("get requests in turn while they are equal", () => {
     assert.deepStrictEqual(shares(telling([{}, {}, {}]), 30), [10, 10, 10])
     const set = telling([{}, {}, {}])
-    assert.deepStrictEqual(Array.from({ length: 4 }, () => set.next(hasRoom)), [0, 1, 2, 0])
+    assert.deepStrictEqual(Array.from({ length: 4 }, () => set.next(hasRoom, 0)), [0, 1, 2, 0])
   })
 
   it("get more the less they have in hand by worker", () => {
@@ -130,17 +130,17 @@ describe("replicas that tell their load", () => {
     const set = telling([{ workers: 0 }, { running: 4, queued: 900 }])
     assert.deepStrictEqual(shares(set, 50), [0, 50])
     assert.deepStrictEqual(shares(telling([{ workers: 0 }, { workers: 0 }]), 4), [2, 2])
-    assert.strictEqual(set.next((replica) => replica === 0), 0)
+    assert.strictEqual(set.next((replica) => replica === 0, 0), 0)
   })
 
   it("are passed over without room, and nobody gets a request when none has", () => {
     const set = telling([{}, { running: 3 }, { running: 2 }])
-    assert.strictEqual(set.next((replica) => replica !== 0), 2)
-    assert.strictEqual(set.next((replica) => replica === 1), 1)
-    assert.isUndefined(set.next(() => false))
-    assert.isUndefined(new ReplicaSet<number>().next(hasRoom))
+    assert.strictEqual(set.next((replica) => replica !== 0, 0), 2)
+    assert.strictEqual(set.next((replica) => replica === 1, 0), 1)
+    assert.isUndefined(set.next(() => false, 0))
+    assert.isUndefined(new ReplicaSet<number>().next(hasRoom, 0))
     const large = setOf(3 * maxCompared)
-    assert.strictEqual(large.next((replica) => replica === 2 * maxCompared), 2 * maxCompared)
+    assert.strictEqual(large.next((replica) => replica === 2 * maxCompared, 0), 2 * maxCompared)
   })
 
   it("are compared a few at a time, and each has its turn to be", () => {
@@ -180,7 +180,7 @@ describe("replicas that tell their load", () => {
         if ("requests" in step) {
           for (let index = 0; index < step.requests; index += 1) {
             const loads = model.map(({ inHand, workers }) => inHand / workers)
-            const next = set.next(hasRoom) ?? assert.fail("nobody was chosen")
+            const next = set.next(hasRoom, 0) ?? assert.fail("nobody was chosen")
             assert.isAtMost(loads[next] ?? assert.fail(), Math.min(...loads) * (1 + indifference) + 1e-9)
             const chosen = model[next] ?? assert.fail()
             chosen.inHand += 1
@@ -198,7 +198,7 @@ describe("replicas that tell their load", () => {
   it("get many in a row only when they have many in hand", () => {
     const changes = (running: number, requests: number) => {
       const set = telling([{ running }, { running }])
-      const got = Array.from({ length: requests }, () => set.next(hasRoom))
+      const got = Array.from({ length: requests }, () => set.next(hasRoom, 0))
       return got.filter((replica, index) => index > 0 && replica !== got[index - 1]).length
     }
     assert.strictEqual(changes(0, 32), 31)
@@ -209,8 +209,8 @@ describe("replicas that tell their load", () => {
     const reporters = [{ isClosed: false }, { isClosed: false }]
     const set = setOf(2)
     reporters.forEach((from, index) => set.tell(index, from, { ...idle, running: 10_000 }, 0))
-    const current = set.next(hasRoom) ?? assert.fail()
-    assert.strictEqual(set.next(hasRoom), current)
+    const current = set.next(hasRoom, 0) ?? assert.fail()
+    assert.strictEqual(set.next(hasRoom, 0), current)
     ;(reporters[current] ?? assert.fail()).isClosed = true
     assert.deepStrictEqual(shares(set, 10), [5, 5])
   })
@@ -223,10 +223,66 @@ describe("replicas that tell their load", () => {
     ]
     for (const end of ends) {
       const set = telling([{ running: 10_000 }, { running: 10_000 }])
-      const current = set.next(hasRoom) ?? assert.fail()
-      assert.strictEqual(set.next(hasRoom), current)
+      const current = set.next(hasRoom, 0) ?? assert.fail()
+      assert.strictEqual(set.next(hasRoom, 0), current)
       end(set, current)
-      assert.isTrue(Array.from({ length: 3 }, () => set.next(hasRoom)).some((next) => next !== current))
+      assert.isTrue(Array.from({ length: 3 }, () => set.next(hasRoom, 0)).some((next) => next !== current))
     }
+  })
+})
+
+describe("replicas that are silent", () => {
+  it("are passed over from when they did not tell a load in time after a request, until they do", () => {
+    const set = telling([{}, { running: 4, queued: 900 }])
+    assert.deepStrictEqual(shares(set, 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, silentMs - 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 9, silentMs), [0, 9])
+    set.tell(0, reporter, { ...idle, running: 2, received: 2 }, silentMs + 1)
+    assert.deepStrictEqual(shares(set, 1, silentMs + 1), [1, 0])
+  })
+
+  it("are tried with one request after a time, and again", () => {
+    const set = telling([{}, { running: 4, queued: 900 }])
+    assert.deepStrictEqual(shares(set, 1), [1, 0])
+    const tries = (now: number) => {
+      set.tell(1, reporter, { ...idle, queued: 900 }, now)
+      return shares(set, 5, now)
+    }
+    assert.deepStrictEqual(tries(distrustMs - 1), [0, 5])
+    assert.deepStrictEqual(tries(distrustMs), [1, 4])
+    assert.deepStrictEqual(tries(2 * distrustMs - silentMs - 1), [0, 5])
+    assert.deepStrictEqual(tries(2 * distrustMs - silentMs), [1, 4])
+  })
+
+  it("are no better than others when all are", () => {
+    const set = telling([{}, { running: 1 }])
+    assert.deepStrictEqual(shares(set, 6), [3, 3])
+    assert.deepStrictEqual(shares(set, 6, silentMs), [3, 3])
+  })
+
+  it("are not such as were sent nothing, nor such as never told a load", () => {
+    assert.deepStrictEqual(shares(telling([{}, {}]), 4, 3 * distrustMs), [2, 2])
+    const set = setOf(2)
+    assert.deepStrictEqual([shares(set, 4), shares(set, 4, silentMs)], [[2, 2], [2, 2]])
+  })
+
+  it("have no turn either when the one who told of them is gone", () => {
+    const first = { isClosed: false }
+    const set = setOf(3)
+    set.tell(0, first, idle, 0)
+    set.tell(1, reporter, { ...idle, running: 4, queued: 900 }, 0)
+    assert.deepStrictEqual(shares(set, 3), [2, 0, 1])
+    first.isClosed = true
+    set.tell(1, reporter, { ...idle, running: 4, queued: 900 }, silentMs)
+    const [none, ...others] = shares(set, 30, silentMs)
+    assert.strictEqual(none, 0)
+    assert.isAbove(Math.min(...others), 0)
+  })
+
+  it("are passed over in the middle of a row", () => {
+    const set = telling([{ running: 10_000 }, { running: 10_000 }])
+    const current = set.next(hasRoom, 0) ?? assert.fail()
+    assert.strictEqual(set.next(hasRoom, silentMs - 1), current)
+    assert.strictEqual(set.next(hasRoom, silentMs), 1 - current)
   })
 })
