@@ -1,7 +1,15 @@
 import type * as Load from "@skillscale/core/Load"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { distrustMs, indifference, maxCompared, ReplicaSet, settleMs, silentMs } from "../src/internal/replicaSet.ts"
+import {
+  distrustMs,
+  indifference,
+  maxBeatMs,
+  maxCompared,
+  ReplicaSet,
+  settleMs,
+  silentMs
+} from "../src/internal/replicaSet.ts"
 
 const reporter = { isClosed: false }
 const idle: Load.Load = { running: 0, queued: 0, workers: 4 }
@@ -248,10 +256,21 @@ describe("replicas that are silent", () => {
       set.tell(1, reporter, { ...idle, queued: 900 }, now)
       return shares(set, 5, now)
     }
-    assert.deepStrictEqual(tries(distrustMs - 1), [0, 5])
-    assert.deepStrictEqual(tries(distrustMs), [1, 4])
-    assert.deepStrictEqual(tries(2 * distrustMs - silentMs - 1), [0, 5])
-    assert.deepStrictEqual(tries(2 * distrustMs - silentMs), [1, 4])
+    assert.deepStrictEqual(tries(silentMs + distrustMs - 1), [0, 5])
+    assert.deepStrictEqual(tries(silentMs + distrustMs), [1, 4])
+    assert.deepStrictEqual(tries(2 * distrustMs + silentMs - 1), [0, 5])
+    assert.deepStrictEqual(tries(2 * distrustMs + silentMs), [1, 4])
+  })
+
+  it("are passed over when they no longer repeat what they told, if they ever did", () => {
+    const set = telling([{}, { running: 4 }, { running: 8 }])
+    set.tell(0, reporter, idle, 1000)
+    set.tell(2, reporter, { ...idle, running: 7 }, 1000)
+    assert.deepStrictEqual(shares(set, 1, 999 + maxBeatMs), [1, 0, 0])
+    set.tell(0, reporter, idle, 1000)
+    assert.deepStrictEqual(shares(set, 8, 1000 + maxBeatMs), [0, 5, 3])
+    set.tell(0, reporter, idle, 1001 + maxBeatMs)
+    assert.deepStrictEqual(shares(set, 4, 1001 + maxBeatMs), [4, 0, 0])
   })
 
   it("are no better than others when all are", () => {
@@ -261,7 +280,7 @@ describe("replicas that are silent", () => {
   })
 
   it("are not such as were sent nothing, nor such as never told a load", () => {
-    assert.deepStrictEqual(shares(telling([{}, {}]), 4, 3 * distrustMs), [2, 2])
+    assert.deepStrictEqual(shares(telling([{}, {}]), 4, maxBeatMs + 1), [2, 2])
     const set = setOf(2)
     assert.deepStrictEqual([shares(set, 4), shares(set, 4, silentMs)], [[2, 2], [2, 2]])
   })

@@ -2,8 +2,9 @@
  * The replicas of one skill topic, and which of them gets the next request.
  *
  * A replica that tells its load counts as that load and what it was sent beyond what the load covers, by worker. One that
- * tells none gets its share in turn. One that told a load, and tells none when it is sent something, is passed over: it is
- * stopped or cut off, long before its connection ends. Nothing here outlives the subscription of a replica.
+ * tells none gets its share in turn. One that told a load, and tells none when it is sent something, or at the time of its
+ * beat, is passed over: it is stopped or cut off, long before its connection ends. Nothing here outlives the subscription of a
+ * replica.
  */
 import type * as Load from "@skillscale/core/Load"
 
@@ -24,8 +25,15 @@ export const settleMs = 10_000
 /** How soon a replica that was sent something tells its load. */
 export const silentMs = 250
 
+/** How soon one tells it again that was seen to do so without a change, as ours do every second. */
+export const maxBeatMs = 3000
+
 /** So long a replica that did not is passed over, before it is tried with one request. */
 export const distrustMs = 10_000
+
+const isSame = (load: Load.Load, other: Load.Load | undefined): boolean =>
+  other !== undefined && load.running === other.running && load.queued === other.queued &&
+  load.workers === other.workers && load.received === other.received
 
 export class Replica<S> {
   readonly subscriber: S
@@ -41,6 +49,10 @@ export class Replica<S> {
   #since = 0
   /** When the first request was sent for which no load was told. */
   #owesSince = Number.POSITIVE_INFINITY
+  #told: Load.Load | undefined
+  #toldAt = 0
+  #hasBeat = false
+  #triedAt = Number.NEGATIVE_INFINITY
 
   constructor(subscriber: S) {
     this.subscriber = subscriber
@@ -58,8 +70,13 @@ export class Replica<S> {
 
   /** Whether it should have told its load and did not, and is not to be tried yet. */
   isSilent(now: number): boolean {
-    const owesForMs = now - this.#owesSince
-    return owesForMs >= silentMs && owesForMs < distrustMs
+    const since = this.#silentSince()
+    return now >= since && now < Math.max(since, this.#triedAt) + distrustMs
+  }
+
+  #silentSince(): number {
+    const beatAt = this.#hasBeat ? this.#toldAt + maxBeatMs : Number.POSITIVE_INFINITY
+    return Math.min(this.#owesSince + silentMs, beatAt)
   }
 
   send(now: number): void {
@@ -69,8 +86,9 @@ export class Replica<S> {
     }
     if (this.#owesSince === Number.POSITIVE_INFINITY) {
       this.#owesSince = now
-    } else if (now - this.#owesSince >= distrustMs) {
-      this.#owesSince = now - silentMs
+    }
+    if (now >= this.#silentSince()) {
+      this.#triedAt = now
     }
   }
 
@@ -81,6 +99,9 @@ export class Replica<S> {
     }
     this.reporter = reporter
     this.#owesSince = Number.POSITIVE_INFINITY
+    this.#hasBeat ||= isSame(load, this.#told)
+    this.#told = load
+    this.#toldAt = now
     const covered = load.received === undefined ? this.#sent : this.#settle(load.received, now)
     this.#share = load.workers === 0 ? 1 : 1 / load.workers
     this.#base = load.workers === 0 ? Number.POSITIVE_INFINITY : load.running + load.queued - covered
