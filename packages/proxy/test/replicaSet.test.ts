@@ -11,7 +11,7 @@ import {
   silentMs
 } from "../src/internal/replicaSet.ts"
 
-const reporter = { isClosed: false }
+const reporter = { isClosed: false, heardAt: -1 }
 const idle: Load.Load = { running: 0, queued: 0, workers: 4 }
 const hasRoom = () => true
 
@@ -159,16 +159,16 @@ describe("replicas that tell their load", () => {
   })
 
   it("are told of by the same as long as that one is there", () => {
-    const first = { isClosed: false }
+    const first = { isClosed: false, heardAt: -1 }
     const set = telling([{}])
     set.add(1)
     set.tell(1, first, { ...idle, running: 4 }, 0)
-    set.tell(1, { isClosed: false }, idle, 0)
+    set.tell(1, { isClosed: false, heardAt: -1 }, idle, 0)
     assert.deepStrictEqual(shares(set, 4), [4, 0])
     first.isClosed = true
     // Nobody is believed: it has its turn.
     assert.deepStrictEqual(shares(set, 4), [2, 2])
-    set.tell(1, { isClosed: false }, idle, 0)
+    set.tell(1, { isClosed: false, heardAt: -1 }, idle, 0)
     assert.deepStrictEqual(shares(set, 6), [0, 6])
   })
 
@@ -214,7 +214,7 @@ describe("replicas that tell their load", () => {
   })
 
   it("end a row when the one who told of them is gone", () => {
-    const reporters = [{ isClosed: false }, { isClosed: false }]
+    const reporters = [{ isClosed: false, heardAt: -1 }, { isClosed: false, heardAt: -1 }]
     const set = setOf(2)
     reporters.forEach((from, index) => set.tell(index, from, { ...idle, running: 10_000 }, 0))
     const current = set.next(hasRoom, 0) ?? assert.fail()
@@ -242,24 +242,24 @@ describe("replicas that tell their load", () => {
 describe("replicas that are silent", () => {
   it("are passed over from when they did not tell a load in time after a request, until they do", () => {
     const set = telling([{}, { running: 4, queued: 900 }])
-    assert.deepStrictEqual(shares(set, 1), [1, 0])
-    assert.deepStrictEqual(shares(set, 1, silentMs - 1), [1, 0])
-    assert.deepStrictEqual(shares(set, 9, silentMs), [0, 9])
-    set.tell(0, reporter, { ...idle, running: 2, received: 2 }, silentMs + 1)
-    assert.deepStrictEqual(shares(set, 1, silentMs + 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, silentMs), [1, 0])
+    assert.deepStrictEqual(shares(set, 9, silentMs + 1), [0, 9])
+    set.tell(0, reporter, { ...idle, running: 2, received: 2 }, silentMs + 2)
+    assert.deepStrictEqual(shares(set, 1, silentMs + 2), [1, 0])
   })
 
   it("are tried with one request after a time, and again", () => {
     const set = telling([{}, { running: 4, queued: 900 }])
-    assert.deepStrictEqual(shares(set, 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, 1), [1, 0])
     const tries = (now: number) => {
       set.tell(1, reporter, { ...idle, queued: 900 }, now)
       return shares(set, 5, now)
     }
-    assert.deepStrictEqual(tries(silentMs + distrustMs - 1), [0, 5])
-    assert.deepStrictEqual(tries(silentMs + distrustMs), [1, 4])
-    assert.deepStrictEqual(tries(2 * distrustMs + silentMs - 1), [0, 5])
-    assert.deepStrictEqual(tries(2 * distrustMs + silentMs), [1, 4])
+    assert.deepStrictEqual(tries(silentMs + distrustMs), [0, 5])
+    assert.deepStrictEqual(tries(silentMs + distrustMs + 1), [1, 4])
+    assert.deepStrictEqual(tries(2 * distrustMs + silentMs), [0, 5])
+    assert.deepStrictEqual(tries(2 * distrustMs + silentMs + 1), [1, 4])
   })
 
   it("are passed over when they no longer repeat what they told, if they ever did", () => {
@@ -273,10 +273,28 @@ describe("replicas that are silent", () => {
     assert.deepStrictEqual(shares(set, 4, 1001 + maxBeatMs), [4, 0, 0])
   })
 
+  it("are not such as say anything else, also when that is not their load", () => {
+    const own = { isClosed: false, heardAt: 0 }
+    const set = setOf(2)
+    set.tell(0, own, idle, 0)
+    set.tell(0, own, idle, 0)
+    set.tell(1, reporter, { ...idle, running: 4, queued: 900 }, 0)
+    assert.deepStrictEqual(shares(set, 1, 1), [1, 0])
+    own.heardAt = silentMs
+    assert.deepStrictEqual(shares(set, 1, 2 * silentMs), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, 3 * silentMs - 1), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, 3 * silentMs), [0, 1])
+    own.heardAt = 3 * silentMs
+    // A row ends with what is told.
+    set.tell(1, reporter, { ...idle, running: 4, queued: 901 }, 3 * silentMs)
+    assert.deepStrictEqual(shares(set, 1, 3 * silentMs), [1, 0])
+    assert.deepStrictEqual(shares(set, 1, 3 * silentMs + maxBeatMs), [0, 1])
+  })
+
   it("are no better than others when all are", () => {
     const set = telling([{}, { running: 1 }])
-    assert.deepStrictEqual(shares(set, 6), [3, 3])
-    assert.deepStrictEqual(shares(set, 6, silentMs), [3, 3])
+    assert.deepStrictEqual(shares(set, 6, 1), [3, 3])
+    assert.deepStrictEqual(shares(set, 6, 1 + silentMs), [3, 3])
   })
 
   it("are not such as were sent nothing, nor such as never told a load", () => {
@@ -286,22 +304,22 @@ describe("replicas that are silent", () => {
   })
 
   it("have no turn either when the one who told of them is gone", () => {
-    const first = { isClosed: false }
+    const first = { isClosed: false, heardAt: -1 }
     const set = setOf(3)
     set.tell(0, first, idle, 0)
     set.tell(1, reporter, { ...idle, running: 4, queued: 900 }, 0)
-    assert.deepStrictEqual(shares(set, 3), [2, 0, 1])
+    assert.deepStrictEqual(shares(set, 3, 1), [2, 0, 1])
     first.isClosed = true
     set.tell(1, reporter, { ...idle, running: 4, queued: 900 }, silentMs)
-    const [none, ...others] = shares(set, 30, silentMs)
+    const [none, ...others] = shares(set, 30, silentMs + 1)
     assert.strictEqual(none, 0)
     assert.isAbove(Math.min(...others), 0)
   })
 
   it("are passed over in the middle of a row", () => {
     const set = telling([{ running: 10_000 }, { running: 10_000 }])
-    const current = set.next(hasRoom, 0) ?? assert.fail()
-    assert.strictEqual(set.next(hasRoom, silentMs - 1), current)
-    assert.strictEqual(set.next(hasRoom, silentMs), 1 - current)
+    const current = set.next(hasRoom, 1) ?? assert.fail()
+    assert.strictEqual(set.next(hasRoom, silentMs), current)
+    assert.strictEqual(set.next(hasRoom, 1 + silentMs), 1 - current)
   })
 })

@@ -2,7 +2,7 @@
  * The replicas of one skill topic, and which of them gets the next request.
  *
  * A replica that tells its load counts as that load and what it was sent beyond what the load covers, by worker. One that
- * tells none gets its share in turn. One that told a load, and tells none when it is sent something, or at the time of its
+ * tells none gets its share in turn. One that told a load, and says nothing when it is sent something, or at the time of its
  * beat, is passed over: it is stopped or cut off, long before its connection ends. Nothing here outlives the subscription of a
  * replica.
  */
@@ -11,6 +11,8 @@ import type * as Load from "@skillscale/core/Load"
 /** Who told a load. What was told is forgotten when it is gone, since later loads may have been lost with it. */
 export interface Reporter {
   readonly isClosed: boolean
+  /** When anything came from it last. */
+  readonly heardAt: number
 }
 
 /** The most replicas that are compared for one request. */
@@ -22,7 +24,7 @@ export const indifference = 1 / 16
 /** In what time the requests on their way are none once, when they are few. */
 export const settleMs = 10_000
 
-/** How soon a replica that was sent something tells its load. */
+/** How soon a replica that was sent something says something, if only its load. */
 export const silentMs = 250
 
 /** How soon one tells it again that was seen to do so without a change, as ours do every second. */
@@ -47,8 +49,8 @@ export class Replica<S> {
   #lost = 0
   #nextLost = 0
   #since = 0
-  /** When the first request was sent for which no load was told. */
-  #owesSince = Number.POSITIVE_INFINITY
+  /** When the first request was sent that nothing came after. */
+  #owesSince = Number.NEGATIVE_INFINITY
   #told: Load.Load | undefined
   #toldAt = 0
   #hasBeat = false
@@ -68,15 +70,20 @@ export class Replica<S> {
     return (this.#base + this.#sent) * this.#share
   }
 
-  /** Whether it should have told its load and did not, and is not to be tried yet. */
+  /** Whether it should have said something and did not, and is not to be tried yet. */
   isSilent(now: number): boolean {
     const since = this.#silentSince()
     return now >= since && now < Math.max(since, this.#triedAt) + distrustMs
   }
 
+  get #heardAt(): number {
+    return Math.max(this.#toldAt, this.reporter?.heardAt ?? 0)
+  }
+
   #silentSince(): number {
-    const beatAt = this.#hasBeat ? this.#toldAt + maxBeatMs : Number.POSITIVE_INFINITY
-    return Math.min(this.#owesSince + silentMs, beatAt)
+    const heardAt = this.#heardAt
+    const answerAt = this.#owesSince > heardAt ? this.#owesSince + silentMs : Number.POSITIVE_INFINITY
+    return this.#hasBeat ? Math.min(answerAt, heardAt + maxBeatMs) : answerAt
   }
 
   send(now: number): void {
@@ -84,7 +91,7 @@ export class Replica<S> {
     if (this.reporter === undefined) {
       return
     }
-    if (this.#owesSince === Number.POSITIVE_INFINITY) {
+    if (this.#owesSince <= this.#heardAt) {
       this.#owesSince = now
     }
     if (now >= this.#silentSince()) {
@@ -98,7 +105,6 @@ export class Replica<S> {
       return
     }
     this.reporter = reporter
-    this.#owesSince = Number.POSITIVE_INFINITY
     this.#hasBeat ||= isSame(load, this.#told)
     this.#told = load
     this.#toldAt = now
