@@ -18,9 +18,17 @@ const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url)
 const maxKeptLines = 50
 const stopMs = 20_000
 
-export const start = (args: ReadonlyArray<string>, readyMessage: string): Promise<Started> =>
+/** Where a piece runs that is not to run here. */
+export interface Place {
+  /** What its command begins with. It becomes the piece, with the same process id. */
+  readonly via: ReadonlyArray<string>
+  readonly address: string
+}
+
+export const start = (args: ReadonlyArray<string>, readyMessage: string, place?: Place): Promise<Started> =>
   new Promise((resolve, reject) => {
-    const child = ChildProcess.spawn(process.execPath, ["--conditions=source", bin, ...args], {
+    const [command = "", ...rest] = [...place?.via ?? [], process.execPath, "--conditions=source", bin, ...args]
+    const child = ChildProcess.spawn(command, rest, {
       stdio: ["ignore", "ignore", "pipe"]
     })
     const gone = new Promise<void>((done) => child.once("close", () => done()))
@@ -51,9 +59,11 @@ export const start = (args: ReadonlyArray<string>, readyMessage: string): Promis
 
 /** A proxy, on free ports unless these are named, and its addresses. */
 export const startProxy = async (
-  ports: { readonly xsub: string; readonly xpub: string } = { xsub: "0", xpub: "0" }
+  ports: { readonly xsub: string; readonly xpub: string } = { xsub: "0", xpub: "0" },
+  place?: Place
 ): Promise<Started & { readonly xsub: string; readonly xpub: string }> => {
   const args = ["proxy", "--xsub-port", ports.xsub, "--xpub-port", ports.xpub, "--metrics-port", "0"]
-  const proxy = await start(args, "\"proxy is ready\"")
+  const host = place === undefined ? [] : ["--host", place.address]
+  const proxy = await start([...args, ...host], "\"proxy is ready\"", place)
   return { ...proxy, xsub: proxy.address("xsub"), xpub: proxy.address("xpub") }
 }

@@ -1,15 +1,12 @@
 /**
- * Calls from several clients while replicas and proxies are killed, stopped and started again, all of them real processes.
- * A skill that must not run twice tells a counter of every run.
+ * Calls from several clients while replicas and proxies are killed, stopped, started again and cut off, all of them real
+ * processes, on hosts of their own where there is a network. A skill that must not run twice tells a counter of every run.
  */
-import * as PromiseClient from "@skillscale/client/PromiseClient"
-import { ClientError } from "@skillscale/client/ClientError"
-import * as Fs from "node:fs"
-import * as Net from "node:net"
-import * as Os from "node:os"
-import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { start, type Started, startProxy } from "../bench/stack.ts"
+import { now, type Wanted } from "./call.ts"
+import type { Cut, Host, Network } from "./network.ts"
+import { type Call, calmMs, type Fault, judge, type Report } from "./report.ts"
+import { onStage, type Proxy, type Replica, type Stage } from "./stage.ts"
 
 export interface Options {
   /** How long things go wrong. */
@@ -20,282 +17,213 @@ export interface Options {
   /** Calls that each client has under way at a time. */
   readonly inFlight: number
   readonly random: () => number
+  /** Without one all run on the loopback interface, and nothing is cut off. */
+  readonly network?: Network | undefined
   /** Hears what goes wrong. */
   readonly onFault?: ((what: string) => void) | undefined
+  /** Ends it before its time: it rejects once all that it started is gone. */
+  readonly signal?: AbortSignal | undefined
 }
 
-/** What became of the calls of one skill. */
-export interface Tally {
-  readonly calls: number
-  /** How many ended how: `done`, or the reason of the failure. */
-  readonly outcomes: Readonly<Record<string, number>>
+/** What goes wrong once, until the promise. */
+type Kind = () => Promise<void>
+
+/** Replicas that are cut off for good and live on, at most. */
+const mostLeftBehind = 2
+
+/** What everything that goes wrong needs. */
+interface Weather {
+  readonly stage: Stage
+  readonly between: (least: number, most: number) => number
+  readonly pick: <A>(of: ReadonlyArray<A>) => A | undefined
+  readonly pause: (ms: number) => Promise<void>
+  /** Does it to a replica while others are there. */
+  readonly disturbReplica: (what: string, harm: (replica: Replica) => Promise<void>) => Promise<void>
+  /** Does it to a proxy while another one is there, or to the only one; then that is waited for. */
+  readonly disturbProxy: (what: string, harm: (proxy: Proxy) => Promise<void>, agent?: number) => Promise<void>
+  /** Cut off for good, while their processes live. */
+  readonly leftBehind: Array<Replica>
+  /** How long a proxy may be away. */
+  readonly absenceMs: () => number
 }
 
-export interface Report {
-  readonly faults: Readonly<Record<string, number>>
-  /** May run twice for one call. */
-  readonly pure: Tally
-  /** Must not. */
-  readonly once: Tally
-  /** Calls without an outcome, and such as may run twice and failed. */
-  readonly lost: number
-  /** Calls that must not run twice and did. */
-  readonly duplicated: number
-  /**
-   * Of calls that may run twice and were under way when something went wrong: from when it could be mended (the kill of a
-   * replica, the return of the only proxy) to the answer, less the run itself, in milliseconds.
-   */
-  readonly recovery: { readonly count: number; readonly p50: number; readonly p99: number; readonly most: number }
-}
-
-const topic = "TOPIC_CHAOS"
-const callTimeout = "60 seconds"
-
-const writeSkill = (folder: string, name: string, metadata: string, script: string): void => {
-  const scripts = Path.join(folder, "chaos", name, "scripts")
-  Fs.mkdirSync(scripts, { recursive: true })
-  Fs.writeFileSync(
-    Path.join(folder, "chaos", name, "SKILL.md"),
-    `---\nname: ${name}\ndescription: Runs ${name}. Use in a storm.\n${metadata}---\nRuns.\n`
-  )
-  Fs.writeFileSync(Path.join(scripts, "run.sh"), script)
-}
-
-/** Counts the lines that it is sent, and answers each. */
-const startCounter = async () => {
-  const counts = new Map<string, number>()
-  const server = Net.createServer((socket) => {
-    let text = ""
-    socket.on("error", () => socket.destroy())
-    socket.on("data", (chunk) => {
-      text += chunk.toString()
-      const [name, rest] = text.split("\n")
-      if (name === undefined || rest === undefined) return
-      counts.set(name, (counts.get(name) ?? 0) + 1)
-      socket.end("counted\n")
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const address = server.address()
-  return {
-    counts,
-    port: typeof address === "object" && address !== null ? address.port : 0,
-    close: () => new Promise<void>((resolve) => server.close(() => resolve()))
+const killsAndStops = (
+  { absenceMs, between, disturbProxy, disturbReplica, pause, stage }: Weather
+): ReadonlyArray<Kind> => {
+  const stopFor = async ({ piece }: Replica | Proxy, ms: number) => {
+    piece.signal("SIGSTOP")
+    await pause(ms)
+    piece.signal("SIGCONT")
   }
+  return [
+    () =>
+      disturbReplica("replica killed", async (replica) => {
+        await stage.kill(replica.piece)
+        await pause(between(0, 1500))
+        await stage.restartReplica(replica)
+      }),
+    () => disturbReplica("replica stopped", (replica) => stopFor(replica, between(200, 4000))),
+    () =>
+      disturbProxy("proxy killed", async (proxy) => {
+        await stage.kill(proxy.piece)
+        if (stage.proxies.length > 1) await pause(between(0, 3000))
+        await stage.restartProxy(proxy)
+      }),
+    () => disturbProxy("proxy stopped", (proxy) => stopFor(proxy, absenceMs()))
+  ]
 }
 
-interface Call {
-  readonly skill: "pure" | "once"
-  readonly name: string
-  readonly runMs: number
-  readonly began: number
-  ended: number | undefined
-  outcome: string | undefined
-}
-
-/** A proxy, or where one was and will be. */
-interface Place {
-  readonly xsub: string
-  readonly xpub: string
-  readonly ports: { readonly xsub: string; readonly xpub: string }
-  piece: Started | undefined
-}
-
-interface Fault {
-  readonly began: number
-  mendable: number
-}
-
-const quantile = (sorted: ReadonlyArray<number>, share: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
-
-const tally = (calls: ReadonlyArray<Call>): Tally => {
-  const outcomes: Record<string, number> = {}
-  for (const { outcome = "none" } of calls) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
-  return { calls: calls.length, outcomes }
+const cutOffs = (weather: Weather, network: Network): ReadonlyArray<Kind> => {
+  const { absenceMs, between, disturbProxy, disturbReplica, pause, pick, leftBehind, stage } = weather
+  const hostOf = ({ host }: { readonly host: Host | undefined }): ReadonlyArray<Host> =>
+    host === undefined ? [] : [host]
+  const proxies = stage.proxies.flatMap(hostOf)
+  const agents = stage.agents.flatMap(hostOf)
+  const deaf = (hosts: ReadonlyArray<Host>, to: ReadonlyArray<Host>): ReadonlyArray<Cut> =>
+    hosts.flatMap((host) => to.map((other) => [other, host] as const))
+  const mute = (hosts: ReadonlyArray<Host>, to: ReadonlyArray<Host>): ReadonlyArray<Cut> => deaf(to, hosts)
+  const away = (hosts: ReadonlyArray<Host>, from: ReadonlyArray<Host>): ReadonlyArray<Cut> => [
+    ...deaf(hosts, from),
+    ...mute(hosts, from)
+  ]
+  /** Both ways as often as either. */
+  const ways = [["cut off from", away], ["cut off from", away], ["deaf to", deaf], ["mute to", mute]] as const
+  const cutFor = async (cuts: ReadonlyArray<Cut>, ms: number) => {
+    await network.cut(cuts)
+    await pause(ms)
+    await network.mend(cuts)
+  }
+  return [
+    async () => {
+      const [what, cut] = pick(ways) ?? ways[0]
+      await disturbReplica(
+        `replica ${what} all proxies`,
+        (replica) => cutFor(cut(hostOf(replica), proxies), between(200, 5000))
+      )
+    },
+    async () => {
+      const [what, cut] = pick(ways) ?? ways[0]
+      await disturbProxy(
+        `proxy ${what} all clients`,
+        (proxy) => cutFor(cut(hostOf(proxy), agents), absenceMs())
+      )
+    },
+    async () => {
+      const [what, cut] = pick(ways) ?? ways[0]
+      const agent = Math.floor(between(0, agents.length))
+      await disturbProxy(
+        `proxy ${what} a client`,
+        (proxy) => cutFor(cut(hostOf(proxy), agents.slice(agent, agent + 1)), absenceMs()),
+        agent
+      )
+    },
+    async () => {
+      if (leftBehind.length === mostLeftBehind) return
+      await disturbReplica("replica cut off for good", async (replica) => {
+        leftBehind.push(replica)
+        await network.cut(away(hostOf(replica), proxies))
+        await pause(between(0, 1500))
+        stage.replicas[stage.replicas.indexOf(replica)] = await stage.newReplica()
+      })
+    }
+  ]
 }
 
 export const chaos = async (
-  { clients, inFlight, onFault = () => {}, proxies, random, replicas, seconds }: Options
+  { clients, inFlight, network, onFault = () => {}, proxies, random, replicas, seconds, signal }: Options
 ): Promise<Report> => {
   const between = (least: number, most: number) => least + random() * (most - least)
-  const folder = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-chaos-")))
-  const counter = await startCounter()
-  const pieces = new Set<Started>()
-  const keep = (piece: Started): Started => {
-    pieces.add(piece)
-    return piece
-  }
-  const connected: Array<PromiseClient.PromiseClient> = []
-  try {
-    writeSkill(folder, "pure", "", `sleep "$1"\necho "done $2"\n`)
-    writeSkill(
-      folder,
-      "once",
-      "metadata:\n  skillscale.network: \"true\"\n",
-      `exec 3<>/dev/tcp/127.0.0.1/${counter.port}\necho "$2" >&3\nread -r _ <&3\nsleep "$1"\necho "done $2"\n`
-    )
-    const portOf = (address: string): string => address.split(":").at(-1) ?? ""
-    const passing: Array<Place> = []
-    for (let index = 0; index < proxies; index++) {
-      const proxy = await startProxy()
-      keep(proxy)
-      const ports = { xsub: portOf(proxy.xsub), xpub: portOf(proxy.xpub) }
-      passing.push({ xsub: proxy.xsub, xpub: proxy.xpub, ports, piece: proxy })
-    }
-    const at = {
-      xsub: passing.map(({ xsub }) => xsub).join(","),
-      xpub: passing.map(({ xpub }) => xpub).join(",")
-    }
-    const startReplica = async () =>
-      keep(
-        await start([
-          ...["server", "--topic", topic, "--skills-dir", folder, "--workers", "4", "--allow-network", "all"],
-          ...["--proxy-xsub", at.xsub, "--proxy-xpub", at.xpub]
-        ], "serving")
-      )
-    const serving: Array<Started | undefined> = []
-    for (let index = 0; index < replicas; index++) serving.push(await startReplica())
-    for (let index = 0; index < clients; index++) connected.push(await PromiseClient.connect(at))
+  const pick = <A>(of: ReadonlyArray<A>): A | undefined => of[Math.floor(random() * of.length)]
+  const ended = new AbortController()
+  const stopped = signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal])
+  const pause = (ms: number) => sleep(ms, undefined, { signal: stopped })
+  const calls: Array<Call> = []
+  const faults: Array<Fault> = []
+  const returning: Array<Promise<void>> = []
+  const calm = new AbortController()
 
-    const calls: Array<Call> = []
-    const faults: Array<Fault> = []
-    const counted: Record<string, number> = {}
-    const storm = new AbortController()
-
-    const callOnce = async (client: PromiseClient.PromiseClient, skill: Call["skill"]) => {
-      const runMs = Math.round(between(5, 300))
-      const call: Call = {
-        skill,
-        name: `${skill}-${calls.length}`,
-        runMs,
-        began: performance.now(),
-        ended: undefined,
-        outcome: undefined
-      }
-      calls.push(call)
-      try {
-        const args = [String(runMs / 1000), call.name]
-        const result = await client.run({ skill, topic, args, timeout: callTimeout })
-        const printed = Buffer.from(result.stdout).toString()
-        call.outcome = printed === `done ${call.name}\n` ? "done" : `exit ${result.exitCode ?? result.signal}`
-      } catch (error) {
-        call.outcome = error instanceof ClientError ? error.reason._tag : String(error)
-      }
-      call.ended = performance.now()
-    }
-    const agents = connected.flatMap((client) =>
-      Array.from({ length: inFlight }, async () => {
-        while (!storm.signal.aborted) await callOnce(client, random() < 0.5 ? "pure" : "once")
-      })
-    )
-
-    const note = (what: string): Fault => {
-      const now = performance.now()
-      const fault = { began: now, mendable: now }
-      counted[what] = (counted[what] ?? 0) + 1
+  const disturber = <A>(all: ReadonlyArray<A>, staying: number) => {
+    const away = new Set<A>()
+    return async (what: string, harm: (one: A) => Promise<void>, agent?: number): Promise<void> => {
+      const there = all.filter((one) => !away.has(one))
+      const one = pick(there)
+      if (one === undefined || there.length <= staying) return
+      away.add(one)
+      const began = now()
+      const fault: Fault = { what, began, mendable: began, over: Number.POSITIVE_INFINITY, agent }
       faults.push(fault)
       onFault(what)
-      return fault
+      const done = harm(one).then(() => {
+        fault.over = now()
+        away.delete(one)
+      })
+      done.catch(() => {})
+      returning.push(done)
+      if (staying > 0) return
+      await done
+      fault.mendable = fault.over
     }
-    const returning: Array<Promise<void>> = []
-    /** Does it to a replica. One stays, so that somebody can answer. */
-    const disturbReplica = (what: string, harm: (piece: Started) => Promise<Started>) => {
-      const running = serving.flatMap((piece, index) => piece === undefined ? [] : [{ piece, index }])
-      const picked = running[Math.floor(random() * running.length)]
-      if (picked === undefined || running.length < 2) return
-      const { index, piece } = picked
-      serving[index] = undefined
-      note(what)
-      returning.push(
-        harm(piece).then((piece) => {
-          serving[index] = piece
-        })
-      )
-    }
-    const killReplica = () =>
-      disturbReplica("replica killed", async (piece) => {
-        await piece.kill()
-        pieces.delete(piece)
-        await sleep(between(0, 1500))
-        return startReplica()
-      })
-    const stopReplica = () =>
-      disturbReplica("replica stopped", async (piece) => {
-        piece.signal("SIGSTOP")
-        await sleep(between(200, 4000))
-        piece.signal("SIGCONT")
-        return piece
-      })
-    /** Does it to a proxy. With others that go on, these are how calls go on, too. */
-    const disturbProxy = async (what: string, harm: (place: Place, piece: Started) => Promise<Started>) => {
-      const up = passing.filter(({ piece }) => piece !== undefined)
-      const place = up[Math.floor(random() * up.length)]
-      if (place?.piece === undefined || up.length < Math.min(2, proxies)) return
-      const { piece } = place
-      place.piece = undefined
-      const fault = note(what)
-      const mended = harm(place, piece).then((piece) => {
-        place.piece = piece
-        if (proxies === 1) fault.mendable = performance.now()
-      })
-      returning.push(mended)
-      if (proxies === 1) await mended
-    }
-    const killProxy = () =>
-      disturbProxy("proxy killed", async ({ ports }, piece) => {
-        await piece.kill()
-        pieces.delete(piece)
-        if (proxies > 1) await sleep(between(0, 3000))
-        return keep(await startProxy(ports))
-      })
-    const stopProxy = () =>
-      disturbProxy("proxy stopped", async (_, piece) => {
-        piece.signal("SIGSTOP")
-        await sleep(between(100, proxies > 1 ? 4000 : 1500))
-        piece.signal("SIGCONT")
-        return piece
-      })
+  }
 
-    const end = performance.now() + seconds * 1000
-    while (performance.now() < end) {
-      await sleep(between(300, 1500))
-      const kinds = [killReplica, stopReplica, killProxy, stopProxy]
-      await kinds[Math.floor(random() * kinds.length)]?.()
+  const blow = async (stage: Stage): Promise<void> => {
+    const weather: Weather = {
+      stage,
+      between,
+      pick,
+      pause,
+      disturbReplica: disturber(stage.replicas, 1),
+      disturbProxy: disturber(stage.proxies, Math.min(1, proxies - 1)),
+      leftBehind: [],
+      absenceMs: () => between(100, proxies > 1 ? 4000 : 1500)
+    }
+    const kinds = [...killsAndStops(weather), ...(network === undefined ? [] : cutOffs(weather, network))]
+    // So that nothing that happens only once, as the first calls, is part of what is measured.
+    await pause(calmMs / 2)
+    const until = now() + seconds * 1000
+    while (now() < until) {
+      const before = faults.length
+      await pick(kinds)?.()
+      if (faults.length === before) {
+        await pause(100)
+        continue
+      }
+      // Several in a row, then none for long enough to see how calls recover.
+      await pause(random() < 0.5 ? between(100, 1000) : between(calmMs, calmMs + 1000))
     }
     await Promise.all(returning)
-    await sleep(1000)
-    storm.abort()
-    await Promise.all(agents)
-
-    const pure = calls.filter(({ skill }) => skill === "pure")
-    const once = calls.filter(({ skill }) => skill === "once")
-    const recoveries = pure.flatMap(({ began, ended = Number.NaN, outcome, runMs }) => {
-      const met = faults.filter((fault) => began < fault.began && fault.began < ended)
-      const last = met.at(-1)
-      return last === undefined || outcome !== "done"
-        ? []
-        : [Math.max(0, ended - Math.max(last.mendable, began) - runMs)]
-    }).sort((a, b) => a - b)
-    return {
-      faults: counted,
-      pure: tally(pure),
-      once: tally(once),
-      lost: calls.filter(({ outcome, skill }) =>
-        outcome === undefined || skill === "pure" && outcome !== "done"
-      ).length,
-      duplicated: once.filter(({ name }) => (counter.counts.get(name) ?? 0) > 1).length,
-      recovery: {
-        count: recoveries.length,
-        p50: quantile(recoveries, 0.5),
-        p99: quantile(recoveries, 0.99),
-        most: recoveries.at(-1) ?? 0
-      }
-    }
-  } finally {
-    await Promise.all(connected.map((client) => client.close()))
-    await Promise.all([...pieces].map((piece) => piece.stop()))
-    await counter.close()
-    Fs.rmSync(folder, { recursive: true, force: true })
+    await pause(1000)
+    // They would wait for their proxies before they end.
+    await Promise.all(weather.leftBehind.map(({ piece }) => stage.kill(piece)))
   }
+
+  const runs = await onStage({ proxies, replicas, clients, network, signal: stopped }, async (stage) => {
+    const calling = stage.agents.flatMap(({ call }, agent) =>
+      Array.from({ length: inFlight }, async () => {
+        while (!calm.signal.aborted) {
+          const skill = random() < 0.5 ? "pure" : "once"
+          const wanted: Wanted = {
+            skill,
+            name: `${skill}-${calls.length}`,
+            runMs: Math.round(between(5, 300)),
+            timeout: "60 seconds"
+          }
+          const made: Call = { wanted, agent, outcome: undefined }
+          calls.push(made)
+          made.outcome = await call(wanted)
+          if (made.outcome === undefined) return
+        }
+      })
+    )
+    try {
+      await blow(stage)
+    } catch (error) {
+      ended.abort(error)
+      throw stopped.reason
+    } finally {
+      calm.abort()
+      await Promise.allSettled(returning)
+    }
+    await Promise.all(calling)
+  })
+  return judge(calls, faults, runs)
 }

@@ -50,6 +50,7 @@ export class Peer {
   readonly host: string
   readonly address: string
   isClosed = false
+  heardAt = 0
   /** The topic of the last message, so that a run of one topic costs one lookup. */
   lastTopic: Buffer = Buffer.alloc(0)
   lastKey: string | undefined
@@ -89,6 +90,7 @@ export class Peer {
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
     socket.on("data", (chunk: Buffer) => {
+      this.heardAt = performance.now()
       this.#heartbeat?.heard()
       this.#session.push(chunk)
       events.drained(chunk.length)

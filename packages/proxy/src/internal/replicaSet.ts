@@ -2,13 +2,17 @@
  * The replicas of one skill topic, and which of them gets the next request.
  *
  * A replica that tells its load counts as that load and what it was sent beyond what the load covers, by worker. One that
- * tells none gets its share in turn. Nothing here outlives the subscription of a replica.
+ * tells none gets its share in turn. One that told a load, and says nothing when it is sent something, or at the time of its
+ * beat, is passed over: it is stopped or cut off, long before its connection ends. Nothing here outlives the subscription of a
+ * replica.
  */
 import type * as Load from "@skillscale/core/Load"
 
 /** Who told a load. What was told is forgotten when it is gone, since later loads may have been lost with it. */
 export interface Reporter {
   readonly isClosed: boolean
+  /** When anything came from it last. */
+  readonly heardAt: number
 }
 
 /** The most replicas that are compared for one request. */
@@ -19,6 +23,19 @@ export const indifference = 1 / 16
 
 /** In what time the requests on their way are none once, when they are few. */
 export const settleMs = 10_000
+
+/** How soon a replica that was sent something says something, if only its load. */
+export const silentMs = 250
+
+/** How soon one tells it again that was seen to do so without a change, as ours do every second. */
+export const maxBeatMs = 3000
+
+/** So long a replica that did not is passed over, before it is tried with one request. */
+export const distrustMs = 10_000
+
+const isSame = (load: Load.Load, other: Load.Load | undefined): boolean =>
+  other !== undefined && load.running === other.running && load.queued === other.queued &&
+  load.workers === other.workers && load.received === other.received
 
 export class Replica<S> {
   readonly subscriber: S
@@ -32,6 +49,12 @@ export class Replica<S> {
   #lost = 0
   #nextLost = 0
   #since = 0
+  /** When the first request was sent that nothing came after. */
+  #owesSince = Number.NEGATIVE_INFINITY
+  #told: Load.Load | undefined
+  #toldAt = 0
+  #hasBeat = false
+  #triedAt = Number.NEGATIVE_INFINITY
 
   constructor(subscriber: S) {
     this.subscriber = subscriber
@@ -47,8 +70,33 @@ export class Replica<S> {
     return (this.#base + this.#sent) * this.#share
   }
 
-  send(): void {
+  /** Whether it should have said something and did not, and is not to be tried yet. */
+  isSilent(now: number): boolean {
+    const since = this.#silentSince()
+    return now >= since && now < Math.max(since, this.#triedAt) + distrustMs
+  }
+
+  get #heardAt(): number {
+    return Math.max(this.#toldAt, this.reporter?.heardAt ?? 0)
+  }
+
+  #silentSince(): number {
+    const heardAt = this.#heardAt
+    const answerAt = this.#owesSince > heardAt ? this.#owesSince + silentMs : Number.POSITIVE_INFINITY
+    return this.#hasBeat ? Math.min(answerAt, heardAt + maxBeatMs) : answerAt
+  }
+
+  send(now: number): void {
     this.#sent += 1
+    if (this.reporter === undefined) {
+      return
+    }
+    if (this.#owesSince <= this.#heardAt) {
+      this.#owesSince = now
+    }
+    if (now >= this.#silentSince()) {
+      this.#triedAt = now
+    }
   }
 
   /** Takes a load in, unless somebody else told one who is still there. */
@@ -57,6 +105,9 @@ export class Replica<S> {
       return
     }
     this.reporter = reporter
+    this.#hasBeat ||= isSame(load, this.#told)
+    this.#told = load
+    this.#toldAt = now
     const covered = load.received === undefined ? this.#sent : this.#settle(load.received, now)
     this.#share = load.workers === 0 ? 1 : 1 / load.workers
     this.#base = load.workers === 0 ? Number.POSITIVE_INFINITY : load.running + load.queued - covered
@@ -120,41 +171,56 @@ export class ReplicaSet<S> {
   }
 
   /** Takes the replica that gets the next request, if one has room. */
-  next(hasRoom: (subscriber: S) => boolean): S | undefined {
+  next(hasRoom: (subscriber: S) => boolean, now: number): S | undefined {
     const current = this.#current
-    if (current !== undefined && current.pressure < this.#limit && current.tells && hasRoom(current.subscriber)) {
-      current.send()
+    if (
+      current !== undefined && current.pressure < this.#limit && current.tells && !current.isSilent(now) &&
+      hasRoom(current.subscriber)
+    ) {
+      current.send(now)
       return current.subscriber
     }
     const members = this.#members
     const start = this.#turn < members.length ? this.#turn : 0
     this.#turn = start + 1
-    let chosen = this.#leastLoaded(members, start)
+    let chosen = this.#leastLoaded(members, start, now)
     if (chosen !== undefined && !hasRoom(chosen.subscriber)) {
       const ring = [...members.slice(start), ...members.slice(0, start)]
-      chosen = this.#leastLoaded(ring.filter(({ subscriber }) => hasRoom(subscriber)), 0)
+      chosen = this.#leastLoaded(ring.filter(({ subscriber }) => hasRoom(subscriber)), 0, now)
     }
-    chosen?.send()
+    chosen?.send(now)
     return chosen?.subscriber
   }
 
-  /** The replica at `start` when it tells no load, else the least loaded of those from there on that do; the first on a tie. */
-  #leastLoaded(members: ReadonlyArray<Replica<S>>, start: number): Replica<S> | undefined {
+  /**
+   * The replica at `start` when it tells no load, else the least loaded of those from there on that do; the first on a tie. A
+   * silent one only when all that are compared are.
+   */
+  #leastLoaded(members: ReadonlyArray<Replica<S>>, start: number, now: number): Replica<S> | undefined {
     this.#current = undefined
     let best = members[start]
-    if (best === undefined || !best.tells) {
+    if (best === undefined || !best.tells && !best.isSilent(now)) {
       return best
     }
     let least = best.pressure
+    let isSilent = best.isSilent(now)
     let allTell = true
     const compared = Math.min(members.length, maxCompared)
     for (let tried = 1, at = start + 1; tried < compared; tried += 1, at += 1) {
       const other = members[at < members.length ? at : at - members.length]
-      if (other === undefined || !other.tells) {
+      const otherIsSilent = other?.isSilent(now) === true
+      if (other === undefined || !other.tells && !otherIsSilent) {
         allTell = false
-      } else if (other.pressure < least) {
+        // Nothing is known of it, which is better.
+        if (other !== undefined && isSilent) {
+          best = other
+          least = other.pressure
+          isSilent = false
+        }
+      } else if (otherIsSilent === isSilent ? other.pressure < least : isSilent) {
         best = other
         least = other.pressure
+        isSilent = otherIsSilent
       }
     }
     this.#current = allTell ? best : undefined

@@ -66,6 +66,8 @@ export class Switch {
   readonly #servers: Array<Net.Server> = []
   #dirty: Array<Outlet> = []
   #read = 0
+  /** When what is read just now was read. */
+  #readAt: number | undefined
   #isFlushing = false
   readonly #startedAt = performance.now()
   #closing = false
@@ -226,7 +228,7 @@ export class Switch {
       }
     }
     if (replicas !== undefined) {
-      const next = replicas.next(this.#hasRoom)
+      const next = replicas.next(this.#hasRoom, this.#readAt ??= performance.now())
       if (next === undefined) {
         return this.#drop("slow_subscriber", key)
       }
@@ -245,6 +247,7 @@ export class Switch {
   /** Writes once for all that is read at a time: a write costs as much as many messages. */
   readonly #drained = (read: number): void => {
     this.#read += read
+    this.#readAt = undefined
     if (this.#read >= mostReadBytes) {
       this.#flush()
     } else if (this.#dirty.length > 0 && !this.#isFlushing) {

@@ -9,6 +9,9 @@ import type * as Admission from "../Admission.ts"
 /** What is told in this many milliseconds is told as one. */
 export const intervalMs = 20
 
+/** How often it is told at least: a proxy that was started meanwhile, or did not know the server yet, heard no load. */
+export const beatMs = 1000
+
 /** Whose load is told, and where. */
 export interface Options {
   readonly bus: Bus.Bus["Service"]
@@ -19,7 +22,7 @@ export interface Options {
 
 const count = (value: number): number => Math.min(value, Load.maxCount)
 
-/** Collects what changes and tells it to the proxy, at once when it begins. A load that cannot be sent is told later. */
+/** Collects what changes and tells it to the proxy, at once when it begins, and now and then what has not changed. A load that cannot be sent is told later. */
 export const make = (options: Options) => {
   const changed = Latch.makeUnsafe(false)
   let current: Admission.Load = { running: 0, queued: 0 }
@@ -51,7 +54,7 @@ export const make = (options: Options) => {
     },
     /** Tells the load until the bus is closed. */
     run: tell.pipe(
-      Effect.andThen(changed.await),
+      Effect.andThen(Effect.timeoutOption(changed.await, beatMs - intervalMs)),
       Effect.andThen(Effect.sleep(intervalMs)),
       Effect.forever,
       Effect.ignore

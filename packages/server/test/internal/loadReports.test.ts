@@ -36,12 +36,16 @@ const start = Effect.fnUntraced(function*(options: { workers?: number; fails?: (
 const idle: Load.Load = { running: 0, queued: 0, workers: 4, received: 0 }
 
 describe("loadReports", () => {
-  it.effect("tell the load at once, and then no more until it changes", () =>
+  it.effect("tell the load at once, and then once a second until it changes", () =>
     Effect.gen(function*() {
       const { told } = yield* start()
       assert.deepStrictEqual(told, [idle])
-      yield* TestClock.adjust("1 hour")
+      yield* TestClock.adjust(LoadReports.beatMs - 1)
       assert.lengthOf(told, 1)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(told, [idle, idle])
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(told, 62)
     }))
 
   it.effect("tell the last of many changes, at most once in each interval", () =>
@@ -57,7 +61,7 @@ describe("loadReports", () => {
       yield* TestClock.adjust(LoadReports.intervalMs)
       assert.deepStrictEqual(told.at(-1), { running: 1000 % 3, queued: 1000, workers: 4, received: 1000 })
       const all = told.length
-      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust(LoadReports.beatMs - 2 * LoadReports.intervalMs)
       assert.lengthOf(told, all)
     }))
 

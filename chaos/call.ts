@@ -1,0 +1,70 @@
+/** What the processes of a storm say to each other. */
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+export const topic = "TOPIC_CHAOS"
+
+/** Milliseconds on a clock that all processes of a machine share. */
+export const now = (): number => Number(process.hrtime.bigint()) / 1e6
+
+/** A call that an agent is to make. */
+export interface Wanted {
+  /** May run twice for one call, or must not. */
+  readonly skill: "pure" | "once"
+  readonly name: string
+  readonly runMs: number
+  readonly timeout: "60 seconds"
+}
+
+/** What an agent says of a call: `done`, or the reason of its failure. */
+export interface Outcome {
+  readonly name: string
+  readonly outcome: string
+  readonly began: number
+  readonly ended: number
+}
+
+/** What the counter says of a run, before it lets it go on. */
+export interface Counted {
+  readonly counted: string
+}
+
+/** A process of the storm's own. */
+export interface Peer {
+  readonly send: (wanted: Wanted) => void
+  readonly gone: Promise<void>
+  /** Resolves once all that it said was heard. */
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Starts `agent.ts` or `counter.ts`, where `via` tells, and resolves with the first that it says. It ends when this process
+ * does.
+ */
+export const startPeer = (
+  name: "agent" | "counter",
+  args: ReadonlyArray<string>,
+  via: ReadonlyArray<string>,
+  onMessage: (message: unknown) => void
+): Promise<Peer & { readonly first: unknown }> =>
+  new Promise((resolve, reject) => {
+    const script = fileURLToPath(new URL(`${name}.ts`, import.meta.url))
+    const [command = "", ...rest] = [...via, process.execPath, "--conditions=source", script, ...args]
+    const child = ChildProcess.spawn(command, rest, { stdio: ["ignore", "ignore", "inherit", "ipc"] })
+    child.once("error", reject)
+    const gone = new Promise<void>((done) => child.once("exit", () => done()))
+    const heard = new Promise<void>((done) => child.once("disconnect", () => done()))
+    void gone.then(() => reject(new Error(`${name} ended early`)))
+    child.once("message", (first) => {
+      child.on("message", onMessage)
+      resolve({
+        first,
+        gone,
+        send: (wanted) => void (child.connected && child.send(wanted)),
+        close: async () => {
+          if (child.connected) child.send("close")
+          await Promise.all([heard, gone])
+        }
+      })
+    })
+  })
