@@ -55,6 +55,31 @@ describe("a call that nobody acknowledges", () => {
     assert.deepStrictEqual(sent, [500, 1500, 3500, 5500, 7500])
   })
 
+  it("is sent again after 500 ms anew when its replica was lost, or messages may have been", () => {
+    const sentAt = (delivery: Delivery.Delivery, from: number) => {
+      for (let now = from;; now += 100) if (delivery.onTick(now).length > 0) return now - from
+    }
+    const { delivery } = begin()
+    assert.deepStrictEqual([sentAt(delivery, 0), sentAt(delivery, 500)], [500, 1000])
+    delivery.onRestored(1600)
+    assert.strictEqual(sentAt(delivery, 1600), 500)
+    delivery.onResponse(accepted("a"), 2200)
+    delivery.onResponse(event("unknown", "a"), 2300)
+    assert.strictEqual(sentAt(delivery, 2300), 500)
+  })
+
+  it("is recalled when it ends, since another replica may have it", () => {
+    const once = begin().delivery
+    assert.deepStrictEqual(tags(once.onResponse(response({ server: "a" }), 10)), ["Finish"])
+    const refused = begin().delivery
+    refused.onResponse(refusal("Overloaded", "a"), 10)
+    refused.onTurn(50)
+    assert.deepStrictEqual(tags(refused.onResponse(response({ server: "b" }), 60)), ["Finish"])
+    const twice = begin().delivery
+    twice.onTick(500)
+    assert.deepStrictEqual(tags(twice.onResponse(response({ server: "a" }), 600)), ["Recall", "Finish"])
+  })
+
   it("is sent again at once when messages may have been lost, unless it waits for its turn", () => {
     const { delivery } = begin()
     assert.deepStrictEqual(delivery.onRestored(10), [{ _tag: "Send", attempt: 1 }])
@@ -260,7 +285,7 @@ describe("a call that must not run twice", () => {
       [{ _tag: "Grant", server: "b", offer: 2 }]
     )
     // What that had finished is as good.
-    assert.deepStrictEqual(tags(other.onResponse(response({ server: "b", attempt: 0 }), 2003)), ["Finish"])
+    assert.deepStrictEqual(tags(other.onResponse(response({ server: "b", attempt: 0 }), 2003)), ["Recall", "Finish"])
   })
 
   it("does not believe what was said before the offer that it granted", () => {

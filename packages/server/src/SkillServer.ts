@@ -21,6 +21,7 @@ import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Topic from "@skillscale/core/Topic"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -140,7 +141,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
   const loads = LoadReports.make({ bus, topic, id, workers: admission.workers })
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
-  const routes = ReplyRoutes.make(bus)
+  const clock = yield* Clock.Clock
+  const routes = ReplyRoutes.make(bus, () => Monotonic.millisOf(clock))
   const replies = Replies.make(routes, id, metrics)
   const { refuse } = replies
   const leaseMs = Duration.toMillis(options.lease ?? "1 second")

@@ -211,6 +211,9 @@ export const make = Effect.fnUntraced(function*(
             case "Cancel":
               command(step.server, { kind: "cancel", ...address, attempt: firstAttempt + step.attempt })
               break
+            case "Recall":
+              void run(connection.command(Topic.control(topic), { kind: "cancel", ...address }))
+              break
             case "Grant":
               command(step.server, { kind: "grant", ...address, offer: step.offer })
               break

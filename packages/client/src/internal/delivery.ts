@@ -19,6 +19,8 @@ export type Step =
   | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
   /** To a replica other than the one that has the call. What is sent after this attempt is not meant. */
   | { readonly _tag: "Cancel"; readonly server: string; readonly attempt: number }
+  /** To all servers of the topic, one of which may have it besides the one that answered. */
+  | { readonly _tag: "Recall" }
   /** Take a turn after this time, in milliseconds. `isFull` tells that it is because a server was full. */
   | { readonly _tag: "Wait"; readonly ms: number; readonly isFull: boolean }
   | { readonly _tag: "Event"; readonly response: Protocol.Response }
@@ -83,6 +85,10 @@ const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "Shutti
 export const make = ({ ackMs, deadline, habits, random, topic }: Options): Delivery => {
   let attempt = 0
   let sentAt = 0
+  /** How often in a row it was sent again since nobody said anything of it. */
+  let misses = 0
+  /** It was sent again although it was not refused, so that somebody may have it of whom nothing was heard. */
+  let isAstray = false
   let refused = 0
   /** Nothing was sent yet, or nothing is to be sent before its turn. */
   let isWaiting = true
@@ -98,7 +104,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
 
   const finish = (response: Protocol.Response, ...others: ReadonlyArray<Step>): ReadonlyArray<Step> => {
     isOver = true
-    return [...others, { _tag: "Finish", response }]
+    return [...others, ...isAstray ? [{ _tag: "Recall" } as const] : [], { _tag: "Finish", response }]
   }
 
   const send = (now: number): ReadonlyArray<Step> => {
@@ -146,6 +152,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   }
 
   const lost = (now: number, server: string): ReadonlyArray<Step> => {
+    misses = 0
+    isAstray = true
     if (mayRepeat()) return send(now)
     isOver = true
     return [{ _tag: "Fail", reason: new ClientError.ReplicaLost({ server, topic }) }]
@@ -231,7 +239,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
 
   const onResponse = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
     const { event, server } = response
-    if (server !== undefined) absent = undefined
+    if (server !== undefined) {
+      absent = undefined
+      misses = 0
+    }
     if (response.leaseMs !== undefined) habits.acknowledges = true
     const later = laterThanTold(server, response)
     if (later < 0) return []
@@ -272,8 +283,10 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
 
   const onUnheard = (now: number): ReadonlyArray<Step> => {
     if (!mayRepeat()) return []
-    if (habits.acknowledges === true) return send(now)
-    return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
+    if (habits.acknowledges !== true) return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
+    misses += 1
+    isAstray = true
+    return send(now)
   }
 
   return {
@@ -288,12 +301,17 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       if (isOver) return []
       if (holder !== undefined) return onSilence(holder, now)
       if (isWaiting) return []
-      if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(attempt, 4))) return []
+      if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(misses, 4))) return []
       return onUnheard(now)
     },
     onRestored: (now) => {
       if (isOver || isWaiting) return []
-      if (holder === undefined) return onUnheard(now)
+      if (holder === undefined) {
+        const steps = onUnheard(now)
+        // It was not the servers that said nothing.
+        misses = 0
+        return steps
+      }
       // It was not the replica that was silent.
       holder.heardAt = now
       holder.askedAt = undefined

@@ -38,6 +38,16 @@ export const make = (options: Options) => {
     Effect.retry({ while: (error) => error.reason._tag !== "Closed", schedule: Schedule.spaced("1 second") })
   )
 
+  const tellChanges = tell.pipe(
+    Effect.andThen(changed.await),
+    Effect.andThen(Effect.sleep(intervalMs)),
+    Effect.forever,
+    Effect.ignore
+  )
+  const beat = Effect.sleep(beatMs - intervalMs).pipe(
+    Effect.andThen(Effect.forever(Effect.andThen(changed.open, Effect.sleep(beatMs))))
+  )
+
   return {
     load: (load: Admission.Load): void => {
       current = load
@@ -53,11 +63,6 @@ export const make = (options: Options) => {
       changed.openUnsafe()
     },
     /** Tells the load until the bus is closed. */
-    run: tell.pipe(
-      Effect.andThen(Effect.timeoutOption(changed.await, beatMs - intervalMs)),
-      Effect.andThen(Effect.sleep(intervalMs)),
-      Effect.forever,
-      Effect.ignore
-    )
+    run: Effect.raceFirst(tellChanges, beat)
   }
 }

@@ -1,23 +1,42 @@
 /**
- * Through which of several joined buses each caller was heard last, which is where it listens. Bounded: of more callers, those
- * that were not heard for longest are forgotten, and are answered through all.
+ * Through which of several joined buses each caller was heard last, which is where it listens. One that was heard through two of
+ * them lately is answered through all: it has changed its proxy, and what was on its way by the one that it left may come last.
+ * Bounded: of more callers, those that were not heard for longest are forgotten, and are answered through all.
  */
 import type * as Bus from "@skillscale/core/Bus"
 
 const maxCallers = 10_000
+/** How long after a change something may come by the other way. */
+const changeMs = 10_000
 
-export const make = (bus: Bus.Bus["Service"]) => {
-  const known = new Map<string, Bus.Publish>()
+interface Route {
+  readonly reply: Bus.Publish
+  readonly changedAt: number
+}
+
+/** `now` is in milliseconds. */
+export const make = (bus: Bus.Bus["Service"], now: () => number) => {
+  const known = new Map<string, Route>()
   return {
     learn: (replyTo: string, { reply }: Bus.Message): void => {
       if (reply === undefined) return
+      const before = known.get(replyTo)
+      const changedAt = before === undefined
+        ? Number.NEGATIVE_INFINITY
+        : before.reply === reply
+        ? before.changedAt
+        : now()
       known.delete(replyTo)
-      known.set(replyTo, reply)
+      known.set(replyTo, { reply, changedAt })
       if (known.size <= maxCallers) return
       const [oldest] = known.keys()
       if (oldest !== undefined) known.delete(oldest)
     },
-    publish: (replyTo: string, payload: Uint8Array) => (known.get(replyTo) ?? bus.publish)(replyTo, payload)
+    publish: (replyTo: string, payload: Uint8Array) => {
+      const route = known.get(replyTo)
+      const publish = route === undefined || now() - route.changedAt < changeMs ? bus.publish : route.reply
+      return publish(replyTo, payload)
+    }
   }
 }
 
