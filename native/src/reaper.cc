@@ -216,6 +216,10 @@ void Reaper::Measure() {
     return;
   }
   killing_ = true;
+  protocol::Reply reply{};
+  reply.type = protocol::kKilling;
+  reply.detail = exceeded_;
+  Reply(reply);
 }
 
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
