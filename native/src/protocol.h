@@ -163,6 +163,7 @@ struct Reply {
   // A TreeLimit, also of Killing; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many.
   uint32_t detail;
   uint64_t wall_ns;
+  // Of Clean: what came to it since Exited.
   uint64_t user_us;
   uint64_t system_us;
   uint64_t max_rss_kib;

@@ -223,7 +223,9 @@ bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
       if (run.deadline == Deadline::kTimeout) SetDeadline(run, Deadline::kNone, 0);
       return true;
     case protocol::kClean:
-      return run.phase == Phase::kExited && reply.clean != protocol::kLeft;
+      if (run.phase != Phase::kExited || reply.clean == protocol::kLeft) return false;
+      run.result.user_us = After(run.result.user_us, reply.user_us);
+      return true;
     default:
       return false;
   }
