@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -134,13 +135,15 @@ bool ReadKib(const char* rollup, const char* name, uint64_t* kib) {
 
 struct Stat {
   char state = 0;
-  uint64_t cpu_us = 0;
+  pid_t parent = 0;
+  uint64_t began = 0;
+  uint64_t own_us = 0;
+  uint64_t waited_us = 0;
   uint64_t threads = 0;
   uint64_t bytes = 0;
 };
 
 bool ReadStat(const char* path, Stat* stat) {
-  static const uint64_t tick_us = 1'000'000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK));
   static const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
   if (!file) return false;
@@ -152,13 +155,16 @@ bool ReadStat(const char* path, Stat* stat) {
   const char* rest = strrchr(buffer, ')');
   unsigned long long cpu[4];
   unsigned long long threads;
+  unsigned long long began;
   unsigned long long pages;
   if (rest == nullptr || sscanf(rest + 1,
-                                " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d %*u %*u %llu",
-                                &stat->state, &cpu[0], &cpu[1], &cpu[2], &cpu[3], &threads, &pages) != 7) {
+                                " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d %llu %*u %llu",
+                                &stat->state, &stat->parent, &cpu[0], &cpu[1], &cpu[2], &cpu[3], &threads, &began, &pages) != 9) {
     return false;
   }
-  stat->cpu_us = (cpu[0] + cpu[1] + cpu[2] + cpu[3]) * tick_us;
+  stat->began = began;
+  stat->own_us = (cpu[0] + cpu[1]) * TickMicroseconds();
+  stat->waited_us = (cpu[2] + cpu[3]) * TickMicroseconds();
   stat->threads = threads;
   stat->bytes = pages * page_bytes;
   return true;
@@ -192,13 +198,26 @@ uint64_t ThreadBytes(pid_t pid) {
   return bytes;
 }
 
+// More exactly than in ticks.
+uint64_t OwnTime(pid_t pid, uint64_t otherwise) {
+  clockid_t clock;
+  timespec time;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) < 0) return otherwise;
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000 + static_cast<uint64_t>(time.tv_nsec) / 1'000;
+}
+
+CpuReading ReadingOf(pid_t pid, const Stat& stat) {
+  return {pid, stat.parent, stat.began, std::max(stat.own_us, OwnTime(pid, stat.own_us)), stat.waited_us};
+}
+
 // A process that has ended has no threads and no memory; one whose main thread has ended has both.
 void AddStat(pid_t pid, TreeUse* use) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   Stat stat;
   if (!ReadStat(path, &stat)) return;
-  use->cpu_us += stat.cpu_us;
+  use->cpu.push_back(ReadingOf(pid, stat));
+  use->cpu_us += use->cpu.back().own_us + use->cpu.back().waited_us;
   const bool ended = stat.state == 'Z' || stat.state == 'X';
   if (ended && stat.threads <= 1) return;
   use->tasks += stat.threads;
@@ -263,11 +282,23 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, Tr
   return true;
 }
 
-uint64_t CpuTime(pid_t pid) {
+bool ReadCpu(pid_t pid, CpuReading* reading) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   Stat stat;
-  return ReadStat(path, &stat) ? stat.cpu_us : 0;
+  if (!ReadStat(path, &stat)) return false;
+  *reading = ReadingOf(pid, stat);
+  return true;
+}
+
+uint64_t CpuTime(pid_t pid) {
+  CpuReading reading;
+  return ReadCpu(pid, &reading) ? reading.own_us + reading.waited_us : 0;
+}
+
+uint64_t TickMicroseconds() {
+  static const uint64_t tick_us = 1'000'000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK));
+  return tick_us;
 }
 
 bool ShareMemory(pid_t one, pid_t other) {

@@ -12,6 +12,9 @@
 #include <sys/types.h>
 
 #include <array>
+#include <vector>
+
+#include "cpu_ledger.h"
 
 namespace skillscale {
 
@@ -23,6 +26,8 @@ struct TreeUse {
   uint64_t cpu_us = 0;
   // Zombies among them.
   uint64_t processes = 0;
+  // Of each of them.
+  std::vector<CpuReading> cpu;
 };
 
 // Pids, or 0.
@@ -42,6 +47,10 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, Tr
 bool ShareMemory(pid_t one, pid_t other);
 // The CPU time of one process, in microseconds; 0 when it is gone.
 uint64_t CpuTime(pid_t pid);
+// False when it is gone.
+bool ReadCpu(pid_t pid, CpuReading* reading);
+// In what the kernel tells times.
+uint64_t TickMicroseconds();
 
 }  // namespace skillscale
 

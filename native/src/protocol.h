@@ -17,7 +17,8 @@
 // `Clean` says that no descendant is left. It is folded into `Exited` when the main process left nobody behind. What is
 // clean carries a descriptor of the folder that has the run's changes to its skill, when there are any. One that is clean
 // but busy takes the next run only after it said Ready. `Idle` comes at any time between runs, at most once a second: how many
-// processes wait for runs there, and what they have in memory. `Killing` only says that the reaper is alive: a script may have stopped it.
+// processes wait for runs there, and what they have in memory. `Killing` only says that the reaper is alive: a script may have stopped it. Unasked, with a
+// TreeLimit, it says that the tree is killed for that.
 //
 //   reaper → fork server  Prepare
 //   fork server → reaper  Hello, then per Prepare: Started, Exited
@@ -159,9 +160,10 @@ struct Reply {
   uint32_t step;
   // A Cleanness.
   uint32_t clean;
-  // A TreeLimit; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many.
+  // A TreeLimit, also of Killing; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many.
   uint32_t detail;
   uint64_t wall_ns;
+  // Of Clean: what came to it since Exited.
   uint64_t user_us;
   uint64_t system_us;
   uint64_t max_rss_kib;

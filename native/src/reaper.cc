@@ -123,7 +123,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   limits_ = plan.limits();
   terminating_ = killing_ = ended_ = warm_ = false;
   exceeded_ = protocol::kNoLimit;
-  gone_cpu_us_ = 0;
+  ForgetCpu();
   main_ = 0;
   const bool expected = !cold && spare_ && plan == plan_ && cell_.IsCurrent();
   warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
@@ -183,13 +183,27 @@ void Reaper::MeasureSoon() {
   measure_at_ = bounded ? After(Now(), pause_) : kNever;
 }
 
-protocol::TreeLimit Reaper::Exceeded() const {
+void Reaper::ForgetCpu() {
+  gone_cpu_us_ = told_cpu_us_ = 0;
+  ledger_.Clear();
+}
+
+// Of those that are gone, since it was asked last.
+uint64_t Reaper::UntoldCpu() {
+  const uint64_t gone_us = gone_cpu_us_ + ledger_.lost_us();
+  const uint64_t untold_us = gone_us > told_cpu_us_ ? gone_us - told_cpu_us_ : 0;
+  told_cpu_us_ += untold_us;
+  return untold_us;
+}
+
+protocol::TreeLimit Reaper::Exceeded() {
   TreeUse use;
   if (!MeasureTree(cell_.entered(), limits_.tree_bytes, Uncounted(), &use)) return protocol::kNoLimit;
+  ledger_.Look(use.cpu, gone_cpu_us_, ReadCpu);
   if (use.bytes > limits_.tree_bytes) return protocol::kMemoryLimit;
   if (use.tasks > limits_.tree_tasks) return protocol::kProcessLimit;
   if (cell_.full()) return protocol::kDiskLimit;
-  const bool late = limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_) / 1'000'000 >= limits_.cpu_seconds;
+  const bool late = limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_ + ledger_.lost_us()) / 1'000'000 >= limits_.cpu_seconds;
   return late ? protocol::kCpuLimit : protocol::kNoLimit;
 }
 
@@ -216,6 +230,10 @@ void Reaper::Measure() {
     return;
   }
   killing_ = true;
+  protocol::Reply reply{};
+  reply.type = protocol::kKilling;
+  reply.detail = exceeded_;
+  Reply(reply);
 }
 
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
@@ -241,6 +259,9 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   reply.user_us = Microseconds(usage.ru_utime);
   reply.system_us = Microseconds(usage.ru_stime);
   reply.max_rss_kib = static_cast<uint64_t>(usage.ru_maxrss);
+  // It was the main process's that far; which part of the rest is which is not known.
+  told_cpu_us_ += reply.user_us + reply.system_us;
+  reply.user_us += UntoldCpu();
   if (left) return Reply(reply);
   const Descriptor changes(cell_.TakeChanges());
   Reply(reply, changes.get());
@@ -333,6 +354,7 @@ bool Reaper::Reap() {
     protocol::Reply reply{};
     reply.type = protocol::kClean;
     reply.clean = Freed();
+    reply.user_us = UntoldCpu();
     const Descriptor changes(cell_.TakeChanges());
     Reply(reply, changes.get());
     Leave();

@@ -10,6 +10,7 @@
 
 #include "cell.h"
 #include "clock.h"
+#include "cpu_ledger.h"
 #include "descriptor.h"
 #include "fork_server.h"
 #include "packet.h"
@@ -36,7 +37,9 @@ class Reaper {
   void FailRun(const SpawnFailure& failure);
   void MeasureSoon();
   void Measure();
-  protocol::TreeLimit Exceeded() const;
+  protocol::TreeLimit Exceeded();
+  void ForgetCpu();
+  uint64_t UntoldCpu();
   protocol::Cleanness Freed();
   void Leave();
   bool Reap();
@@ -78,8 +81,11 @@ class Reaper {
   bool last_run_ = false;
   int exit_code_ = 0;
   uint64_t started_ = 0;
-  // Of the run's processes that are gone, but not through those that live.
+  // Of the run's processes that are gone, but not through those that live: what the reaper waited for, and what nobody did.
   uint64_t gone_cpu_us_ = 0;
+  CpuLedger ledger_{TickMicroseconds()};
+  // Of both, what the supervisor knows.
+  uint64_t told_cpu_us_ = 0;
 
   Cell cell_;
   Rules rules_;

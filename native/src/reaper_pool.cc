@@ -18,6 +18,7 @@ constexpr uint64_t kTendNs = kSecond;
 constexpr uint64_t kGreetNs = 5 * kSecond;
 constexpr uint64_t kStartNs = 20 * kSecond;
 constexpr uint64_t kLeaveNs = 10 * kSecond;
+constexpr uint64_t kCleanNs = 10 * kSecond;
 constexpr uint64_t kStopNs = 5 * kSecond;
 constexpr uint64_t kEndNs = kSecond;
 constexpr int kUnansweredKills = 5;
@@ -243,11 +244,18 @@ void ReaperPool::Terminate(uint64_t id) {
 
 // One that cannot be told, because its socket is full or closed, counts as one that does not answer.
 void ReaperPool::Kill(uint64_t id) {
+  ExpectClean(id);
   Reaper& reaper = reapers_.at(id);
-  reaper.killing = true;
   reaper.unanswered++;
   reaper.process.SendCommand(protocol::kKill);
   reaper.process.Signal(SIGCONT);
+}
+
+void ReaperPool::ExpectClean(uint64_t id) {
+  Reaper& reaper = reapers_.at(id);
+  if (reaper.killing) return;
+  reaper.killing = true;
+  reaper.killing_since = Now();
 }
 
 void ReaperPool::ExpectAction() {
@@ -264,7 +272,8 @@ void ReaperPool::Tend() {
     const bool stuck = reaper.starting && now - reaper.since >= kStartNs;
     const bool staying = reaper.retired && now - reaper.since >= kLeaveNs;
     const bool deaf = reaper.unanswered >= kUnansweredKills;
-    if (mute || stuck || staying || deaf) {
+    const bool unclean = reaper.killing && now - reaper.killing_since >= kCleanNs;
+    if (mute || stuck || staying || deaf || unclean) {
       End(reaper);
     } else if (reaper.killing && !reaper.retired) {
       Kill(id);

@@ -3,8 +3,8 @@
 // A reaper is idle, at work for one run, starting a fork server after it, or retired: its socket is closed and its end awaited. It leaves the pool when its
 // pidfd says that it ended. Reapers are trusted to follow the protocol but not to be scheduled: a script of the same user can
 // stop its reaper. `Tend`, called about once a second, sends SIGCONT to all that are expected to act, and SIGKILL to one that
-// never greeted, did not leave, or left several orders to kill unanswered; its main process dies with it, and where it has a
-// control group, all that it started.
+// never greeted, did not leave, left several orders to kill unanswered, or whose tree is not gone some time after it was killed; its
+// main process dies with it, and in a cell, or where it has a control group, all that it started.
 #ifndef SKILLSCALE_REAPER_POOL_H_
 #define SKILLSCALE_REAPER_POOL_H_
 
@@ -68,8 +68,9 @@ struct Reaper {
   // What waits there for runs, as it told last.
   uint32_t idle_processes = 0;
   uint64_t idle_kib = 0;
-  // An order to kill was given for its present run.
+  // The tree of its present run is being killed, since then.
   bool killing = false;
+  uint64_t killing_since = 0;
   int unanswered = 0;
   // When it was started, began to start a fork server, or was retired.
   uint64_t since = 0;
@@ -120,6 +121,8 @@ class ReaperPool {
 
   void Terminate(uint64_t id);
   void Kill(uint64_t id);
+  // It kills its tree unasked.
+  void ExpectClean(uint64_t id);
   // When `Tend` is due next; never while all are idle.
   uint64_t tend_at() const { return tend_at_; }
   void Tend();

@@ -151,7 +151,7 @@ bool Reaper::MakeAhead(const Confinement& confinement, int job) {
     return false;
   }
   import_by_ = After(Now(), kStartNs);
-  gone_cpu_us_ = 0;
+  ForgetCpu();
   MeasureSoon();
   return true;
 }

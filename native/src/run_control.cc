@@ -158,6 +158,11 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
   if (reply.type == protocol::kHello) return HandleHello(reaper_id, reply);
   if (reply.type == protocol::kKilling) {
     reaper.unanswered = 0;
+    if (reply.detail == protocol::kNoLimit) return true;
+    const auto limited = runs_.find(reaper.run);
+    if (limited == runs_.end()) return false;
+    limited->second->result.detail = reply.detail;
+    pool_.ExpectClean(reaper_id);
     return true;
   }
   if (reply.type == protocol::kIdle) {
@@ -182,7 +187,9 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
     reaper.warm = run.result.warm;
     if (run.result.detail == protocol::kNoLimit && reaper.group.TakeMemoryKills() > 0) run.result.detail = protocol::kMemoryLimit;
   }
-  if (reply.clean != protocol::kLeft) {
+  if (reply.clean == protocol::kLeft) {
+    if (!run.ending) pool_.ExpectClean(reaper_id);
+  } else {
     run.clean = true;
     run.reaper = 0;
     run.result.changes = std::move(changes);
@@ -216,7 +223,9 @@ bool RunControl::HandleRunReply(Run& run, const protocol::Reply& reply) {
       if (run.deadline == Deadline::kTimeout) SetDeadline(run, Deadline::kNone, 0);
       return true;
     case protocol::kClean:
-      return run.phase == Phase::kExited && reply.clean != protocol::kLeft;
+      if (run.phase != Phase::kExited || reply.clean == protocol::kLeft) return false;
+      run.result.user_us = After(run.result.user_us, reply.user_us);
+      return true;
     default:
       return false;
   }
@@ -270,8 +279,10 @@ void RunControl::LoseReaper(uint64_t reaper_id) {
     // One that never came up has started nothing.
     if (!greeted) {
       FailRun(run, {ECHILD, protocol::kExecve});
-    } else if (run.phase != Phase::kExited) {
-      EndRun(run, Outcome::kLost);
+    } else if (run.result.detail == protocol::kNoLimit) {
+      if (run.phase != Phase::kExited) EndRun(run, Outcome::kLost);
+      // What it changed is gone with its cell.
+      if (run.request.kind != Kind::kPlain && run.result.outcome == Outcome::kEnded) run.result.outcome = Outcome::kLost;
     }
     Settle(run_id);
   }

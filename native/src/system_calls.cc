@@ -99,6 +99,8 @@ constexpr uint16_t kAbsentCalls[] = {
     __NR_shmget, __NR_shmat, __NR_shmctl, __NR_shmdt, __NR_semget, __NR_semop, __NR_semtimedop, __NR_semctl,
     __NR_msgget, __NR_msgsnd, __NR_msgrcv, __NR_msgctl, __NR_mq_open, __NR_mq_unlink, __NR_mq_timedsend,
     __NR_mq_timedreceive, __NR_mq_notify, __NR_mq_getsetattr,
+    // Memory that is nobody's while nobody maps it; programs take a file in its place.
+    __NR_memfd_create,
     // Gone from newer kernels.
     __NR_nfsservctl, __NR_lookup_dcookie,
 #ifdef __x86_64__
@@ -122,8 +124,8 @@ constexpr uint16_t kListedCalls[] = {
     __NR_fremovexattr, kRemovexattrat, __NR_inotify_init1, __NR_inotify_add_watch, __NR_inotify_rm_watch,
     // Memory.
     __NR_brk, __NR_mmap, __NR_munmap, __NR_mremap, __NR_mprotect, __NR_msync, __NR_mincore, __NR_madvise, __NR_mlock,
-    __NR_mlock2, __NR_munlock, __NR_mlockall, __NR_munlockall, __NR_memfd_create, __NR_pkey_mprotect,
-    __NR_pkey_alloc, __NR_pkey_free, __NR_mbind, __NR_membarrier, kMapShadowStack, kMseal,
+    __NR_mlock2, __NR_munlock, __NR_mlockall, __NR_munlockall, __NR_pkey_mprotect, __NR_pkey_alloc,
+    __NR_pkey_free, __NR_mbind, __NR_membarrier, kMapShadowStack, kMseal,
     // Processes and threads.
     __NR_execve, __NR_execveat, __NR_exit, __NR_exit_group, __NR_wait4, __NR_waitid, __NR_set_tid_address,
     __NR_set_robust_list, __NR_get_robust_list, __NR_rseq, __NR_futex, kFutexWaitv, kFutexWake, kFutexWait,

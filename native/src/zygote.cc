@@ -3,7 +3,8 @@
 // interpreter does the rest.
 //
 // The fork server talks to its reaper over one SOCK_SEQPACKET socket (protocol.h). The child gets its run over a socket of
-// its own, and ends when that is closed. The fork server has one thread, and forks one run at a time.
+// its own, and ends when that is closed. The fork server has one thread, and forks one run at a time. It also reaps what it did
+// not make: where there is no filter of system calls a run can give it children, whose zombies the reaper would wait for.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -37,6 +39,8 @@ Packet packet;
 Strings strings;
 char* large = nullptr;
 int control = -1;
+// Tells that a child ended.
+int ends = -1;
 pid_t child = 0;
 // Of the last Prepare.
 uint64_t number = 0;
@@ -125,6 +129,23 @@ void TellOf(void* error, void* where) {
   }
 }
 
+// Reaps all zombies but the child.
+void ReapStrangers() {
+  signalfd_siginfo discarded[8];
+  while (read(ends, discarded, sizeof discarded) > 0) {
+  }
+  for (;;) {
+    siginfo_t info{};
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0) {
+      if (errno == EINTR) continue;
+      return;
+    }
+    // The others are found when that one is told of.
+    if (info.si_pid == 0 || info.si_pid == child) return;
+    if (waitpid(info.si_pid, nullptr, WNOHANG | __WALL) < 0 && errno != EINTR) return;
+  }
+}
+
 bool TellExit() {
   int status = 0;
   rusage usage{};
@@ -157,13 +178,21 @@ extern "C" {
 __attribute__((visibility("default"))) int skillscale_zygote_open() {
   skillscale::control = fcntl(0, F_DUPFD_CLOEXEC, skillscale::kHighDescriptor);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (skillscale::control < 0 || null < 0 || dup2(null, 0) < 0 || !skillscale::FindPython()) return -1;
+  sigset_t children;
+  sigemptyset(&children);
+  sigaddset(&children, SIGCHLD);
+  skillscale::ends = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (skillscale::control < 0 || null < 0 || skillscale::ends < 0 || dup2(null, 0) < 0 || !skillscale::FindPython()) return -1;
   close(null);
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-// Says that runs may come.
+// Says that runs may come, which unblock their signals (entry.h).
 __attribute__((visibility("default"))) int skillscale_zygote_ready() {
+  sigset_t children;
+  sigemptyset(&children);
+  sigaddset(&children, SIGCHLD);
+  if (sigprocmask(SIG_BLOCK, &children, nullptr) < 0) return -1;
   protocol::Reply reply{};
   reply.type = protocol::kHello;
   reply.pid = getpid();
@@ -175,8 +204,8 @@ __attribute__((visibility("default"))) int skillscale_zygote_wait() {
   for (;;) {
     const int pidfd = skillscale::child > 0 ? static_cast<int>(syscall(SYS_pidfd_open, skillscale::child, 0)) : -1;
     if (skillscale::child > 0 && pidfd < 0) return 0;
-    pollfd ready[2] = {{skillscale::control, POLLIN, 0}, {pidfd, POLLIN, 0}};
-    const int count = poll(ready, 2, -1);
+    pollfd ready[3] = {{skillscale::control, POLLIN, 0}, {pidfd, POLLIN, 0}, {skillscale::ends, POLLIN, 0}};
+    const int count = poll(ready, 3, -1);
     if (pidfd >= 0) close(pidfd);
     if (count < 0) {
       if (errno == EINTR) continue;
@@ -184,6 +213,11 @@ __attribute__((visibility("default"))) int skillscale_zygote_wait() {
     }
     if (ready[1].revents != 0) {
       if (!skillscale::TellExit()) return 0;
+      skillscale::ReapStrangers();
+      continue;
+    }
+    if (ready[2].revents != 0) {
+      skillscale::ReapStrangers();
       continue;
     }
     skillscale::Forget();

@@ -6,7 +6,9 @@ import * as Path from "node:path"
 import * as Readline from "node:readline"
 import { fileURLToPath } from "node:url"
 import * as Native from "@skillscale/native/native"
-import { open, options, pool, until, withFolder } from "./host.ts"
+import { open, options, pool, until, withFolder, withGate } from "./host.ts"
+
+type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
 
 const timeout = 20_000
 const beside = (name: string) => fileURLToPath(new URL(name, import.meta.url))
@@ -127,6 +129,72 @@ describe("a reaper that its script stops", () => {
     await opened.next("closed")
     assert.strictEqual((await opened.next("done", 1))[2], "closing")
   }, timeout)
+})
+
+describe("a tree that never becomes clean", () => {
+  const needsRoot = skipped(!isRoot, "tracing the processes of others needs root")
+
+  it.skipIf(needsRoot)(
+    "does not keep its run from ending, nor a reaper or the supervisor",
+    () =>
+      withGate((gate) =>
+        withFolder(async (folder) => {
+          const tracer = ChildProcess.spawn(python, [beside("./trace.py")], { stdio: ["pipe", "pipe", "inherit"] })
+          const said = Readline.createInterface({ input: tracer.stdout })[Symbol.asyncIterator]()
+          const opened = await open({ minReapers: 1, idleReapers: 4, maxReapers: 4 })
+          const closing = await open({ minReapers: 1 })
+          const noted = (id: number) => Path.join(folder, `pid${id}`)
+          const start = (target: typeof opened, id: number, script: string, more?: Partial<Native.SpawnOptions>) => {
+            const note = `note() { echo $1 > '${noted(id)}.new'; mv '${noted(id)}.new' '${noted(id)}'; }`
+            const run = options(["/bin/sh", "-c", `${note}\n${script}`], ["PATH=/usr/bin:/bin"], more)
+            target.native.spawn(target.supervisor, id, run, null)
+          }
+          try {
+            start(opened, 1, "note $$; exec sleep 1000", { timeoutMs: 3_000 })
+            start(opened, 2, `sleep 1000 > /dev/null 2>&1 & note $!; ${gate.pass}; exit 3`)
+            // One that is traced stops at any signal, so it must get none.
+            start(
+              opened,
+              3,
+              `note $$; ${gate.pass}; i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i + 1)); done; wait`,
+              { treeTasks: 20 }
+            )
+            start(closing, 4, "note $$; exec sleep 1000")
+            for (let id = 1; id <= 4; id++) {
+              await until(`run ${id} is not up`, () => Fs.existsSync(noted(id)))
+              tracer.stdin.write(Fs.readFileSync(noted(id)))
+              assert.strictEqual((await said.next()).value, "traced")
+            }
+            const began = performance.now()
+            gate.open()
+            closing.native.close(closing.supervisor)
+            const dones = await Promise.all([1, 2, 3].map((id) => opened.next("done", id) as Promise<Done>))
+            assert.deepStrictEqual(dones.map((done) => [done[2], done[3], done[15]]), [
+              ["timedOut", 0, ""],
+              ["ended", 3, ""],
+              ["ended", 0, "processes"]
+            ])
+            await closing.next("closed")
+            const done = await closing.next("done", 4) as Done
+            assert.strictEqual(done[2], "closing")
+            assert.isBelow(performance.now() - began, 20_000)
+            // Four are at work at a time.
+            for (let id = 10; id < 14; id++) {
+              opened.native.spawn(opened.supervisor, id, options(["/bin/true"], []), null)
+            }
+            for (let id = 10; id < 14; id++) {
+              assert.strictEqual((await opened.next("done", id))[2], "ended")
+            }
+            opened.native.close(opened.supervisor)
+            await opened.next("closed")
+            assert.strictEqual(tracer.exitCode, null)
+          } finally {
+            tracer.kill("SIGKILL")
+          }
+        })
+      ),
+    40_000
+  )
 })
 
 describe("a helper that never says hello", () => {

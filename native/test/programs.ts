@@ -44,8 +44,13 @@ export const succeeds = (file: string, args: ReadonlyArray<string>): void => {
   assert.strictEqual(status, 0, output)
 }
 
-/** Makes a program of `test/NAME_check.cc` and `src/NAME.cc`. */
-export const compile = (name: string, program: string, more: ReadonlyArray<string>): void => {
-  const sources = [inNative(`test/${name}_check.cc`), inNative(`src/${name}.cc`)]
+/** Makes a program of `test/NAME_check.cc`, `src/NAME.cc` and other files of `src`. */
+export const compile = (
+  name: string,
+  program: string,
+  more: ReadonlyArray<string>,
+  others: ReadonlyArray<string> = []
+): void => {
+  const sources = [inNative(`test/${name}_check.cc`), ...[name, ...others].map((file) => inNative(`src/${file}.cc`))]
   succeeds("g++", [...flags, ...more, "-I", inNative("src"), ...sources, "-o", program])
 }

@@ -209,6 +209,7 @@ inline constexpr Attempt kAttempts[] = {
     {"io_uring_setup", ENOSYS, {}},
     {"io_uring_enter", ENOSYS, {-1}},
     {"io_uring_register", ENOSYS, {-1}},
+    {"memfd_create", ENOSYS, {0, -1}},
     {"memfd_secret", ENOSYS, {-1}},
     {"vmsplice", ENOSYS, {-1, 0, 0, -1}},
     {"shmget", ENOSYS, {}},

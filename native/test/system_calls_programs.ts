@@ -52,6 +52,7 @@ with tempfile.TemporaryDirectory() as folder:
 a, b = socket.socketpair(); a.send(b"x"); assert b.recv(1) == b"x"
 poll = select.epoll(); poll.register(a)
 signal.setitimer(signal.ITIMER_REAL, 30); ssl.create_default_context(); zlib.compress(b"x"); ctypes.CDLL(None)
+assert ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)() == 3
 try: import numpy
 except ImportError: numpy = None
 assert numpy is None or (numpy.ones((64, 64)) @ numpy.ones((64, 64)))[0, 0] == 64`

@@ -107,7 +107,7 @@ inline constexpr Expectation kExpectations[] = {
     {310, 270, "process_vm_readv", "pp"}, {311, 271, "process_vm_writev", "pp"}, {312, 272, "kcmp", "pp"},
     {313, 273, "finit_module", "pp"}, {314, 274, "sched_setattr", "**"}, {315, 275, "sched_getattr", "aa"},
     {316, 276, "renameat2", "aa"}, {317, 277, "seccomp", "**"}, {318, 278, "getrandom", "aa"},
-    {319, 279, "memfd_create", "aa"}, {320, 294, "kexec_file_load", "pp"}, {321, 280, "bpf", "pp"},
+    {319, 279, "memfd_create", "ss"}, {320, 294, "kexec_file_load", "pp"}, {321, 280, "bpf", "pp"},
     {322, 281, "execveat", "aa"}, {323, 282, "userfaultfd", "pp"}, {324, 283, "membarrier", "aa"},
     {325, 284, "mlock2", "aa"}, {326, 285, "copy_file_range", "aa"}, {327, 286, "preadv2", "aa"},
     {328, 287, "pwritev2", "aa"}, {329, 288, "pkey_mprotect", "aa"}, {330, 289, "pkey_alloc", "aa"},

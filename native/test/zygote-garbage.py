@@ -29,6 +29,16 @@ script = os.path.join(folder, "run.py")
 with open(script, "w") as file:
     file.write(
         "import json, os, sys\n"
+        "if sys.argv[:1] == ['siblings']:\n"
+        "    import ctypes, platform\n"
+        "    libc = ctypes.CDLL(None)\n"
+        "    clone = {'x86_64': 56, 'aarch64': 220}[platform.machine()]\n"
+        "    lives = os.pipe()\n"
+        "    for waits in (False, True):\n"
+        "        if libc.syscall(ctypes.c_long(clone), ctypes.c_long(0x8000 | 17), None, None, None, None) == 0:\n"
+        "            os.close(lives[1])\n"
+        "            if waits: os.read(lives[0], 1)\n"
+        "            os._exit(0)\n"
         "print(json.dumps([sys.argv, sorted(os.environ.items()), sys.stdin.read(), os.getcwd()]))\n"
         "sys.exit(len(sys.argv) % 100)\n"
     )
@@ -178,6 +188,25 @@ class ForkServer:
                 told = json.loads(read(out) or "null")
                 expect(told and [told[0], *told[1:]], expected, f"what the script saw\n{self.said()}")
                 expect(self.ended(pid, self.number), (len(arguments) - 1) << 8, "its status")
+
+    def reaps(self):
+        """A run makes siblings of itself, one of which outlives it: none stays a zombie."""
+        with Descriptors() as descriptors:
+            job, pid = self.prepare(descriptors, folder)
+            packet, out = spawn(descriptors, ["run.py", "siblings"], [], False)
+            send(job, *packet)
+            leave(job)
+        read(out)
+        expect(self.ended(pid, self.number), 1 << 8, "the status of one with siblings")
+        until = time.monotonic() + PATIENCE
+        while self.children():
+            if time.monotonic() > until:
+                raise Wrong(f"siblings of a run are left: {self.children()}")
+            time.sleep(0.002)
+
+    def children(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            return file.read().split()
 
     def end(self):
         """Its socket is closed: it has to go, with all that it made."""
@@ -508,6 +537,7 @@ def main():
             if alive is not False and server.near.fileno() >= 0:
                 if number % 8 == 0:
                     server.works()
+                    server.reaps()
                 expect(server.count(), server.descriptors, "its descriptors")
             else:
                 server.end()

@@ -137,7 +137,8 @@ export interface Spec {
 }
 
 /**
- * What a run used, measured by the kernel over the program and all descendants that it waited for (`wait4`).
+ * What a run used, measured by the kernel over the program and all descendants that it waited for (`wait4`). The native executor adds the
+ * CPU time of all others that it knows of to that in user mode.
  *
  * @category models
  * @since 0.1.0

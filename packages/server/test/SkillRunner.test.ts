@@ -5,9 +5,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
 import type * as Executor from "../src/Executor.ts"
 import * as Interpreter from "../src/Interpreter.ts"
 import * as Secrets from "../src/Secrets.ts"
@@ -15,6 +17,7 @@ import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
 import { carrying, marker } from "./executorSuite.ts"
 import * as Support from "./fixtures/support.ts"
+import { commandOf, parents, pids } from "./warmKit.ts"
 
 const hush = "hush-hush-0451"
 
@@ -126,6 +129,41 @@ const endOf = (skill: SkillDiscovery.Skill, call: SkillRunner.Call, onOutput?: (
     const { reason } = result.failure
     return reason._tag === "ExecutorError" ? reason.reason : assert.fail(result.failure.message)
   })
+
+describe("in a cell a run that never becomes clean", () => {
+  it.live.skipIf(!Support.isRoot)("ends, without a result, and the next one starts", () =>
+    Effect.gen(function*() {
+      const [left, main] = [`10${process.pid}.1`, `10${process.pid}.2`]
+      const skill = yield* Support.skill({
+        "scripts/run.sh": `if [ "$1" = main ]; then exec sleep "$2"; fi
+trap 'exit 0' USR1
+sleep "$2" &
+wait`
+      })
+      const tracer = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn("python3", [fileURLToPath(new URL("../../../native/test/trace.py", import.meta.url))])),
+        (child) => Effect.sync(() => void child.kill("SIGKILL"))
+      )
+      const said = createInterface({ input: tracer.stdout })[Symbol.asyncIterator]()
+      const trace = (seconds: string) =>
+        Effect.gen(function*() {
+          const found = () => pids().find((pid) => commandOf(pid).join(" ") === `sleep ${seconds} `)
+          yield* Support.eventually(`sleep ${seconds} runs`, () => found() !== undefined)
+          tracer.stdin.write(`${found()}\n`)
+          assert.strictEqual((yield* Effect.promise(() => said.next())).value, "traced")
+          return parents(found() ?? 0)[0] ?? 0
+        })
+      const began = performance.now()
+      const [one, other] = yield* Effect.all([
+        endOf(skill, { args: ["left", left] }),
+        endOf(skill, { args: ["main", main], timeout: "5 seconds" }),
+        Effect.map(trace(left), (script) => process.kill(script, "SIGUSR1")).pipe(Effect.andThen(trace(main)))
+      ], { concurrency: "unbounded" })
+      assert.deepStrictEqual([one._tag, other._tag], ["Killed", "TimedOut"])
+      assert.isAtLeast(performance.now() - began, 10_000)
+      assert.strictEqual((yield* run(skill, { args: ["main", "0"] })).exitCode, 0)
+    }).pipe(Effect.provide(layerOf({})({ warm: "off", grace: 300 }))), 60_000)
+})
 
 describe("in a cell a skill that asks for little memory", () => {
   const little = { "skillscale.memory": "256MiB" }

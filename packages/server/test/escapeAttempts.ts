@@ -235,6 +235,7 @@ if syscall(321, 0, ctypes.byref(map), ctypes.sizeof(map)) >= 0: escaped()`
   "leave shared memory behind": {
     code: `id = libc.shmget(0, 4096, 0o1600)\nif id >= 0: escaped(); libc.shmctl(id, 0, None)`
   },
+  "make a file that is in no file system": { code: `os.memfd_create("x")\nescaped()` },
   "use io_uring": { code: `if syscall(425, 4, ctypes.byref(ctypes.create_string_buffer(120))) >= 0: escaped()` },
   "read the kernel's log": { asRoot: true, code: `if libc.klogctl(10, None, 0) >= 0: escaped()` },
   "make a device": {

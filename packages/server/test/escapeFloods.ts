@@ -76,9 +76,18 @@ threading.Thread(target=hold).start()
 libc.syscall(60, 0)`
   ],
   "memory in files that nobody maps": [
-    "MemoryLimit",
-    `files = [os.memfd_create("flood") for _ in range(20)]
-for file in files: os.posix_fallocate(file, 0, 30 << 20)
+    "DiskLimit",
+    `import errno
+def make():
+    try: return os.memfd_create("flood")
+    except OSError as error:
+        if error.errno != errno.ENOSYS: raise
+        return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR)
+files = [make() for _ in range(20)]
+try:
+    for file in files:
+        for _ in range(30): os.write(file, b"x" * (1 << 20))
+except OSError: time.sleep(20)
 time.sleep(0.3)
 escaped()`
   ],

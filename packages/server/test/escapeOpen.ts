@@ -3,6 +3,6 @@ export const open: Readonly<Record<"cold" | "warm" | "plain" | "floods" | "state
   cold: [],
   warm: [],
   plain: ["see other processes", "change the mode of a file of its user", "change the times of a device"],
-  floods: ["memory in files that nobody maps"],
+  floods: [],
   state: []
 }

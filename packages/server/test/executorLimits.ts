@@ -44,6 +44,54 @@ const limits = ({ test }: Harness): void => {
       assertTag(orphans, "CpuLimit")
     }))
 
+  const dropping = (rounds: number) =>
+    `import os, signal, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(${rounds}):
+    if os.fork() == 0:
+        while time.process_time() < 0.25: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass`
+
+  test("CPU time of children that nobody waited for counts as far as it was seen, and once", () =>
+    Effect.gen(function*() {
+      assertTag(yield* reason(py(dropping(60), { limits: { cpuSeconds: 2 } })), "CpuLimit")
+      const seen = yield* run(py(dropping(6), { limits: { cpuSeconds: 60 } }))
+      const cpuMs = ({ usage }: Executor.Execution) => usage.userMs + usage.systemMs
+      assert.isAbove(cpuMs(seen), 900)
+      assert.isBelow(cpuMs(seen), 2_200)
+      // Children that are waited for, of any age.
+      const waited = yield* run(py(
+        `import os, time
+total = 0
+for i in range(40):
+    pid = os.fork()
+    if pid == 0:
+        while time.process_time() < 0.002 * i: pass
+        os._exit(0)
+    total += sum(os.wait4(pid, 0)[2][:2])
+print(total + time.process_time())`,
+        { limits: { cpuSeconds: 60 } }
+      ))
+      // What comes later is the end of the interpreter.
+      assert.isBelow(cpuMs(waited) - 1_000 * Number(text(waited.stdout)), 200)
+      const orphans = yield* run(py(
+        `import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        while time.process_time() < 0.4: pass
+        os.write(1, b"x")
+        while True: pass
+    os._exit(0)
+os.wait()
+time.sleep(1)`,
+        { limits: { cpuSeconds: 60 } }
+      ))
+      assert.strictEqual(text(orphans.stdout), "x")
+      assert.isAbove(cpuMs(orphans), 400)
+    }))
+
   test("memory ends in MemoryLimit", () =>
     Effect.gen(function*() {
       const limits = { memoryBytes: 128 * megabyte }
