@@ -293,9 +293,11 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<SkillClient["Service"], ClientError.ClientError, Bus.Bus | Scope.Scope> {
   const parts = Effect.gen(function*() {
     const leaseMs = yield* Request.lease(options.lease ?? "30 seconds")
+    const maxBuffered = yield* Request.bound("maxBuffered", options.maxBuffered ?? 64 * 1024 * 1024)
+    const window = yield* Request.bound("window", options.window ?? 1024 * 1024)
     const connection = yield* Connection.make({
       connectTimeout: yield* Request.duration(options.connectTimeout ?? "5 seconds"),
-      maxPending: options.maxPending ?? 10_000,
+      maxPending: yield* Request.bound("maxPending", options.maxPending ?? 10_000),
       leaseMs
     })
     const catalog = yield* Catalog.make(connection, {
@@ -309,21 +311,13 @@ export const make = Effect.fnUntraced(function*(
       circuit: yield* Request.circuit(options.circuit ?? {})
     })
     const timeout = yield* Request.duration(options.timeout ?? "30 seconds")
-    return { connection, deliveries, catalog, timeout, leaseMs }
+    return { connection, deliveries, catalog, timeout, leaseMs, maxBuffered, window }
   })
-  const { catalog, connection, deliveries, leaseMs, timeout } = yield* parts.pipe(
+  const dependencies = yield* parts.pipe(
     Effect.mapError((reason) => new ClientError.ClientError({ operation: "connect", reason })),
     Effect.withSpan("SkillClient.connect")
   )
-  return SkillClient.of(Operations.make({
-    connection,
-    deliveries,
-    catalog,
-    timeout,
-    leaseMs,
-    maxBuffered: options.maxBuffered ?? 64 * 1024 * 1024,
-    window: options.window ?? 1024 * 1024
-  }))
+  return SkillClient.of(Operations.make(dependencies))
 })
 
 /**

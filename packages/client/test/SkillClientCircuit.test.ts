@@ -311,6 +311,12 @@ describe("the circuit of a topic", () => {
       for (const failures of [0, 1.5, Number.NaN, "3"]) {
         assert.include(yield* refused({ failures }), "circuit.failures is")
       }
+      for (const value of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+        for (const name of ["window", "maxBuffered", "maxPending"]) {
+          const error = yield* Effect.flip(withClient(Effect.void, { [name]: value }))
+          assert.include(error.message, `${name} is ${value}; give a whole number of 1 or more`)
+        }
+      }
       assert.include(yield* refused({ period: -1 }), "-1 is not a duration")
       assert.include(yield* refused({ longestPeriod: "soon" }), "\"soon\" is not a duration")
       assert.include(yield* refused({ period: "2 seconds", longestPeriod: "1 second" }), "not longer than the second")

@@ -115,7 +115,7 @@ export const make = Effect.fnUntraced(function*(
     return entered
   })
 
-  let current = yield* enter(yield* Random.nextIntBetween(0, members.length))
+  let current = yield* enter(yield* Random.nextIntBetween(0, members.length, { halfOpen: true }))
 
   /** Leaves a bus for the next one that can be made, unless that is done already. */
   const leave = (from: Current, why: string): Effect.Effect<void, Bus.BusError> =>

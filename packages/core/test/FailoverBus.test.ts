@@ -274,6 +274,27 @@ describe("a bus with another one to fall back on", () => {
       assert.strictEqual((yield* Fiber.join(failing)).reason._tag, "Unreachable")
     }).pipe(quiet))
 
+  it.effect("comes first as often as each of the others", () =>
+    Effect.gen(function*() {
+      const chosen: Array<string> = []
+      const hub = yield* Bus.makeHub()
+      const members = ["one", "two", "three"].map((name): FailoverBus.Member => ({
+        name,
+        connect: Effect.tap(hub.connect, () => Effect.sync(() => chosen.push(name)))
+      }))
+      const [first = assert.fail(), ...others] = members
+      for (const share of [0, 0.32, 0.34, 0.66, 0.67, 0.999]) {
+        yield* Effect.scoped(FailoverBus.make([first, ...others])).pipe(
+          Effect.provideService(Random.Random, {
+            ...yield* Random.Random,
+            nextIntUnsafe: () => 0,
+            nextDoubleUnsafe: () => share
+          })
+        )
+      }
+      assert.deepStrictEqual(chosen, ["one", "one", "two", "two", "three", "three"])
+    }).pipe(quiet))
+
   it.live("publishes to the next what one refuses, and says so when all do", () =>
     Effect.gen(function*() {
       const hub = yield* Bus.makeHub()

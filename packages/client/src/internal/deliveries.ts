@@ -52,7 +52,7 @@ export const events: ReadonlyArray<Protocol.Event> = ["accepted", "offer"]
 const tickMs = 100
 const pingTimeout = "1 second"
 /** How long a topic whose servers do not acknowledge is not asked again. */
-const silentMs = 10_000
+const silentMs = 2000
 const maxTopics = 1024
 /** A timer may fire so much too early, in milliseconds. */
 const timerSlackMs = 2
@@ -100,10 +100,15 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
+  /** What was not so a while ago may be so by now. */
+  const reconsider = (known: Known): void => {
+    if (known.acknowledges === false && now() >= known.silentUntil) known.acknowledges = undefined
+  }
+
   const habitsOf = (topic: string): Known => {
     const known = topics.get(topic)
     if (known !== undefined) {
-      if (known.acknowledges === false && now() >= known.silentUntil) known.acknowledges = undefined
+      reconsider(known)
       return known
     }
     if (topics.size >= maxTopics) forgetOldest()
@@ -134,6 +139,7 @@ export const make = Effect.fnUntraced(function*(
 
   const tick = Effect.sleep(tickMs).pipe(
     Effect.andThen(Effect.sync(() => {
+      topics.forEach(reconsider)
       waiting.forEach((onTick) => onTick())
       topics.forEach(({ pace }) => pace.onTick(now()))
     })),

@@ -34,6 +34,12 @@ export const duration = (input: Duration.Input): Effect.Effect<Duration.Duration
   return Effect.fail(new ClientError.BadRequest({ detail }))
 }
 
+/** Reads a bound. */
+export const bound = (name: string, value: number): Effect.Effect<number, ClientError.Reason> =>
+  Number.isSafeInteger(value) && value >= 1
+    ? Effect.succeed(value)
+    : Effect.fail(new ClientError.BadRequest({ detail: `${name} is ${value}; give a whole number of 1 or more` }))
+
 /** Reads after how much silence of the client its calls may be ended, in milliseconds. */
 export const lease = Effect.fnUntraced(function*(
   input: Duration.Input
@@ -49,7 +55,9 @@ export const circuit = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Circuit.Settings | undefined, ClientError.Reason> {
   const refuse = (detail: string) => new ClientError.BadRequest({ detail })
   if (options === "off") return undefined
-  if (typeof options !== "object") return yield* refuse(`circuit is ${options}; give an object, or "off"`)
+  if (typeof options !== "object" || options === null) {
+    return yield* refuse(`circuit is ${options}; give an object, or "off"`)
+  }
   const { failures = 20 } = options
   if (!Number.isSafeInteger(failures) || failures < 1) {
     return yield* refuse(`circuit.failures is ${failures}; give a whole number of 1 or more`)

@@ -35,8 +35,9 @@ export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>):
     requestId,
     status: "error",
     content: "",
-    error:
-      `no server serves ${topic}: start one with \`skillscale server --topic ${topic}\`, or check the topic's name`,
+    error: `no server serves ${topic}: ${
+      Topic.isSkills(topic) ? `start one with \`skillscale server --topic ${topic}\`, or ` : ""
+    }check the topic's name`,
     timestamp: Date.now() / 1000,
     code: "NoServer",
     retryable: true,

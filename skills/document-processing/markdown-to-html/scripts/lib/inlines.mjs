@@ -107,7 +107,7 @@ class Inlines {
     }
     this.emphasize(0)
     return {
-      html: this.nodes.map((node) => node.html).join("").replace(/[ \t]+(?=\n)/g, "").trim(),
+      html: this.nodes.map((node) => node.html).join("").replace(/(?<![ \t])[ \t]+(?=\n)/g, "").trim(),
       plain: this.nodes.map((node) => node.plain).join("").trim()
     }
   }
@@ -117,7 +117,7 @@ class Inlines {
     while (this.position < this.text.length && !SPECIAL.test(this.text[this.position])) this.position++
     const run = this.text.slice(start, this.position)
     if (this.text[this.position] === "\n") {
-      const trimmed = run.replace(/ +$/, "")
+      const trimmed = run.replace(/(?<! ) +$/, "")
       this.literal(trimmed)
       if (run.length - trimmed.length >= 2) this.push("<br>")
     } else this.literal(run)
