@@ -259,7 +259,8 @@ describe("a caller that never reads its answers", () => {
         assert.isAbove(yield* scrape("skillscale_proxy_dropped_total", "slow_subscriber"), answers / 2)
         // 64 MiB for this subscriber, and 64 MiB of answers for callers that missed theirs; the rest is what Node takes.
         assert.isBelow(most.proxy - first.proxy, 250)
-        assert.isBelow(most.server - first.server, 500)
+        // It would be all of the answers, and what comes and goes besides.
+        assert.isBelow(most.server - first.server, answers)
       }).pipe(Effect.provide(NodeServices.layer), quiet),
     150_000
   )
