@@ -7,13 +7,10 @@
 
 namespace skillscale {
 
-enum class EndsBy { kThread, kReaper };
-
-// Starts the keeper of this process; returns its pid, or 0 when there is none, which costs only time. It is no child that a
-// program finds by waiting for any child, holds no descriptor and no folder, and takes no signal. It is killed when the thread
-// that called this ends, or only by the reaper: of a process with more threads the last one would give the memory back
-// after all. To be called once.
-pid_t StartKeeper(EndsBy ends_by);
+// Starts the keeper of this process; returns its pid, or 0 when there is none, which costs only time. It is a child of the reaper,
+// and no program finds it by waiting for its own; it holds no descriptor and no folder, and takes no signal. Only the reaper
+// ends it. To be called once.
+pid_t StartKeeper();
 
 // Says over the socket on which a run will come that this process waits for it, and who its keeper is. Whether anybody hears it
 // shows when the run comes, or does not.

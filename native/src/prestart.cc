@@ -114,7 +114,7 @@ Napi::Value Take(const Napi::CallbackInfo& info) {
   Strings strings;
   char* copy = nullptr;
   if (!AreUntouched() || HasTimers(info.Env())) GiveUp();
-  skillscale::SayWaiting(run_socket.get(), skillscale::StartKeeper(skillscale::EndsBy::kReaper));
+  skillscale::SayWaiting(run_socket.get(), skillscale::StartKeeper());
   pollfd ready{run_socket.get(), POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }

@@ -234,6 +234,7 @@ void Reaper::LoseSpare() {
 // The view is closed when nobody is left of it.
 void Reaper::DropSpare() {
   const bool imported = importing_;
+  const bool any = spare_ || spare_pid_ > 0;
   const uint64_t until = After(Now(), kSpareNs);
   if (spare_pid_ > 0) {
     kill(spare_pid_, SIGKILL);
@@ -261,6 +262,8 @@ void Reaper::DropSpare() {
   ended_number_ = spare_number_;
   DropKeeper();
   if (imported) EndOthers();
+  // One that ended before it could name its keeper has left it.
+  if (any && cell_.entered() && OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
   if (cell_.entered() && !cell_.Close()) leaving_ = true;
 }
 

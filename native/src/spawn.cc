@@ -53,7 +53,8 @@ pid_t Spawn(const SpawnPlan& plan, SpawnFailure* failure) {
   }
   Descriptor reader(ends[0]);
   Descriptor writer(ends[1]);
-  Child child{plan, getpid(), writer.get()};
+  // In a cell, where this is process 1, the kernel ends it with this one; a run that a fork server started dies with no parent, either.
+  Child child{plan, getpid() == 1 ? 0 : getpid(), writer.get()};
   ForgetStack(child_stack, sizeof child_stack);
   const pid_t pid = clone(ChildMain, child_stack + sizeof child_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
   if (pid < 0) {

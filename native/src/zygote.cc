@@ -319,7 +319,7 @@ __attribute__((visibility("default"))) int skillscale_zygote_waiting() {
 __attribute__((visibility("default"))) void skillscale_zygote_take() {
   const int job = packet.descriptors[skillscale::kJob].Release();
   skillscale::Forget();
-  skillscale::SayWaiting(job, skillscale::StartKeeper(skillscale::EndsBy::kThread));
+  skillscale::SayWaiting(job, skillscale::StartKeeper());
   pollfd ready{job, POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }

@@ -223,12 +223,21 @@ class ForkServer:
             except ChildProcessError:
                 break
             if pid == 0:
+                end_keepers()
                 if time.monotonic() > until:
                     raise Wrong("a process is left behind")
                 time.sleep(0.002)
             elif crashed(status):
                 raise Wrong(f"what was left to itself ended with signal {status}\n{self.said()}")
         self.errors.close()
+
+
+def end_keepers():
+    """Whose runs have ended: what is left of them has nothing open."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for pid in file.read().split():
+            if not os.listdir(f"/proc/{pid}/fd"):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def leave(job):

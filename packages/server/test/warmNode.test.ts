@@ -14,7 +14,7 @@ import * as Secrets from "../src/Secrets.ts"
 import * as SkillRunner from "../src/SkillRunner.ts"
 import * as WorkingView from "../src/WorkingView.ts"
 import * as Support from "./fixtures/support.ts"
-import { commandOf, compare, compareAtLimits, layer, parents, pids, run, test, warmed } from "./warmKit.ts"
+import { commandOf, compare, compareAtLimits, layer, pids, run, test, warmed } from "./warmKit.ts"
 
 const files: Support.Files = {
   "scripts/lib/twice.mjs": "export const twice = (value) => value * 2",
@@ -304,6 +304,15 @@ describe("a process that was started ahead is like a cold one for", () => {
   }
 })
 
+/** How many descriptors a process has open. */
+const openOf = (pid: number): number => {
+  try {
+    return Fs.readdirSync(`/proc/${pid}/fd`).length
+  } catch {
+    return Number.NaN
+  }
+}
+
 /** Runs it whenever a process waits for that, and tells of each run whether a module was imported before the call. */
 const importedAhead = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, name: string) {
   const call = { script: `scripts/${name}` }
@@ -311,11 +320,11 @@ const importedAhead = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, n
   yield* warmed(skill, call)
   const told: Array<boolean> = []
   for (let round = 0; round < 4; round++) {
-    // What waits has a keeper, a child with the same command.
-    yield* Support.eventually(
-      "a process waits",
-      () => pids().some((pid) => commandOf(pid).includes(path) && commandOf(parents(pid)[0] ?? 0).includes(path))
-    )
+    // What waits has a keeper with the same command and nothing open.
+    yield* Support.eventually("a process waits", () => {
+      const own = pids().filter((pid) => commandOf(pid).includes(path))
+      return own.length > 1 && own.some((pid) => openOf(pid) === 0)
+    })
     const called = Date.now()
     const { stderr, stdout, warm } = yield* run(skill, call)
     assert.deepStrictEqual([Support.text(stderr), warm], ["", true])

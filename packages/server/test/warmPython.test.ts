@@ -155,6 +155,12 @@ def guard(name, *rest): raise ImportError(name)\nbuiltins.__import__ = guard\nsy
   "exit functions that fail": [
     `import atexit\nclass Bad:\n    def __repr__(self): return "Bad"\n    def __call__(self): raise ValueError("no")\natexit.register(Bad())\nopen_file = open("log.txt", "w")\nopen_file.write("kept")`
   ],
+  "children that it did not make, and whose end ends it": [
+    `import ctypes, os, resource, signal\nlibc = ctypes.CDLL(None, use_errno=True)\ntold = ctypes.c_int(-1)
+for options in (0x40000000, 0x80000000 - (1 << 32), 0): print(libc.waitpid(-1, None, options), os.strerror(ctypes.get_errno()))
+print(libc.prctl(2, ctypes.byref(told), 0, 0, 0), told.value)
+print(resource.getrusage(resource.RUSAGE_CHILDREN), signal.getsignal(signal.SIGCHLD), signal.pthread_sigmask(signal.SIG_BLOCK, []))`
+  ],
   "a large exit code": [`import sys\nsys.exit(2 ** 64)`],
   "words to nobody": [`import sys\nsys.stderr = None\nsys.exit("words")`],
   "words that fail": [`import sys\nclass Bad:\n    def __str__(self): raise ValueError("no")\nsys.exit(Bad())`],
@@ -791,8 +797,8 @@ print(sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())[-1] > 0)`
           "scripts/run.py": `import ctypes, os, signal, time
 def about(pid):
     with open(f"/proc/{pid}/stat") as file: return file.read().rpartition(")")[2].split()
-keepers = [pid for pid in os.listdir("/proc") if pid.isdigit() and about(pid)[1] == str(os.getpid())]
-lives = lambda: any(about(keeper)[0] != "Z" for keeper in keepers)
+keepers = [pid for pid in os.listdir("/proc") if pid.isdigit() and about(pid)[1] == "1" and int(pid) not in (os.getpid(), os.getppid())]
+lives = lambda: any(os.path.exists(f"/proc/{keeper}") for keeper in keepers)
 libc = ctypes.CDLL(None)
 start = ctypes.cast(libc.syscall, ctypes.c_void_p).value
 call = start + ctypes.string_at(start, 64).index(b"\\x0f\\x05")
