@@ -39,6 +39,8 @@ constexpr char kUpper[] = "/.folders/scratch/upper";
 constexpr char kWork[] = "/.folders/scratch/work";
 constexpr uint64_t kInodesPerMegabyte = 1024;
 constexpr uint64_t kMinInodes = 16 * 1024;
+// What an extended attribute takes at most: 64 KiB and its name, of 1 KiB for each file.
+constexpr uint64_t kFilesOfAttribute = 66;
 
 bool Fails(StepError* failure, uint32_t step) {
   *failure = {errno, step};
@@ -516,10 +518,14 @@ int Cell::TakeChanges() const {
   return any ? open(kUpper, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-bool Cell::full() const {
+bool Cell::HasLess(uint64_t blocks, uint64_t files) const {
   struct statfs about;
-  return open_ && statfs(kScratch, &about) == 0 && (about.f_bavail == 0 || about.f_ffree == 0);
+  return open_ && statfs(kScratch, &about) == 0 && (about.f_bavail < blocks || about.f_ffree < files);
 }
+
+bool Cell::full() const { return HasLess(1, 1); }
+
+bool Cell::may_have_failed_full() const { return HasLess(1, kFilesOfAttribute); }
 
 bool Cell::Close() {
   if (!open_) return true;

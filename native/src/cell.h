@@ -75,6 +75,9 @@ class Cell {
   int TakeChanges() const;
   // Whether the run used up what it may write.
   bool full() const;
+  // Whether it used up so much that it may have failed for it: extended attributes are taken from what is there for files, which is
+  // then not used up if one has no room.
+  bool may_have_failed_full() const;
   // Called when no process of the run is left.
   bool Close();
 
@@ -92,6 +95,7 @@ class Cell {
   bool Overlay(const ViewPlan& view, StepError* failure);
   bool MakeTerminals();
   bool HasCleanTerminals() const;
+  bool HasLess(uint64_t blocks, uint64_t files) const;
 
   bool entered_ = false;
   bool own_network_ = false;

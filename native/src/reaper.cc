@@ -252,7 +252,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   reply.pid = main_;
   reply.status = status;
   reply.clean = left ? protocol::kLeft : Freed();
-  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.full()) exceeded_ = protocol::kDiskLimit;
+  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
   reply.detail = exceeded_;
   reply.error = warm_ ? 1 : 0;
   reply.wall_ns = Now() - started_;

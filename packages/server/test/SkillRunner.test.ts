@@ -165,6 +165,19 @@ wait`
     }).pipe(Effect.provide(layerOf({})({ warm: "off", grace: 300 }))), 60_000)
 })
 
+it.live("in a cell a skill that fills its disk with extended attributes ends in DiskLimit, and one that fails beside few does not", () =>
+  Effect.gen(function*() {
+    const script = `import os, sys
+open("/tmp/one", "w").close()
+for number in range(int(sys.argv[1])): os.setxattr("/tmp/one", f"user.{number}", b"x" * 65000)
+sys.exit("enough")`
+    const skill = yield* Support.skill({ "scripts/run.py": script }, { "skillscale.disk": "32MiB" })
+    const ends = yield* Effect.provide(endOf(skill, { args: ["100000"] }), layerOf({})())
+    assert.strictEqual(ends._tag, "DiskLimit")
+    const few = yield* Effect.provide(run(skill, { args: ["100"] }), layerOf({})())
+    assert.deepStrictEqual([few.exitCode, Support.text(few.stderr)], [1, "enough\n"])
+  }))
+
 describe("in a cell a skill that asks for little memory", () => {
   const little = { "skillscale.memory": "256MiB" }
   const live = (
