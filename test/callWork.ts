@@ -86,7 +86,8 @@ export const work = ({ test }: Harness): void => {
         )
       yield* Fiber.interrupt(calling)
       yield* ends("mine")
-      assert.isTrue(["a", "b", "c"].flatMap((name) => at.runs(name)).every(isRunning))
+      // Where every replica gets every request, one of two that began has been told to end.
+      assert.isTrue(["a", "b", "c"].every((name) => at.runs(name).some(isRunning)))
       yield* other.close
       yield* ends("a", "b", "c")
       for (const fiber of others) assert.isTrue(Exit.isFailure(yield* Fiber.join(fiber)))
