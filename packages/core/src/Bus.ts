@@ -46,6 +46,11 @@ export interface PublishOptions {
    * as it takes.
    */
   readonly expiresInMs?: number | undefined
+  /**
+   * Whether it goes ahead of what waits to be sent, for small messages that tell that somebody is there. A bus that delivers at
+   * once ignores it.
+   */
+  readonly isUrgent?: boolean | undefined
 }
 
 /**

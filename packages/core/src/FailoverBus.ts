@@ -144,27 +144,28 @@ export const make = Effect.fnUntraced(function*(
     tries: number,
     topic: string,
     payload: Uint8Array,
+    terms: Bus.PublishOptions,
     expiresAt: number | undefined
   ): Effect.Effect<void, Bus.BusError> =>
     Effect.suspend(() => {
       const at = current
-      const options = expiresAt === undefined ? undefined : { expiresInMs: Math.max(0, expiresAt - now()) }
+      const options = expiresAt === undefined ? terms : { ...terms, expiresInMs: Math.max(0, expiresAt - now()) }
       return Effect.catch(at.bus.publish(topic, payload, options), (error) => {
         const { _tag } = error.reason
         const wasLeft = _tag === "Closed" && isOpen && current !== at
         if (!(wasLeft || _tag === "Unreachable" || _tag === "Backpressure")) return Effect.fail(error)
         const left = tries - (wasLeft ? 1 : refusalTries)
         if (left <= 0) return Effect.fail(wasLeft ? unreachable(at, error) : error)
-        return Effect.andThen(leave(at, error.message), publishWithin(left, topic, payload, expiresAt))
+        return Effect.andThen(leave(at, error.message), publishWithin(left, topic, payload, terms, expiresAt))
       })
     })
 
-  const publish: Bus.Publish = (topic, payload, { expiresInMs } = {}) =>
+  const publish: Bus.Publish = (topic, payload, terms = {}) =>
     Effect.suspend(() => {
       use()
       // What a bus waits for until it refuses is time of the message, too.
-      const expiresAt = expiresInMs === undefined ? undefined : now() + expiresInMs
-      return publishWithin(members.length * refusalTries, topic, payload, expiresAt)
+      const expiresAt = terms.expiresInMs === undefined ? undefined : now() + terms.expiresInMs
+      return publishWithin(members.length * refusalTries, topic, payload, terms, expiresAt)
     })
 
   /** Listens on one bus until that has to be left. */
@@ -197,7 +198,7 @@ export const make = Effect.fnUntraced(function*(
         return Effect.ensuring(Queue.offer(queue, message), Effect.sync(() => isHeldUp = false))
       }))
 
-    const ask = Effect.ignore(Effect.timeoutOption(at.bus.publish(echo, new Uint8Array()), tickMs))
+    const ask = Effect.ignore(Effect.timeoutOption(at.bus.publish(echo, new Uint8Array(), { isUrgent: true }), tickMs))
 
     const watch = Effect.gen(function*() {
       yield* ask

@@ -3,7 +3,8 @@
  *
  * It is for servers that several proxies lead to. Every message has `reply`, which publishes through the bus by which it came
  * and nowhere else. A publish succeeds with the first bus that accepts the message; to the others it is still on its way,
- * at most 1,000 messages to each, and further ones are dropped for that bus alone. It fails when every bus fails it.
+ * at most 1,000 messages or 64 MiB of them to each, and further ones are dropped for that bus alone. It fails when every bus
+ * fails it.
  *
  * @since 0.1.0
  */
@@ -16,6 +17,7 @@ import * as Stream from "effect/Stream"
 import * as Bus from "./Bus.ts"
 
 const maxUnderWay = 1000
+const maxBytesUnderWay = 64 * 1024 * 1024
 /** Messages that were taken from a bus and not by the consumer. Further ones wait where they came from. */
 const capacity = 16
 
@@ -32,7 +34,7 @@ export const make = Effect.fnUntraced(function*(
   ...others: ReadonlyArray<Bus.Bus["Service"]>
 ): Effect.fn.Return<Bus.Bus["Service"], never, Scope.Scope> {
   if (others.length === 0) return first
-  const members = [first, ...others].map((bus) => ({ bus, underWay: 0 }))
+  const members = [first, ...others].map((bus) => ({ bus, underWay: 0, bytesUnderWay: 0 }))
   const scope = yield* Effect.scope
   const run = yield* FiberSet.makeRuntime<never, void>()
   let isOpen = true
@@ -48,18 +50,22 @@ export const make = Effect.fnUntraced(function*(
         if (refused === members.length) Deferred.doneUnsafe(accepted, Effect.fail(error))
       }
       for (const member of members) {
-        if (member.underWay >= maxUnderWay) {
+        if (member.underWay >= maxUnderWay || member.bytesUnderWay >= maxBytesUnderWay) {
           refuse(new Bus.BusError({ operation: "publish", reason: new Bus.Backpressure({ timeoutMs: 0 }) }))
           continue
         }
         member.underWay += 1
+        member.bytesUnderWay += payload.byteLength
         run(
           member.bus.publish(topic, payload, options).pipe(
             Effect.match({
               onSuccess: () => void Deferred.doneUnsafe(accepted, Effect.void),
               onFailure: refuse
             }),
-            Effect.ensuring(Effect.sync(() => member.underWay -= 1))
+            Effect.ensuring(Effect.sync(() => {
+              member.underWay -= 1
+              member.bytesUnderWay -= payload.byteLength
+            }))
           )
         )
       }

@@ -48,15 +48,17 @@ export interface Options {
   readonly xsub: string
   /** The proxy's address for subscribers, as in `tcp://127.0.0.1:5555`. */
   readonly xpub: string
-  /** How long a publish waits for the proxy, or for room. Default 5 seconds. */
+  /** How long a publish waits for the proxy, or for room while the proxy takes nothing at all. Default 5 seconds. */
   readonly sendTimeout?: Duration.Input | undefined
   /**
    * How long the close waits for the proxy to have every accepted message. Default 1 second; with a proxy that is there
    * it takes a few milliseconds.
    */
   readonly linger?: Duration.Input | undefined
-  /** Messages that wait for the proxy. Default 1,000. */
+  /** Messages that wait for the proxy; as many urgent ones besides. Default 1,000. */
   readonly sendHighWaterMark?: number | undefined
+  /** Bytes that wait for the proxy: while there are as many, further messages wait. Default 64 MiB. */
+  readonly sendHighWaterMarkBytes?: number | undefined
   /** Messages that a subscription keeps between two pulls; while there are as many, it does not read. Default 1,000. */
   readonly capacity?: number | undefined
   /** How often the proxy is asked for a sign of life; silent for four times as long it is left. Default 5 seconds. */
@@ -98,7 +100,10 @@ export const make = Effect.fnUntraced(function*(
 
   const publisher = yield* Publisher.make({
     endpoint: xsub,
-    highWaterMark: options.sendHighWaterMark ?? 1000,
+    bounds: {
+      messages: options.sendHighWaterMark ?? 1000,
+      bytes: options.sendHighWaterMarkBytes ?? 64 * 1024 * 1024
+    },
     timeoutMs: millis(options.sendTimeout ?? "5 seconds"),
     handshakeMs,
     heartbeatMs: millis(options.heartbeat ?? "5 seconds"),

@@ -88,6 +88,21 @@ describe("a joined bus", () => {
       filling.interruptUnsafe()
     }))
 
+  it.live("drops what is more than 64 MiB on its way to one bus, for that alone", () =>
+    Effect.gen(function*() {
+      const hub = yield* Bus.makeHub()
+      const open = yield* hub.connect
+      let waiting = 0
+      const stuck = Bus.make({
+        publish: () => Effect.andThen(Effect.sync(() => waiting += 1), Effect.never),
+        subscription: open.subscription
+      })
+      const joined = yield* JoinedBus.make(stuck, open)
+      const large = new Uint8Array(16 * 1024 * 1024)
+      for (let count = 0; count < 6; count++) yield* joined.publish("A", large)
+      assert.strictEqual(waiting, 4)
+    }))
+
   it.live("tells every bus when a message expires", () =>
     Effect.gen(function*() {
       const hub = yield* Bus.makeHub()

@@ -362,6 +362,59 @@ describe("a proxy that does not read", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
+  it.live("is sent as many bytes as the high-water mark, and the next fails with Backpressure", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", { address: unixSocket(), onReady: ({ socket }) => socket.pause() })
+      const terms = { sendHighWaterMarkBytes: 2 * huge.length, sendTimeout: "100 millis" } as const
+      const { bus } = yield* publisher(peer.address, terms)
+      yield* bus.publish("NEWS", huge)
+      yield* bus.publish("NEWS", huge)
+      assert.strictEqual((yield* Effect.flip(publishAll(bus, ["refused"]))).reason._tag, "Backpressure")
+      peer.connections[0]?.socket.resume()
+      yield* publishAll(bus, ["next"])
+      yield* eventually("all", () => peer.heard().length >= 3)
+      assert.deepStrictEqual(textsOf(peer.heard()), [`${huge.length} bytes`, `${huge.length} bytes`, "next"])
+    }))
+
+  it.live("is sent 64 MiB by default", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", { address: unixSocket(), onReady: ({ socket }) => socket.pause() })
+      const { bus } = yield* publisher(peer.address, { sendTimeout: "100 millis" })
+      for (let count = 0; count < 8; count++) yield* bus.publish("NEWS", huge)
+      assert.strictEqual((yield* Effect.flip(publishAll(bus, ["refused"]))).reason._tag, "Backpressure")
+    }))
+
+  it.live("is sent what is urgent ahead of what waits, also when there is no room", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", { address: unixSocket(), onReady: ({ socket }) => socket.pause() })
+      const { bus } = yield* publisher(peer.address, { sendHighWaterMark: 3, sendTimeout: "100 millis" })
+      const urgent = (text: string) => bus.publish("NEWS", Buffer.from(text), { isUrgent: true })
+      yield* bus.publish("NEWS", huge)
+      yield* publishAll(bus, ["one", "two"])
+      for (const text of ["a", "b", "c"]) yield* urgent(text)
+      assert.strictEqual((yield* Effect.flip(urgent("refused"))).reason._tag, "Backpressure")
+      peer.connections[0]?.socket.resume()
+      yield* eventually("all", () => peer.heard().length >= 6)
+      assert.deepStrictEqual(textsOf(peer.heard()), [`${huge.length} bytes`, "a", "b", "c", "one", "two"])
+    }))
+
+  it.live("is waited for longer than that while it reads, however slowly", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", {
+        address: unixSocket(),
+        onReady: ({ socket }) =>
+          socket.on("data", () => {
+            socket.pause()
+            setTimeout(() => socket.resume(), 4)
+          })
+      })
+      const { bus } = yield* publisher(peer.address, { sendHighWaterMark: 1, sendTimeout: "100 millis" })
+      const begun = performance.now()
+      yield* bus.publish("NEWS", Buffer.concat([huge, huge]))
+      yield* publishAll(bus, ["next"])
+      assert.isAbove(performance.now() - begun, 200)
+    }))
+
   it.live("is left when it shows no sign of life, and gets all of the message on the next connection", () =>
     Effect.gen(function*() {
       const peer: FakeProxy.FakeProxy = yield* listen("XSUB", {

@@ -1,10 +1,11 @@
 /**
  * Messages on their way to the proxy. Each is written as soon as the kernel took the one before it, so that what a broken
  * connection leaves unsent is known: the message of which the kernel has not all, and those behind it. One that has expired
- * when it is its turn is left out.
+ * when it is its turn is left out. Urgent ones go ahead of the others, behind the part of one that is being written.
  */
 import * as MutableList from "effect/MutableList"
 import type * as Net from "node:net"
+import type * as Bus from "../Bus.ts"
 import * as Zmtp from "../Zmtp.ts"
 
 /** A message that begins with `head` and ends with `payload`, or is all in `head`. */
@@ -14,6 +15,14 @@ export interface Outgoing {
   readonly bytes: number
   /** By `performance.now()`. */
   readonly expiresAt: number
+  readonly isUrgent: boolean
+}
+
+/** What may wait for the proxy. */
+export interface Bounds {
+  readonly messages: number
+  /** While so many wait no more are accepted, but urgent ones. */
+  readonly bytes: number
 }
 
 /** A message for which there is no room yet. */
@@ -28,15 +37,19 @@ const sliceBytes = 1024 * 1024
 const nothing = Buffer.alloc(0)
 
 /** Encodes a message, which expires after a time if one is given. A large payload is not copied. */
-export const encode = (topic: string, payload: Uint8Array, expiresInMs?: number): Outgoing => {
+export const encode = (
+  topic: string,
+  payload: Uint8Array,
+  { expiresInMs, isUrgent = false }: Bus.PublishOptions = {}
+): Outgoing => {
   const expiresAt = expiresInMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + expiresInMs
   const frames = [Buffer.from(topic, "utf8"), payload]
   if (payload.length < copyBelow) {
     const head = Zmtp.encodeMessage(frames)
-    return { head, payload: undefined, bytes: head.length, expiresAt }
+    return { head, payload: undefined, bytes: head.length, expiresAt, isUrgent }
   }
   const head = Zmtp.encodeHead(frames)
-  return { head, payload, bytes: head.length + payload.length, expiresAt }
+  return { head, payload, bytes: head.length + payload.length, expiresAt, isUrgent }
 }
 
 const hasExpired = ({ expiresAt }: Outgoing): boolean =>
@@ -56,7 +69,8 @@ const writePart = (socket: Net.Socket, { head, payload }: Outgoing, from: number
 }
 
 export class Outbox {
-  readonly #highWaterMark: number
+  readonly #bounds: Bounds
+  readonly #urgent = MutableList.make<Outgoing>()
   readonly #waiting = MutableList.make<Outgoing>()
   readonly #waiters = new Set<Waiter>()
   #socket: Net.Socket | undefined
@@ -64,14 +78,22 @@ export class Outbox {
   #unsent: Outgoing | undefined
   /** How much of its payload the kernel has. */
   #taken = 0
+  /** Of all that waits, with the message that is being written. */
+  #bytes = 0
+  #progress = 0
   #isStalled = false
   #isPumping = false
   #wasOpen = false
   #hasAccepted = false
   #isClosed = false
 
-  constructor(highWaterMark: number) {
-    this.#highWaterMark = highWaterMark
+  constructor(bounds: Bounds) {
+    this.#bounds = bounds
+  }
+
+  /** Is another number whenever the kernel took something. */
+  get progress(): number {
+    return this.#progress
   }
 
   /** Whether the proxy has ever asked for messages. Before that none is accepted. */
@@ -88,12 +110,15 @@ export class Outbox {
   }
 
   get #hasRoom(): boolean {
-    return this.#wasOpen && this.#waiting.length + (this.#unsent === undefined ? 0 : 1) < this.#highWaterMark
+    const messages = this.#waiting.length + (this.#unsent === undefined ? 0 : 1)
+    return this.#wasOpen && messages < this.#bounds.messages && this.#bytes < this.#bounds.bytes
   }
 
   /** Accepts a message, unless there is no room or others wait for it. */
   offer(message: Outgoing): boolean {
-    const accepted = this.#waiters.size === 0 && this.#hasRoom
+    const accepted = message.isUrgent
+      ? this.#wasOpen && this.#urgent.length < this.#bounds.messages
+      : this.#waiters.size === 0 && this.#hasRoom
     if (accepted) {
       this.#add(message)
       this.#pump()
@@ -145,10 +170,11 @@ export class Outbox {
 
   #add(message: Outgoing): void {
     this.#hasAccepted = true
+    this.#bytes += message.bytes
     if (this.#unsent === undefined) {
       this.#unsent = message
     } else {
-      MutableList.append(this.#waiting, message)
+      MutableList.append(message.isUrgent ? this.#urgent : this.#waiting, message)
     }
   }
 
@@ -209,13 +235,16 @@ export class Outbox {
 
   #next(message: Outgoing): void {
     this.#taken += sliceBytes
+    this.#progress += 1
     if (message.payload === undefined || this.#taken >= message.payload.length) {
       this.#advance()
     }
   }
 
   #advance(): void {
-    const next = MutableList.take(this.#waiting)
+    this.#bytes -= this.#unsent?.bytes ?? 0
+    const urgent = MutableList.take(this.#urgent)
+    const next = urgent === MutableList.Empty ? MutableList.take(this.#waiting) : urgent
     this.#unsent = next === MutableList.Empty ? undefined : next
     this.#taken = 0
   }

@@ -10,7 +10,7 @@ import * as Outbox from "./zmtpOutbox.ts"
 
 export interface Options {
   readonly endpoint: string
-  readonly highWaterMark: number
+  readonly bounds: Outbox.Bounds
   readonly timeoutMs: number
   readonly handshakeMs: number
   readonly heartbeatMs: number
@@ -33,7 +33,7 @@ const fail = (reason: Bus.BusError["reason"]): Effect.Effect<never, Bus.BusError
   Effect.fail(new Bus.BusError({ operation: "publish", reason }))
 
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Publisher, never, Scope.Scope> {
-  const outbox = new Outbox.Outbox(options.highWaterMark)
+  const outbox = new Outbox.Outbox(options.bounds)
   const link = yield* Effect.acquireRelease(
     Effect.sync(() =>
       new Link({ ...options, type: "XPUB", maxMessageBytes: Bus.maxMessageBytes }, {
@@ -59,10 +59,18 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const wait = (message: Outbox.Outgoing) =>
     Effect.callback<void, Bus.BusError>((resume) => {
-      const timer = setTimeout(() => {
+      let { progress } = outbox
+      const onTime = (): void => {
+        if (outbox.progress !== progress) {
+          // The proxy is slow, and not away.
+          progress = outbox.progress
+          timer = setTimeout(onTime, options.timeoutMs)
+          return
+        }
         outbox.leave(waiter)
         resume(fail(late()))
-      }, options.timeoutMs)
+      }
+      let timer = setTimeout(onTime, options.timeoutMs)
       const waiter: Outbox.Waiter = {
         message,
         settle: (outcome) => {
@@ -83,7 +91,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         if (outbox.isClosed) {
           return fail(new Bus.Closed())
         }
-        const message = Outbox.encode(topic, payload, options?.expiresInMs)
+        const message = Outbox.encode(topic, payload, options)
         if (message.bytes > Bus.maxMessageBytes) {
           return fail(new Bus.TooLarge({ bytes: message.bytes, maxBytes: Bus.maxMessageBytes }))
         }
