@@ -5,7 +5,21 @@ import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import { randomFrom } from "../chaos/random.ts"
 import type { Harness } from "./callSuite.ts"
-import { eventually, heard, idle, isFinal, isRequest, losing, requests, start } from "./support/calls.ts"
+import * as Path from "node:path"
+import {
+  eventually,
+  flowed,
+  heard,
+  idle,
+  isFinal,
+  isRequest,
+  linesOf,
+  losing,
+  pieces,
+  requests,
+  start,
+  topic
+} from "./support/calls.ts"
 
 export const delivery = ({ capabilities, test }: Harness): void => {
   test(
@@ -92,6 +106,26 @@ export const delivery = ({ capabilities, test }: Harness): void => {
         assert.lengthOf(at.runs(`long-${skill}`), 1)
       }
       assert.lengthOf(at.runs("short"), 2)
+    })
+  )
+
+  test(
+    "whose answer is large gets it in parts, whole and from one run, though some of them are lost",
+    Effect.fnUntraced(function*(net) {
+      const at = yield* start(net)
+      const lost = new Set<unknown>()
+      at.wire.rule = ({ message: { event, part }, way }) => {
+        if (way !== "in" || event !== "part" || typeof part !== "number" || part % 20 !== 7 || lost.has(part)) return 1
+        lost.add(part)
+        return 0
+      }
+      const { stdout } = yield* at.client.run({ skill: "flow", topic, args: [at.directory] })
+      assert.strictEqual(Buffer.from(stdout).toString(), flowed)
+      assert.isAbove(lost.size, 2)
+      assert.lengthOf(linesOf(Path.join(at.directory, "written")), pieces)
+      const { request_id } = requests(at.wire).at(-1) ?? assert.fail()
+      assert.notInclude(heard(at.wire, request_id), "final")
+      yield* Effect.forEach(at.replicas, idle)
     })
   )
 

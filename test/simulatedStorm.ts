@@ -33,11 +33,13 @@ export interface Plan {
   /** The least that a proxy is away, in milliseconds: longer than a client bears when there is another one. */
   readonly leastAwayMs: number
   readonly highWaterMark: number
+  /** Every other storm has answers in parts. */
+  readonly partBytes: number
 }
 
 const calm: Simulation.Weather = { loss: 0, duplication: 0, delay: 5, isOrdered: true }
 
-const makePlan = (random: () => number): Plan => {
+const makePlan = (seed: number, random: () => number): Plan => {
   const proxies = 1 + Math.floor(random() * 3)
   const isOrdered = random() < 0.5
   const worst = random() < 0.5 ? 0.04 : 0.2
@@ -51,7 +53,8 @@ const makePlan = (random: () => number): Plan => {
     },
     hits: { proxies: random() < 0.7, replicas: random() < 0.6, clients: random() < 0.3 },
     leastAwayMs: proxies > 1 && random() < 0.5 ? 2000 : 0,
-    highWaterMark: random() < 0.5 ? 1000 : 30
+    highWaterMark: random() < 0.5 ? 1000 : 30,
+    partBytes: seed % 2 === 0 ? 32 : 64 * 1024
   }
 }
 
@@ -83,7 +86,7 @@ export interface World {
 
 export const makeWorld = Effect.fnUntraced(function*(seed: number) {
   const random = randomFrom(seed)
-  const plan = makePlan(random)
+  const plan = makePlan(seed, random)
   const wire = Calls.makeWire(yield* Clock.Clock, process.env["TRACE"])
   const runs: Skills.Runs = new Map()
   const { highWaterMark, proxies } = plan
@@ -101,7 +104,8 @@ export const makeWorld = Effect.fnUntraced(function*(seed: number) {
         peer.connect
       )
       const bus = yield* JoinedBus.make(first ?? assert.fail(), ...others)
-      return yield* SkillServer.make({ topic: Skills.topic, workers: 2, queue: 4, drain: 0 }).pipe(
+      const options = { topic: Skills.topic, workers: 2, queue: 4, drain: 0, partBytes: plan.partBytes }
+      return yield* SkillServer.make(options).pipe(
         Effect.provide([Layer.succeed(Bus.Bus, bus), Skills.layer(runs, random, wire.readOf)])
       )
     })

@@ -39,6 +39,12 @@ echo "done $2"
 export const pieces = 64
 export const pieceBytes = 64 * 1024
 
+/** All of it. */
+export const flowed = Array.from(
+  { length: pieces },
+  (_, index) => `${String(index + 1).padStart(pieceBytes - 1, "0")}\n`
+).join("")
+
 /** Writes 4 MiB in numbered lines, tells of its progress, and counts in a file what it has written. */
 const flowing = `for i in $(seq 1 ${pieces}); do
   printf '%0${pieceBytes - 1}d\\n' "$i"

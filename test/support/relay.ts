@@ -10,6 +10,8 @@ export interface Relay {
   readonly address: string
   /** From now on nothing passes in this direction on the connections that there are, and nobody is told. */
   readonly stall: (direction: Direction) => void
+  /** From now on so many bytes a second pass at most from the target, on each connection that there is. */
+  readonly throttle: (bytesPerSecond: number) => void
   /** Ends the connections that were stalled. */
   readonly reset: () => void
   readonly connections: () => number
@@ -63,6 +65,17 @@ export const make = (target: string) =>
           const source = direction === "to" ? pair.near : pair.far
           source.unpipe()
           source.pause()
+        }
+      },
+      throttle: (bytesPerSecond) => {
+        for (const { far, near } of pairs) {
+          far.unpipe()
+          far.on("data", (chunk: Buffer) => {
+            near.write(chunk)
+            far.pause()
+            setTimeout(() => far.resume(), 1000 * chunk.length / bytesPerSecond)
+          })
+          far.resume()
         }
       },
       reset: () => pairs.forEach((pair) => pair.isStalled && end(pair)),

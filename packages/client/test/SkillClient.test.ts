@@ -83,7 +83,7 @@ describe("SkillClient.invoke", () => {
         intent: "{\"skill\":\"a\",\"data\":\"a,b\"}",
         timeout_ms: 500,
         lease_ms: 30_000,
-        accept: ["accepted", "offer"]
+        accept: ["accepted", "offer", "part"]
       })
     })))
 

@@ -73,7 +73,13 @@ describe("SkillClient.stream", () => {
         "Stdout two",
         "done 0 one two"
       ])
-      assert.deepStrictEqual((yield* Wire).on(topic)[0]?.body["accept"], ["accepted", "offer", "progress", "chunk"])
+      assert.deepStrictEqual((yield* Wire).on(topic)[0]?.body["accept"], [
+        "accepted",
+        "offer",
+        "part",
+        "progress",
+        "chunk"
+      ])
       assert.strictEqual(yield* cancels, 0)
       assert.strictEqual(yield* pending, 0)
     })))

@@ -106,6 +106,112 @@ describe("a call that nobody acknowledges", () => {
   })
 })
 
+describe("an answer in parts", () => {
+  const texts = (content: string) =>
+    Array.from(JSON.stringify({ request_id: "r", status: "success", content, error: "", v: 2, server: "a" })).reduce(
+      (parts: ReadonlyArray<string>, letter, index) =>
+        index % 20 === 0 ? [...parts, letter] : [...parts.slice(0, -1), `${parts.at(-1)}${letter}`],
+      []
+    )
+  const all = texts("the answer")
+  const part = (index: number, fields: Partial<Protocol.Response> = {}, of = all) =>
+    event("part", "a", { content: of[index] ?? "", part: index, parts: of.length, attempt: 0, ...fields })
+  const received = (parts: number): Delivery.Step => ({ _tag: "Received", server: "a", attempt: 0, parts })
+
+  it("is taken part by part, in order, and told of; the last one ends the call", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(delivery.onResponse(part(1), 1), [received(0)])
+    assert.deepStrictEqual(delivery.onResponse(part(0), 2), [received(1)])
+    assert.deepStrictEqual(delivery.onResponse(part(0), 3), [received(1)])
+    for (let index = 1; index < all.length - 1; index++) {
+      assert.deepStrictEqual(delivery.onResponse(part(index), 4), [received(index + 1)])
+    }
+    const [told, finish] = delivery.onResponse(part(all.length - 1), 5)
+    assert.deepStrictEqual(told, received(all.length))
+    assert.deepInclude(finish, { _tag: "Finish" })
+    assert.deepInclude(finish?._tag === "Finish" ? finish.response : {}, { content: "the answer", server: "a" })
+    assert.deepStrictEqual(delivery.onResponse(part(0), 6), [])
+  })
+
+  it("is begun anew when its replica runs the call anew, and what the first run says means nothing then", () => {
+    const { delivery } = begin()
+    delivery.onResponse(part(0), 1)
+    delivery.onResponse(event("unknown", "a"), 2)
+    const again: Delivery.Step = { _tag: "Received", server: "a", attempt: 1, parts: 1 }
+    assert.deepStrictEqual(delivery.onResponse(part(0, { attempt: 1 }), 3), [again])
+    assert.deepStrictEqual(delivery.onResponse(part(1), 4), [])
+  })
+
+  it("shows that its replica is there", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 0)
+    delivery.onResponse(part(0), 900)
+    assert.isEmpty(delivery.onTick(1800))
+    assert.deepStrictEqual(tags(delivery.onTick(1900)), ["Renew"])
+  })
+
+  it("is not taken from another replica than the one that has the call", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("b"), 0)
+    assert.deepStrictEqual(delivery.onResponse(part(0), 1), [])
+  })
+
+  it("fails the call when the parts make no answer, do not tell which they are, or are too many", () => {
+    const failure = (...responses: ReadonlyArray<Protocol.Response>) => {
+      const { delivery } = begin()
+      const steps = responses.flatMap((response) => delivery.onResponse(response, 1))
+      return steps.flatMap((step) =>
+        step._tag === "Fail" ? [step.reason._tag] : step._tag === "Cancel" ? ["Cancel"] : []
+      )
+    }
+    assert.deepStrictEqual(failure(event("part", "a", { content: "{", part: 0, parts: 1 })), [
+      "ProtocolError",
+      "Cancel"
+    ])
+    assert.deepStrictEqual(failure(event("part", "a", { content: "{" })), ["ProtocolError", "Cancel"])
+    const large = "x".repeat(33 * 1024 * 1024)
+    const two = [0, 1].map((index) => event("part", "a", { content: large, part: index, parts: 3 }))
+    assert.deepStrictEqual(failure(...two), ["TooLarge", "Cancel"])
+  })
+})
+
+describe("while parts of other answers arrive", () => {
+  it("a replica that sends them is there, and others have four times as long", () => {
+    const bulk = new Map([["a", 900]])
+    const bulkAt = (server?: string) => server === undefined ? 950 : bulk.get(server) ?? Number.NEGATIVE_INFINITY
+    const of = (server: string) => {
+      const { delivery } = begin({ bulkAt })
+      delivery.onResponse(accepted(server), 0)
+      return delivery
+    }
+    const first = of("a")
+    assert.isEmpty(first.onTick(1899))
+    assert.deepStrictEqual(tags(first.onTick(1900)), ["Renew"])
+    // Also after it was asked.
+    bulk.set("a", 2000)
+    assert.isEmpty(first.onTick(2249))
+    assert.deepStrictEqual(tags(first.onTick(2250)), ["Send"])
+    const other = of("b")
+    assert.isEmpty(other.onTick(1199))
+    assert.deepStrictEqual(tags(other.onTick(1200)), ["Renew"])
+    const busy = begin({ bulkAt: (server) => server === undefined ? 10_000 : Number.NEGATIVE_INFINITY }).delivery
+    busy.onResponse(accepted("b"), 0)
+    assert.isEmpty(busy.onTick(3999))
+    assert.deepStrictEqual(tags(busy.onTick(4000)), ["Renew"])
+    assert.deepStrictEqual(tags(busy.onTick(4999)), ["Renew"])
+    assert.deepStrictEqual(tags(busy.onTick(5000)), ["Send"])
+  })
+})
+
+describe("a request that is on its way out for long", () => {
+  it("is waited for from when it has left, and a millisecond longer for each 10 kB", () => {
+    const { delivery } = begin()
+    delivery.onSent(1_000_000, 10_000)
+    assert.isEmpty(delivery.onTick(10_599))
+    assert.deepStrictEqual(tags(delivery.onTick(10_600)), ["Send"])
+  })
+})
+
 describe("a call that a replica has", () => {
   it("stays there for as long as that gives signs of life", () => {
     const { delivery } = begin()

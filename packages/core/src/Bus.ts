@@ -51,6 +51,11 @@ export interface PublishOptions {
    * once ignores it.
    */
   readonly isUrgent?: boolean | undefined
+  /**
+   * Whether the publish goes on until the message has left this process, or has expired, instead of until it is accepted. One that is
+   * interrupted meanwhile is sent all the same. A bus that delivers at once ignores it.
+   */
+  readonly waitsUntilSent?: boolean | undefined
 }
 
 /**

@@ -12,9 +12,9 @@ import * as MessageCodec from "./internal/messageCodec.ts"
 import * as Protocol from "./Protocol.ts"
 
 /**
- * A control message, sent on a topic that begins with `@`. `cancel`, `grant`, `read` and `waiting` have no answer; `read` tells
- * how much of a call's output was read since its beginning, in the bytes of `Protocol.chargeOf`, and `waiting` that the caller
- * is there. `renew` asks a replica for a
+ * A control message, sent on a topic that begins with `@`. `cancel`, `grant`, `read`, `received` and `waiting` have no answer;
+ * `read` tells how much of a call's output was read since its beginning, in the bytes of `Protocol.chargeOf`, `received` how many
+ * parts of its final response came in a row, and `waiting` that the caller is there. `renew` asks a replica for a
  * call: it is answered as a request that is sent again, or by the event `unknown`. `ping` is answered by an empty response,
  * the others by a response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
  *
@@ -37,6 +37,14 @@ export const Control = Schema.Union([
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("read"), ...MessageCodec.address, bytes: Schema.Natural }).pipe(
+    Schema.encodeKeys(MessageCodec.addressKeys)
+  ),
+  Schema.Struct({
+    kind: Schema.Literal("received"),
+    ...MessageCodec.address,
+    attempt: Schema.Natural,
+    parts: Schema.Natural
+  }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({ kind: Schema.Literal("waiting"), ...MessageCodec.address }).pipe(
@@ -218,7 +226,7 @@ export type TopologyReply = typeof TopologyReply.Type
  * @since 0.1.0
  */
 export const isUnanswered = ({ kind }: Control): boolean =>
-  kind === "cancel" || kind === "grant" || kind === "read" || kind === "waiting"
+  kind === "cancel" || kind === "grant" || kind === "read" || kind === "received" || kind === "waiting"
 
 const orError = Result.mapError((fault: MessageCodec.Fault) => new Protocol.ProtocolError(fault))
 

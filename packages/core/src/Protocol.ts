@@ -89,7 +89,7 @@ const Digest = Schema.String.check(Schema.isPattern(/^sha256:[0-9a-f]{64}$/))
  * @category models
  * @since 0.1.0
  */
-export const Event = Schema.Literals(["accepted", "offer", "progress", "chunk"])
+export const Event = Schema.Literals(["accepted", "offer", "progress", "chunk", "part"])
 
 /**
  * The type of `Event`.
@@ -304,6 +304,9 @@ const responseFields = {
    * next offer, so that what was said before an offer is told from what was said after it.
    */
   offer: Schema.optionalKey(Schema.Natural),
+  /** For `event: "part"`: which part of the final response `content` is, from 0, and of how many. */
+  part: Schema.optionalKey(Schema.Natural),
+  parts: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
   /** For a caller that listed `accepted`: the `attempt` of the request of which this is said, so that two runs are told apart. */
   attempt: Schema.optionalKey(Schema.Natural)
 }
@@ -404,6 +407,15 @@ export const decodeResponse = (frames: ReadonlyArray<Uint8Array>): Result.Result
   }))
 
 /**
+ * Reads a response of version 2 from its parts, in their order.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decodeParts = (parts: ReadonlyArray<string>): Result.Result<Response, ProtocolError> =>
+  orError(Result.flatMap(MessageCodec.parseText(parts.join("")), responses.decode))
+
+/**
  * Writes a request as the payload frame. Fails with `Invalid` or `TooLarge`.
  *
  * @category encoding
@@ -420,6 +432,52 @@ export const encodeRequest = (request: Request): Result.Result<Uint8Array, Proto
  */
 export const encodeResponse = (response: Response): Result.Result<Uint8Array, ProtocolError> =>
   orError(responses.encode(response))
+
+const empty = new Uint8Array()
+
+const bulky: ReadonlySet<string> = new Set(["artifacts", "stdout", "content"])
+
+function* piecesOf(wire: MessageCodec.Json, { artifacts, content, stdout }: Response): Generator<string> {
+  yield JSON.stringify(Object.fromEntries(Object.entries(wire).filter(([key]) => !bulky.has(key)))).slice(0, -1)
+  if (artifacts !== undefined) {
+    yield ",\"artifacts\":["
+    for (const [index, { data, ...about }] of artifacts.entries()) {
+      yield `${index === 0 ? "" : ","}${JSON.stringify(about).slice(0, -1)},"data":"`
+      yield* MessageCodec.base64Pieces(data)
+      yield "\"}"
+    }
+    yield "]"
+  }
+  if (stdout !== undefined) {
+    yield ",\"stdout\":\""
+    yield* MessageCodec.base64Pieces(stdout)
+    yield "\""
+  }
+  yield ",\"content\":\""
+  yield* MessageCodec.textPieces(content)
+  yield "\"}"
+}
+
+/**
+ * Writes a response as pieces of JSON that are made one by one, since all of a large one at once would keep a process from
+ * everything else. A piece is up to 64 KiB of base64, or what JSON makes of 64 Ki of text. Fails with `Invalid`.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeResponsePieces = (response: Response): Result.Result<Iterable<string>, ProtocolError> => {
+  const { artifacts = [] } = response
+  const light = {
+    ...response,
+    content: "",
+    stdout: empty,
+    artifacts: artifacts.map((artifact) => ({ ...artifact, data: empty }))
+  }
+  return orError(Result.flatMap(responses.toWire(light), (wire) =>
+    MessageCodec.isRecord(wire)
+      ? Result.succeed(piecesOf(wire, response))
+      : Result.fail({ reason: "Invalid", detail: "expected a JSON object" } as const)))
+}
 
 /**
  * Reads an intent. JSON with a string `skill` names the skill, and its `data` is the input (data that is not a string

@@ -77,6 +77,29 @@ describe("Protocol", () => {
     assert.deepEqual(plain(read), plain(wire))
   })
 
+  it.prop("every response is the same in pieces as it is whole", [Schema.toType(Protocol.Response)], ([response]) => {
+    const wire = { ...response, v: 2 }
+    const pieces = Array.from(get(Protocol.encodeResponsePieces(wire)))
+    const whole: unknown = JSON.parse(plainText(get(Protocol.encodeResponse(wire))))
+    assert.deepStrictEqual(JSON.parse(pieces.join("")), whole)
+    assert.deepEqual(plain(get(Protocol.decodeParts(pieces))), plain(wire))
+  })
+
+  it("a large response comes in pieces of about 64 KiB, also where a pair of surrogates is on the border", () => {
+    const content = `x${"😀".repeat(100_000)}`
+    const data = Buffer.alloc(200_001, 7)
+    const artifacts = ["a", "b"].map((path) => ({ path, size: 1, sha256: "0".repeat(64), mime: "x/y", data }))
+    const response = { requestId: "r", status: "success", content, error: "", stdout: data, artifacts, v: 2 } as const
+    const pieces = Array.from(get(Protocol.encodeResponsePieces(response)))
+    assert.isAbove(pieces.length, 15)
+    for (const piece of pieces) assert.isAtMost(piece.length, 64 * 1024 + 1)
+    assert.strictEqual(pieces.join(""), Buffer.from(pieces.join("")).toString())
+    assert.deepEqual(plain(get(Protocol.decodeParts(pieces))), plain(response))
+    const wrong = { ...response, artifacts: [{ ...artifacts[0], path: "/etc" }] } as never
+    assert.strictEqual(failure(Protocol.encodeResponsePieces(wrong)).reason, "Invalid")
+    assert.strictEqual(failure(Protocol.decodeParts(["{"])).reason, "NotJson")
+  })
+
   it.prop("requests and responses are on the wire what their schemas say", [
     Schema.toType(Protocol.Request),
     Schema.toType(Protocol.Response)

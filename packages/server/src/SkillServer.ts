@@ -47,6 +47,7 @@ import * as Finished from "./internal/finished.ts"
 import * as Leases from "./internal/leases.ts"
 import * as LoadReports from "./internal/loadReports.ts"
 import * as Offers from "./internal/offers.ts"
+import * as Parts from "./internal/parts.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ReplyRoutes from "./internal/replyRoutes.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
@@ -78,6 +79,10 @@ export interface Options extends Admission.Options {
   readonly keepReplies?: Duration.Input | undefined
   /** How many bytes of such replies are kept; the oldest go first. Default: 64 MiB. */
   readonly keptReplyBytes?: number | undefined
+  /**
+   * Replies of more than four times as many bytes are sent in parts of so many, to callers that understand that. Default: 64 KiB.
+   */
+  readonly partBytes?: number | undefined
 }
 
 /**
@@ -110,6 +115,8 @@ const maxControls = 64
 const idPattern = /^[\w.-]{1,64}$/
 /** How many bytes of refusals are kept. */
 const keptRefusalBytes = 1024 * 1024
+/** Kept in place of a reply that the caller has. */
+const confirmed = new Uint8Array()
 /** What a call may end with that was offered, and did not start. */
 const heldBack: ReadonlySet<string | undefined> = new Set(["NotGranted", "ShuttingDown", "Cancelled"])
 
@@ -155,6 +162,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
   const offers = Offers.make({ id, leaseMs, replies })
   const credits = Credits.make({ limitMs: limit })
+  const parts = Parts.make({ id, replies, partBytes: options.partBytes ?? 64 * 1024 })
   const finished = Finished.make({
     keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
     maxBytes: options.keptReplyBytes ?? 64 * 1024 * 1024
@@ -163,6 +171,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
     maxBytes: keptRefusalBytes
   })
+  /** A caller that is acknowledged hears which sending of its request this answers, and how long others may be silent. */
+  const toLeased = (request: Protocol.Request, response: Protocol.Response): Protocol.Response =>
+    request.accept?.includes("accepted") === true ? { ...Answer.ofAttempt(request, response), leaseMs } : response
   const work = Calls.make({
     id,
     topic,
@@ -177,7 +188,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     replies,
     leases,
     offers,
-    credits
+    credits,
+    parts,
+    toFinal: (request, response) => replies.signed(toLeased(request, response))
   })
   let draining = false
 
@@ -201,7 +214,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       if (heldBack.has(response.code)) refused.keep(keyOf(request), payload, yield* Monotonic.millis)
       return
     }
-    const payload = yield* replies.sendFinal(request.replyTo, isLeased ? { ...response, leaseMs } : response)
+    const payload = yield* replies.sendFinal(request.replyTo, toLeased(request, outcome))
     if (isLeased) finished.keep(keyOf(request), payload, yield* Monotonic.millis)
   })
 
@@ -210,11 +223,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const key = keyOf(address)
     if (FiberMap.hasUnsafe(inHand, key)) {
       yield* leases.remind(address)
+      parts.remind(address)
       return true
     }
     const payload = finished.find(key, yield* Monotonic.millis)
     if (payload === undefined) return false
-    yield* replies.publish(address, payload)
+    if (payload !== confirmed) yield* replies.publish(address, payload)
     return true
   })
 
@@ -223,10 +237,21 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.uninterruptibleMask((restore) => {
       let skill = ServerMetrics.unknownSkill
       let mayRepeat = true
-      const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Protocol.Response, Answer.Refusal>) {
+      const finish = Effect.fnUntraced(function*(exit: Exit.Exit<Calls.Outcome, Answer.Refusal>) {
         if (Exit.isSuccess(exit)) {
-          metrics.request(skill, exit.value.status === "success" ? "success" : exit.value.code ?? "SkillFailed")
-          return yield* sendFinal(request, exit.value)
+          const { delivery, response } = exit.value
+          metrics.request(skill, response.status === "success" ? "success" : response.code ?? "SkillFailed")
+          switch (delivery) {
+            case "open":
+              return yield* sendFinal(request, response)
+            case "confirmed":
+              return finished.keep(keyOf(request), confirmed, yield* Monotonic.millis)
+            case "unconfirmed":
+              metrics.dropped("reply")
+              return yield* Effect.logWarning("gave up an answer that its caller does not take").pipe(
+                Effect.annotateLogs({ topic, requestId: request.requestId, replyTo: request.replyTo })
+              )
+          }
         }
         switch (ending.get(keyOf(request))) {
           case "cancelled":
@@ -337,6 +362,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         return offers.grant(control, control.offer)
       case "read":
         return credits.read(control, control.bytes, yield* Monotonic.millis)
+      case "received":
+        return parts.received(control, control.attempt, control.parts)
       case "waiting":
         return
       case "renew": {

@@ -70,8 +70,8 @@ export interface Connection {
   readonly pendingCount: () => number
   /** Enters a listener. It stays until its last answer, or until `close`. */
   readonly open: (send: Send, listener: Listener) => Result.Result<Address, ClientError.Reason>
-  /** Publishes the request of an open listener. */
-  readonly transmit: (send: Send, address: Address, attempt: number) => Effect.Effect<void, ClientError.Reason>
+  /** Publishes the request of an open listener, and tells how many bytes it has when they have left this process. */
+  readonly transmit: (send: Send, address: Address, attempt: number) => Effect.Effect<number, ClientError.Reason>
   /** Publishes a control message, which is lost when that takes more than a second or fails. */
   readonly command: (topic: string, control: Control.Control) => Effect.Effect<void>
   /** Removes a listener; when it was still open and `abandon` is set, tells the server. Takes at most a second. */
@@ -198,7 +198,8 @@ export const make = Effect.fnUntraced(function*(
   const command: Connection["command"] = Effect.fnUntraced(function*(topic, control) {
     const payload = Control.encode(control)
     if (Result.isFailure(payload)) return
-    yield* bus.publish(topic, payload.success).pipe(
+    // A cancellation must not overtake the request that it ends.
+    yield* bus.publish(topic, payload.success, { isUrgent: control.kind !== "cancel" }).pipe(
       Effect.timeoutOption(commandTimeout),
       Effect.ignore
     )
@@ -228,10 +229,11 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.annotateCurrentSpan("request_id", address.requestId)
     const payload = yield* Effect.mapError(Effect.fromResult(yield* send.encode(address, attempt)), fromEncoding)
     const { deadline = Infinity, topic } = send
-    const options = deadline === Infinity
-      ? undefined
+    const expiry = deadline === Infinity
+      ? {}
       : { expiresInMs: Math.max(0, deadline - Monotonic.millisOf(clock)) }
-    yield* publish(topic, payload, options)
+    yield* publish(topic, payload, { ...expiry, waitsUntilSent: true })
+    return payload.byteLength
   })
 
   const exchange: Connection["exchange"] = (send) =>

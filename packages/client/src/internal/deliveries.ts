@@ -47,7 +47,7 @@ export interface Deliveries {
 }
 
 /** The events that a caller has to understand to be delivered. */
-export const events: ReadonlyArray<Protocol.Event> = ["accepted", "offer"]
+export const events: ReadonlyArray<Protocol.Event> = ["accepted", "offer", "part"]
 
 const tickMs = 100
 const pingTimeout = "1 second"
@@ -63,6 +63,9 @@ interface Known extends Delivery.Habits {
   silentUntil: number
 }
 
+/** Servers of which it is known when they sent a part. */
+const maxBulky = 1024
+
 /** A replica says that it has the call. */
 const isTaking = ({ event, server }: Protocol.Response): boolean =>
   event !== undefined && event !== "unknown" && server !== undefined
@@ -77,6 +80,19 @@ export const make = Effect.fnUntraced(function*(
   const now = () => Monotonic.millisOf(clock)
   const topics = new Map<string, Known>()
   const waiting = new Set<() => void>()
+  /** When parts of final responses came last, by server, the latest last. */
+  const bulk = new Map<string, number>()
+  let lastBulkAt = Number.NEGATIVE_INFINITY
+  const bulkAt = (server?: string): number =>
+    server === undefined ? lastBulkAt : bulk.get(server) ?? Number.NEGATIVE_INFINITY
+  const onBulk = (server: string): void => {
+    lastBulkAt = now()
+    bulk.delete(server)
+    bulk.set(server, lastBulkAt)
+    if (bulk.size <= maxBulky) return
+    const [oldest] = bulk.keys()
+    if (oldest !== undefined) bulk.delete(oldest)
+  }
   const ticking = yield* FiberHandle.make<void>()
   const pings = yield* FiberMap.make<string, void>()
   const sending = yield* FiberSet.make<void>()
@@ -156,7 +172,14 @@ export const make = Effect.fnUntraced(function*(
         Effect.fail(new ClientError.CircuitOpen({ topic, retryAfterMs: circuit?.retryAfterMs(now()) ?? 0 }))
       )
       if (circuit?.refuses(now())) return refused
-      const delivery = Delivery.make({ topic, deadline, ackMs, habits, random: () => random.nextDoubleUnsafe() })
+      const delivery = Delivery.make({
+        topic,
+        deadline,
+        ackMs,
+        habits,
+        bulkAt,
+        random: () => random.nextDoubleUnsafe()
+      })
       const { pace } = habits
       const place = pace.place()
       const done = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
@@ -165,7 +188,8 @@ export const make = Effect.fnUntraced(function*(
       let begunAt = 0
       let isTaken = false
       let pass: Circuit.Pass | undefined
-      let transmitting: Fiber.Fiber<void> | undefined
+      /** The request is on its way out of this process. */
+      let isLeaving = false
 
       const opened = connection.open(send, {
         onAnswer: (response) => {
@@ -174,7 +198,8 @@ export const make = Effect.fnUntraced(function*(
             isTaken = true
             if (pass !== undefined) circuit?.onTaken(pass)
           }
-          const { attempt } = response
+          const { attempt, event, server } = response
+          if (event === "part" && server !== undefined) onBulk(server)
           const own = attempt === undefined ? response : { ...response, attempt: attempt - firstAttempt }
           return perform(delivery.onResponse(own, now()))
         },
@@ -188,12 +213,19 @@ export const make = Effect.fnUntraced(function*(
       if (Result.isFailure(opened)) return Effect.fail(opened.failure)
       const address = opened.success
 
-      const start = (effect: Effect.Effect<void>): Fiber.Fiber<void> => {
+      const start = (effect: Effect.Effect<void>): void => {
         const fiber = run(effect)
         fibers.add(fiber)
         fiber.addObserver(() => fibers.delete(fiber))
-        return fiber
       }
+      const transmit = (attempt: number) =>
+        Effect.suspend(() => {
+          isLeaving = true
+          return connection.transmit(send, address, attempt)
+        }).pipe(
+          Effect.map((bytes) => delivery.onSent(bytes, now())),
+          Effect.ensuring(Effect.sync(() => isLeaving = false))
+        )
       // The end of the call does not stop them.
       const command = (server: string, control: Control.Control) =>
         void run(connection.command(Topic.worker(topic, server), control))
@@ -205,14 +237,21 @@ export const make = Effect.fnUntraced(function*(
           switch (step._tag) {
             case "Send":
               // One that is still on its way out is as good.
-              if (transmitting !== undefined && transmitting.pollUnsafe() === undefined) break
-              transmitting = start(Effect.ignore(connection.transmit(send, address, step.attempt)))
+              if (!isLeaving) start(Effect.ignore(transmit(step.attempt)))
               break
             case "Ping":
               ping(topic, askWhetherItAcknowledges(topic, habits), { onlyIfMissing: true })
               break
             case "Renew":
               command(step.server, { kind: "renew", ...address })
+              break
+            case "Received":
+              command(step.server, {
+                kind: "received",
+                ...address,
+                attempt: firstAttempt + step.attempt,
+                parts: step.parts
+              })
               break
             case "Cancel":
               command(step.server, { kind: "cancel", ...address, attempt: firstAttempt + step.attempt })
@@ -259,7 +298,7 @@ export const make = Effect.fnUntraced(function*(
         waiting.add(onTick)
         begunAt = now()
         delivery.begin(begunAt)
-        yield* connection.transmit(send, address, 0)
+        yield* transmit(0)
         isSent = true
         yield* FiberHandle.run(ticking, tick, { onlyIfMissing: true })
         return yield* Deferred.await(done)

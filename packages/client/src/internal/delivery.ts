@@ -8,7 +8,9 @@
  * call that must not run twice is granted to one replica only, and is lost with it.
  */
 import type * as Protocol from "@skillscale/core/Protocol"
+import * as Result from "effect/Result"
 import * as ClientError from "../ClientError.ts"
+import * as Parts from "./parts.ts"
 
 /** What to do next. */
 export type Step =
@@ -17,6 +19,8 @@ export type Step =
   | { readonly _tag: "Ping" }
   | { readonly _tag: "Renew"; readonly server: string }
   | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
+  /** So many parts of the final response came in a row. */
+  | { readonly _tag: "Received"; readonly server: string; readonly attempt: number; readonly parts: number }
   /** To a replica other than the one that has the call. What is sent after this attempt is not meant. */
   | { readonly _tag: "Cancel"; readonly server: string; readonly attempt: number }
   /** To all servers of the topic, one of which may have it besides the one that answered. */
@@ -39,12 +43,16 @@ export interface Options {
   readonly deadline: number
   readonly ackMs: number
   readonly habits: Habits
+  /** When parts of other final responses came last, from this replica and from any. */
+  readonly bulkAt?: ((server?: string) => number) | undefined
   /** From 0 to less than 1. */
   readonly random: () => number
 }
 
 export interface Delivery {
   readonly begin: (now: number) => ReadonlyArray<Step>
+  /** What was to be sent has left this process, so many bytes of it. */
+  readonly onSent: (bytes: number, now: number) => void
   readonly onResponse: (response: Protocol.Response, now: number) => ReadonlyArray<Step>
   readonly onTick: (now: number) => ReadonlyArray<Step>
   /** The wait is over. */
@@ -60,8 +68,14 @@ export const renewMs = 250
  * answer on a busy machine may be silent for longer than its lease.
  */
 export const patienceMs = 5000
+/** While parts of final responses arrive, signs of life may be behind them for so many times as long. */
+const bulkFactor = 4
+/** How long after one of them that is so. */
+const bulkMs = 250
 /** How long a topic that was served may be without a server, so that one that restarts loses no call. */
 export const absenceMs = 2000
+/** How many bytes of a request may need a millisecond more on their way to a replica. */
+const bytesPerMs = 10_000
 /** The lease of a replica that did not say it yet. */
 const firstLeaseMs = 1000
 const longestAckMs = 2000
@@ -82,9 +96,12 @@ interface Holder {
 
 const refusals: ReadonlySet<string | undefined> = new Set(["Overloaded", "ShuttingDown", "NotGranted", "Cancelled"])
 
-export const make = ({ ackMs, deadline, habits, random, topic }: Options): Delivery => {
+export const make = (
+  { ackMs, bulkAt = () => Number.NEGATIVE_INFINITY, deadline, habits, random, topic }: Options
+): Delivery => {
   let attempt = 0
   let sentAt = 0
+  let transitMs = 0
   /** How often in a row it was sent again since nobody said anything of it. */
   let misses = 0
   /** It was sent again although it was not refused, so that somebody may have it of whom nothing was heard. */
@@ -100,6 +117,7 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   let told: { readonly server: string | undefined; readonly attempt: number | undefined } | undefined
   /** Replicas that were sent a cancellation, and the last attempt that it meant: what they say of that may be over. */
   const cancelled = new Map<string, number>()
+  let parts: Parts.Parts | undefined
   let isOver = false
 
   const finish = (response: Protocol.Response, ...others: ReadonlyArray<Step>): ReadonlyArray<Step> => {
@@ -214,6 +232,25 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     return [{ _tag: "Event", response }]
   }
 
+  const onPart = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
+    const { attempt: of = 0 } = response
+    if (isOut(server, response) || holder !== undefined && holder.server !== server) return []
+    holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: true }
+    isWaiting = false
+    alive(server, now, undefined)
+    if (parts === undefined || parts.server !== server || parts.attempt < of) parts = Parts.make(server, of)
+    if (parts.attempt > of) return []
+    const taken = Parts.take(parts, response)
+    if (Result.isFailure(taken)) {
+      isOver = true
+      return [{ _tag: "Fail", reason: taken.failure }, { _tag: "Cancel", server, attempt }]
+    }
+    const received: Step = { _tag: "Received", server, attempt: of, parts: parts.texts.length }
+    return taken.success === undefined
+      ? [received]
+      : [received, ...onFinal({ ...taken.success, attempt: of }, now)]
+  }
+
   const onFinal = (response: Protocol.Response, now: number): ReadonlyArray<Step> => {
     const { code, server } = response
     // It is of another run than what was passed on.
@@ -257,6 +294,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
         return onHeld(response, server, now)
       case "offer":
         return server === undefined ? [] : onOffer(response, server, now)
+      case "part":
+        return server === undefined ? [] : onPart(response, server, now)
       case "unknown":
         return server === undefined || holder?.server !== server || isStale(server, response) ? [] : lost(now, server)
       case "fanout": {
@@ -270,11 +309,15 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   }
 
   const onSilence = (holder: Holder, now: number): ReadonlyArray<Step> => {
+    // What it says of this call may be behind parts of answers to others.
+    const bulkOfItsOwn = bulkAt(holder.server)
+    const slowness = now - bulkAt() < bulkMs ? bulkFactor : 1
     if (holder.askedAt === undefined) {
-      if (now - holder.heardAt < holder.leaseMs) return []
+      if (now - Math.max(holder.heardAt, bulkOfItsOwn) < holder.leaseMs * slowness) return []
       holder.askedAt = now
     } else {
-      if (now - holder.askedAt >= (mayRepeat() ? renewMs : patienceMs)) return lost(now, holder.server)
+      const patience = mayRepeat() ? renewMs * slowness : patienceMs
+      if (now - Math.max(holder.askedAt, bulkOfItsOwn) >= patience) return lost(now, holder.server)
       if (now - holder.renewedAt < 2 * renewMs) return []
     }
     holder.renewedAt = now
@@ -295,13 +338,17 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
       isWaiting = false
       return [{ _tag: "Send", attempt }]
     },
+    onSent: (bytes, now) => {
+      sentAt = Math.max(sentAt, now)
+      transitMs = bytes / bytesPerMs
+    },
     onTurn: (now) => isOver || !isWaiting ? [] : send(now),
     onResponse: (response, now) => isOver ? [] : onResponse(response, now),
     onTick: (now) => {
       if (isOver) return []
       if (holder !== undefined) return onSilence(holder, now)
       if (isWaiting) return []
-      if (now - sentAt < Math.min(longestAckMs, ackMs * 2 ** Math.min(misses, 4))) return []
+      if (now - sentAt - transitMs < Math.min(longestAckMs, ackMs * 2 ** Math.min(misses, 4))) return []
       return onUnheard(now)
     },
     onRestored: (now) => {

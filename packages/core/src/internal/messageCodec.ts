@@ -91,12 +91,20 @@ export const parse = (frames: ReadonlyArray<Uint8Array>): Result.Result<Json, Fa
   } catch {
     return Result.fail({ reason: "NotUtf8", detail: "the message is not valid UTF-8", ...salvage(frames) })
   }
+  return Result.mapError(
+    parseText(text),
+    (fault) => fault.reason === "NotJson" ? { ...fault, ...salvage(frames) } : fault
+  )
+}
+
+/** Reads the JSON object from a text. */
+export const parseText = (text: string): Result.Result<Json, Fault> => {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (cause) {
     const detail = `the message is not valid JSON: ${clip(cause instanceof Error ? cause.message : String(cause))}`
-    return Result.fail({ reason: "NotJson", detail, ...salvage(frames) })
+    return Result.fail({ reason: "NotJson", detail })
   }
   return isRecord(value)
     ? Result.succeed(value)
@@ -116,6 +124,31 @@ const write = (wire: unknown): Result.Result<Uint8Array, Fault> => {
   return payload.byteLength <= maxBytes ? Result.succeed(payload) : Result.fail(tooLarge(payload))
 }
 
+/** Bytes of which each piece but the last is a multiple of three, so that they make one base64. */
+const base64PieceBytes = 48 * 1024
+const textPieceLength = 64 * 1024
+
+/** The base64 of bytes, in pieces. */
+export function* base64Pieces(bytes: Uint8Array): Generator<string> {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  for (let from = 0; from < all.byteLength; from += base64PieceBytes) {
+    yield all.toString("base64", from, Math.min(all.byteLength, from + base64PieceBytes))
+  }
+}
+
+const isHighSurrogate = (code: number): boolean => code >= 0xd800 && code <= 0xdbff
+
+/** What JSON writes between the quotes of a string, in pieces. */
+export function* textPieces(text: string): Generator<string> {
+  for (let from = 0; from < text.length;) {
+    const end = from + textPieceLength
+    // A pair of surrogates stays together, since JSON writes each of them alone as an escape.
+    const to = isHighSurrogate(text.charCodeAt(end - 1)) ? end + 1 : end
+    yield JSON.stringify(text.slice(from, to)).slice(1, -1)
+    from = to
+  }
+}
+
 /** Makes the function that reads a message from what `parse` returned. */
 export const decoder = <A>(schema: Schema.Codec<A, unknown>): (value: Json) => Result.Result<A, Fault> => {
   const fromWire = SchemaParser.decodeUnknownResult(schema)
@@ -128,21 +161,27 @@ export const encoder = <A>(schema: Schema.Codec<A, unknown>): (value: A) => Resu
   return (value) => Result.flatMap(Result.mapError(toWire(value), (issue) => invalid({}, issue)), write)
 }
 
-/** Makes both functions for messages most of which can take a shortcut past their schema. */
+/** Makes the functions for messages most of which can take a shortcut past their schema. */
 export const codec = <A>(schema: Schema.Codec<A, unknown>, shortcut: Shortcut.Shortcut): {
   readonly decode: (value: Json) => Result.Result<A, Fault>
   readonly encode: (value: A) => Result.Result<Uint8Array, Fault>
+  /** What `encode` writes as JSON. */
+  readonly toWire: (value: A) => Result.Result<unknown, Fault>
 } => {
   const read = decoder(schema)
-  const written = encoder(schema)
+  const toSchemaWire = SchemaParser.encodeUnknownResult(schema)
+  const toWire = (value: A): Result.Result<unknown, Fault> => {
+    const known = shortcut.encode(value)
+    return known === Shortcut.undecided
+      ? Result.mapError(toSchemaWire(value), (issue) => invalid({}, issue))
+      : Result.succeed(known)
+  }
   return {
     decode: (value) => {
       const known = shortcut.decode(value)
       return known === Shortcut.undecided ? read(value) : Result.succeed(known as A)
     },
-    encode: (value) => {
-      const known = shortcut.encode(value)
-      return known === Shortcut.undecided ? written(value) : write(known)
-    }
+    encode: (value) => Result.flatMap(toWire(value), write),
+    toWire
   }
 }

@@ -16,6 +16,8 @@ export interface Outgoing {
   /** By `performance.now()`. */
   readonly expiresAt: number
   readonly isUrgent: boolean
+  /** The kernel has all of it, or it has expired. */
+  onSent?: () => void
 }
 
 /** What may wait for the proxy. */
@@ -242,10 +244,12 @@ export class Outbox {
   }
 
   #advance(): void {
-    this.#bytes -= this.#unsent?.bytes ?? 0
+    const done = this.#unsent
+    this.#bytes -= done?.bytes ?? 0
     const urgent = MutableList.take(this.#urgent)
     const next = urgent === MutableList.Empty ? MutableList.take(this.#waiting) : urgent
     this.#unsent = next === MutableList.Empty ? undefined : next
     this.#taken = 0
+    done?.onSent?.()
   }
 }

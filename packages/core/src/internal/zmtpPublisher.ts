@@ -2,6 +2,7 @@
  * The connection to which messages are published. A publish is settled from the callbacks of its socket and of one
  * timer, so that what happened to its message is what it reports.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Bus from "../Bus.ts"
@@ -85,6 +86,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       })
     })
 
+  const accept = (message: Outbox.Outgoing) => outbox.offer(message) ? Effect.void : wait(message)
+  /** What was accepted is still sent then, but nobody has to wait for that. */
+  const closed = Deferred.makeUnsafe<void>()
+
   return {
     publish: (topic, payload, options) =>
       Effect.suspend(() => {
@@ -95,10 +100,21 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         if (message.bytes > Bus.maxMessageBytes) {
           return fail(new Bus.TooLarge({ bytes: message.bytes, maxBytes: Bus.maxMessageBytes }))
         }
-        return outbox.offer(message) ? Effect.void : wait(message)
+        if (options?.waitsUntilSent !== true) return accept(message)
+        const sent = Deferred.makeUnsafe<void>()
+        message.onSent = () => Deferred.doneUnsafe(sent, Effect.void)
+        return Effect.andThen(
+          accept(message),
+          Effect.suspend(() =>
+            Deferred.isDoneUnsafe(sent) ? Effect.void : Effect.raceFirst(Deferred.await(sent), Deferred.await(closed))
+          )
+        )
       }),
     hasAccepted: () => outbox.hasAccepted,
     mark: (topic) => Effect.sync(() => outbox.mark(Outbox.encode(topic, new Uint8Array()))),
-    close: Effect.sync(() => outbox.close())
+    close: Effect.sync(() => {
+      outbox.close()
+      Deferred.doneUnsafe(closed, Effect.void)
+    })
   }
 })

@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type * as Admission from "../Admission.ts"
 import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
@@ -18,6 +19,7 @@ import type { Credits } from "./credits.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
+import type { AnswerParts, Parts } from "./parts.ts"
 import * as Progress from "./progress.ts"
 import type { Replies } from "./replies.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
@@ -39,6 +41,18 @@ export interface Options {
   readonly leases: Leases
   readonly offers: Offers
   readonly credits: Credits
+  readonly parts: AnswerParts
+  /** What is sent in the end. */
+  readonly toFinal: (request: Protocol.Request, response: Protocol.Response) => Effect.Effect<Protocol.Response>
+}
+
+/**
+ * What a call ended with, and whether that is still to be sent, or was in parts, of which the caller confirmed the last or not; then
+ * it is without its content.
+ */
+export interface Outcome {
+  readonly response: Protocol.Response
+  readonly delivery: "open" | "confirmed" | "unconfirmed"
 }
 
 type Served = ReadonlyArray<SkillDiscovery.Skill>
@@ -108,6 +122,55 @@ const preparation = (
   }
 }
 
+/** How much of answers may be under way in parts besides those for which a worker waits. */
+const maxPartBytes = 64 * 1024 * 1024
+
+/**
+ * Sends large answers in parts: after the call has given back its worker while there is room for it, else before, so that no
+ * more answers are made than are taken.
+ */
+const partly = ({ parts, toFinal }: Pick<Options, "parts" | "toFinal">) => {
+  let held = 0
+
+  const take = (bytes: number): Effect.Effect<boolean, never, Scope.Scope> =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const taken = held + bytes <= maxPartBytes ? bytes : 0
+          held += taken
+          return taken
+        }),
+        (taken) => Effect.sync(() => held -= taken)
+      ),
+      (taken) => taken > 0
+    )
+
+  const deliver = (request: Protocol.Request, response: Protocol.Response, encoded: Parts): Effect.Effect<Outcome> => {
+    const light = { ...response, content: "", stdout: new Uint8Array(), artifacts: [] }
+    return Effect.map(parts.deliver(request, encoded), (isConfirmed) => ({
+      response: light,
+      delivery: isConfirmed ? "confirmed" : "unconfirmed"
+    }))
+  }
+
+  /** Returns what is left to do without the worker. */
+  return Effect.fnUntraced(function*(
+    request: Protocol.Request,
+    response: Protocol.Response
+  ): Effect.fn.Return<Effect.Effect<Outcome>, never, Scope.Scope> {
+    const open: Outcome = { response, delivery: "open" }
+    if (!accepts(request, "part") || !accepts(request, "accepted")) return Effect.succeed(open)
+    // What cannot be encoded is told in place of the response, as one message.
+    const encoded = yield* Effect.orElseSucceed(
+      Effect.flatMap(toFinal(request, response), parts.encode),
+      () => undefined
+    )
+    if (encoded === undefined) return Effect.succeed(open)
+    const delivered = deliver(request, response, encoded)
+    return (yield* take(encoded.bytes)) ? delivered : Effect.succeed(yield* delivered)
+  })
+}
+
 /** Hears how far a call has come. */
 export interface Watch {
   /** It is known which skill it is. */
@@ -121,6 +184,7 @@ export const make = (options: Options) => {
   const { admission, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } = options
   const { skills, topic } = options
   const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
+  const inParts = partly(options)
 
   const find = Effect.fnUntraced(function*(request: Protocol.Request, served: Served) {
     const intent = yield* Effect.mapError(Effect.fromResult(Protocol.parseIntent(request.intent)), Answer.badRequest)
@@ -215,15 +279,17 @@ export const make = (options: Options) => {
       const started = yield* Monotonic.millis
       const leftMs = budget - (started - arrived)
       if (leftMs <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
-      return yield* run(request, skill, data, { leftMs, onStart, queueMs, started }).pipe(Effect.ensuring(
+      const response = yield* run(request, skill, data, { leftMs, onStart, queueMs, started }).pipe(Effect.ensuring(
         Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
+      return yield* inParts(request, response)
     })
-    return yield* admission.admit(start, { caller: request.replyTo, onAccepted: hold, patienceMs: budget }).pipe(
+    const rest = yield* admission.admit(start, { caller: request.replyTo, onAccepted: hold, patienceMs: budget }).pipe(
       Effect.catchTags({
         Overloaded: (error) => Effect.fail(Answer.overloaded(error.message)),
         Impatient: () => Effect.fail(Answer.budgetGone(budget))
       })
     )
-  })
+    return yield* rest
+  }, Effect.scoped)
 }

@@ -21,7 +21,10 @@ export interface Options {
   readonly maxConcurrent: number
 }
 
-type Question = Exclude<Control.Control, { readonly kind: "cancel" | "grant" | "read" | "renew" | "waiting" }>
+type Question = Exclude<
+  Control.Control,
+  { readonly kind: "cancel" | "grant" | "read" | "received" | "renew" | "waiting" }
+>
 
 const catalogJson = SchemaParser.encodeSync(Control.CatalogReply)
 const skillJson = SchemaParser.encodeSync(Control.SkillReply)

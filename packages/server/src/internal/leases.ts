@@ -14,7 +14,7 @@ export interface Options {
   readonly id: string
   readonly topic: string
   readonly leaseMs: number
-  readonly replies: Replies
+  readonly replies: Pick<Replies, "sendSign">
   /** The caller of this call is gone. */
   readonly onAbandoned: (address: Address) => void
 }
@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
     Effect.suspend(() => {
       const held = callers.get(replyTo)?.calls.get(requestId)
       if (held !== undefined) held.isTold = true
-      return replies.send(replyTo, Answer.ofAttempt(held ?? {}, Answer.accepted(requestId, id, leaseMs)))
+      return replies.sendSign(replyTo, Answer.ofAttempt(held ?? {}, Answer.accepted(requestId, id, leaseMs)))
     })
 
   const giveUp = (replyTo: string, { calls, unanswered }: Caller): void => {
@@ -67,7 +67,7 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
           Answer.alive(id, topic, leaseMs, told.slice(index * maxCallsPerSign, (index + 1) * maxCallsPerSign))
       )
       return Effect.andThen(
-        Effect.forEach(signs, (sign) => replies.send(replyTo, sign), { discard: true }),
+        Effect.forEach(signs, (sign) => replies.sendSign(replyTo, sign), { discard: true }),
         Effect.forEach(
           requests.filter(([, { isTold }]) => !isTold),
           ([requestId]) => acknowledge({ replyTo, requestId }),

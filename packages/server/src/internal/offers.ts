@@ -13,7 +13,7 @@ import { type Address, keyOf, type Replies } from "./replies.ts"
 export interface Options {
   readonly id: string
   readonly leaseMs: number
-  readonly replies: Replies
+  readonly replies: Pick<Replies, "sendSign">
 }
 
 const maxOffers = 4
@@ -35,7 +35,7 @@ export const make = ({ id, leaseMs, replies }: Options) => {
     Effect.flatMap(Monotonic.millis, (sentAt) => {
       const number = count++
       offered.sent.set(number, sentAt)
-      return replies.send(
+      return replies.sendSign(
         address.replyTo,
         Answer.ofAttempt(address, Answer.offer(address.requestId, id, leaseMs, number))
       )

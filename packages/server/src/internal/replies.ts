@@ -1,3 +1,4 @@
+import type * as Bus from "@skillscale/core/Bus"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -19,30 +20,41 @@ export const keyOf = ({ replyTo, requestId }: Address): string => `${replyTo}\0$
 
 /** Publishes responses. What cannot be sent is counted and logged; nothing fails. */
 export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics) => {
-  const publish = Effect.fnUntraced(function*({ replyTo, requestId }: Address, payload: Uint8Array) {
+  const publish = Effect.fnUntraced(function*(
+    { replyTo, requestId }: Address,
+    payload: Uint8Array,
+    options?: Bus.PublishOptions
+  ) {
     metrics.sent(payload.byteLength)
-    yield* Effect.catch(routes.publish(replyTo, payload), (error) => {
+    yield* Effect.catch(routes.publish(replyTo, payload, options), (error) => {
       metrics.dropped("reply")
       return Effect.logError("cannot send a reply", error.message).pipe(Effect.annotateLogs({ requestId, replyTo }))
     })
   })
 
   /** Sends a response and returns what was sent. */
-  const send = Effect.fnUntraced(function*(to: string, response: Protocol.Response) {
+  const send = Effect.fnUntraced(function*(to: string, response: Protocol.Response, options?: Bus.PublishOptions) {
     const encoded = Protocol.encodeResponse(response)
     const payload = yield* Effect.fromResult(
       Result.orElse(encoded, (error) => Protocol.encodeResponse(Answer.unsendable(response, error)))
     ).pipe(Effect.orDie)
-    yield* publish({ replyTo: to, requestId: response.requestId }, payload)
+    yield* publish({ replyTo: to, requestId: response.requestId }, payload, options)
     return payload
   })
 
+  /** Tells that a call is in hand, ahead of what waits to be sent. */
+  const sendSign = (to: string, response: Protocol.Response) => send(to, response, { isUrgent: true })
+
+  /** A final response with the time and the server's name. */
+  const signed = (response: Protocol.Response) =>
+    Effect.map(
+      Clock.currentTimeMillis,
+      (now): Protocol.Response => ({ ...response, timestamp: now / 1000, v: 2, server: id })
+    )
+
   /** Sends a final response with the time and the server's name, and returns what was sent. */
   const sendFinal = (to: string, response: Protocol.Response) =>
-    Effect.flatMap(
-      Clock.currentTimeMillis,
-      (now) => send(to, { ...response, timestamp: now / 1000, v: 2, server: id })
-    )
+    Effect.flatMap(signed(response), (response) => send(to, response))
 
   /** Answers with a refusal and counts it for the skill. */
   const refuse = (address: Address, skill: string, refusal: Answer.Refusal) =>
@@ -51,7 +63,7 @@ export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics) =>
       return sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
     })
 
-  return { publish, send, sendFinal, refuse }
+  return { publish, send, sendSign, signed, sendFinal, refuse }
 }
 
 export type Replies = ReturnType<typeof make>

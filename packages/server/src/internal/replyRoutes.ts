@@ -32,10 +32,10 @@ export const make = (bus: Bus.Bus["Service"], now: () => number) => {
       const [oldest] = known.keys()
       if (oldest !== undefined) known.delete(oldest)
     },
-    publish: (replyTo: string, payload: Uint8Array) => {
+    publish: (replyTo: string, payload: Uint8Array, options?: Bus.PublishOptions) => {
       const route = known.get(replyTo)
       const publish = route === undefined || now() - route.changedAt < changeMs ? bus.publish : route.reply
-      return publish(replyTo, payload)
+      return publish(replyTo, payload, options)
     }
   }
 }

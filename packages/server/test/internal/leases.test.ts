@@ -7,15 +7,12 @@ import type { Replies } from "../../src/internal/replies.ts"
 
 const start = Effect.gen(function*() {
   const sent: Array<Protocol.Response> = []
-  const replies: Replies = {
-    publish: () => Effect.void,
-    send: (_, response) =>
+  const replies: Pick<Replies, "sendSign"> = {
+    sendSign: (_, response) =>
       Effect.sync(() => {
         sent.push(response)
         return new Uint8Array()
-      }),
-    sendFinal: () => Effect.succeed(new Uint8Array()),
-    refuse: () => Effect.succeed(new Uint8Array())
+      })
   }
   const abandoned: Array<string> = []
   const leases = yield* Leases.make({
