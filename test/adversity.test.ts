@@ -16,7 +16,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
-import { eventually, isFinal, isRequest, losing, patient, requests, start, topic } from "./support/calls.ts"
+import { eventually, isFinal, isRequest, linesOf, losing, patient, requests, start, topic } from "./support/calls.ts"
 import * as Program from "./support/program.ts"
 import * as Relay from "./support/relay.ts"
 import * as Stack from "./support/stack.ts"
@@ -421,4 +421,70 @@ describe("a server that is stopped after it offered a call", () => {
       yield* call("last")
       assert.deepStrictEqual(Fs.readFileSync(runs, "utf8"), "first\nlast\n")
     }).pipe(Effect.provide(NodeServices.layer), quiet), 90_000)
+})
+
+describe("a server that is stopped", () => {
+  const pure: Stack.Fixture = {
+    category: "testing",
+    name: "pure",
+    files: {
+      "SKILL.md": "---\nname: pure\ndescription: May run twice.\nmetadata:\n  skillscale.idempotent: \"true\"\n---\n",
+      "scripts/run.sh": "echo \"$2\" >> \"$1/runs\"\nwhile [ -n \"$3\" ] && ! [ -e \"$1/$3\" ]; do sleep 0.01; done\n"
+    }
+  }
+
+  /** A server with one worker whose cancellations are lost. */
+  const startOne = Effect.gen(function*() {
+    const directory = yield* Stack.writeSkills([pure])
+    const proxy = yield* Program.startProxy()
+    const args = ["server", "--topic", topic, "--skills-dir", directory, "--sandbox", "off", "--workers", "1"]
+    const server = yield* Program.start(args, "serving", { env: proxy.addresses })
+    const { SKILLSCALE_PROXY_XPUB: xpub, SKILLSCALE_PROXY_XSUB: xsub } = proxy.addresses
+    const wire = yield* Wire.make(ZmqBus.make({ xpub, xsub }))
+    const client = yield* SkillClient.make().pipe(Effect.provideService(Bus.Bus, wire.bus))
+    const call = (name: string, more: { readonly gate?: string; readonly timeout?: number } = {}) =>
+      client.run({
+        skill: "pure",
+        topic,
+        args: [directory, name, more.gate ?? ""],
+        ...(more.timeout === undefined ? {} : { timeout: more.timeout })
+      })
+    yield* Effect.retry(call("first"), Schedule.spaced("20 millis"))
+    wire.rule = ({ message }) => message["kind"] === "cancel" ? 0 : 1
+    const runs = () => linesOf(`${directory}/runs`)
+    return { call, directory, runs, server, wire }
+  })
+  const reasonOf = Effect.fnUntraced(function*(call: ReturnType<Effect.Success<typeof startOne>["call"]>) {
+    return (yield* Effect.flip(call)).reason._tag
+  })
+
+  it.live("does not start what came meanwhile and was given up", () =>
+    Effect.gen(function*() {
+      const { call, runs, server } = yield* startOne
+      yield* server.signal("SIGSTOP")
+      assert.strictEqual(yield* reasonOf(call("given up", { timeout: 1500 })), "Timeout")
+      yield* server.signal("SIGCONT")
+      yield* call("last")
+      assert.deepStrictEqual(runs(), ["first", "last"])
+    }).pipe(Effect.provide(NodeServices.layer), quiet), 60_000)
+
+  it.live("does not start what waited for a worker and was given up meanwhile", () =>
+    Effect.gen(function*() {
+      const { call, directory, runs, server, wire } = yield* startOne
+      const long = yield* Effect.forkChild(call("long", { gate: "open" }))
+      yield* eventually("a run", () => runs().includes("long"))
+      const queued = yield* Effect.forkChild(reasonOf(call("given up", { timeout: 2500 })))
+      const isTold = () => {
+        const { calls } = wire.seen.at(-1)?.message ?? {}
+        return Array.isArray(calls) && calls.length === 2
+      }
+      yield* eventually("both in hand", isTold)
+      yield* server.signal("SIGSTOP")
+      Fs.writeFileSync(`${directory}/open`, "")
+      assert.strictEqual(yield* Fiber.join(queued), "Timeout")
+      yield* server.signal("SIGCONT")
+      yield* Fiber.await(long)
+      yield* call("last")
+      assert.deepStrictEqual(runs().filter((run) => run !== "long"), ["first", "last"])
+    }).pipe(Effect.provide(NodeServices.layer), quiet), 60_000)
 })

@@ -106,6 +106,24 @@ describe("a call that nobody acknowledges", () => {
   })
 })
 
+describe("a call that may run twice, when a replica asks whether it is still waited for", () => {
+  const question = (server: string, offer: number) => event("offer", server, { offer, leaseMs: 1000, retryable: true })
+
+  it("is granted, and may still go to another replica when that one is lost", () => {
+    const { delivery } = begin()
+    assert.deepStrictEqual(delivery.onResponse(question("a", 7), 1), [{ _tag: "Grant", server: "a", offer: 7 }])
+    assert.deepStrictEqual(tags(delivery.onResponse(accepted("a"), 2)), ["Event"])
+    assert.deepStrictEqual(delivery.onResponse(question("a", 8), 3), [{ _tag: "Grant", server: "a", offer: 8 }])
+    assert.deepStrictEqual(delivery.onResponse(event("unknown", "a", { offer: 9 }), 4), [{ _tag: "Send", attempt: 1 }])
+  })
+
+  it("is not granted when another replica has it", () => {
+    const { delivery } = begin()
+    delivery.onResponse(accepted("a"), 1)
+    assert.deepStrictEqual(delivery.onResponse(question("b", 1), 2), [cancel("b")])
+  })
+})
+
 describe("an answer in parts", () => {
   const texts = (content: string) =>
     Array.from(JSON.stringify({ request_id: "r", status: "success", content, error: "", v: 2, server: "a" })).reduce(

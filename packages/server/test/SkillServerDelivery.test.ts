@@ -251,6 +251,36 @@ describe("Finished", () => {
   })
 })
 
+describe("SkillServer asks whether a call is still waited for", () => {
+  const metadata = { echo: { "skillscale.idempotent": "true" } }
+  const offers = { accept: ["accepted", "offer"] }
+  const now = () => Date.now() / 1000
+
+  it.live("when its request was long on its way, and starts it when that is granted", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({ skills, metadata, lease: 200 })
+      for (const timestamp of [now() - 2, now() + 2]) {
+        const request_id = `late ${timestamp}`
+        yield* at.send({ request_id, skill: "echo", timestamp, ...offers })
+        const offer = yield* heard(at, request_id, "offer")
+        assert.strictEqual(offer.retryable, true)
+        yield* at.control({ kind: "grant", request_id, offer: offer.offer ?? 0 }, own)
+        assert.strictEqual((yield* at.final(request_id)).status, "success")
+      }
+      const answer = yield* at.call({ request_id: "given up", skill: "echo", timestamp: now() - 2, ...offers })
+      assert.strictEqual(answer.code, "NotGranted")
+    }))
+
+  it.live("and not when it was not, nor one that does not understand that", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({ skills, metadata })
+      yield* at.call({ request_id: "in time", skill: "echo", timestamp: now(), ...offers })
+      yield* at.call({ request_id: "unknown", skill: "echo", ...offers })
+      yield* at.call({ request_id: "plain", skill: "echo", timestamp: now() - 2, accept: ["accepted"] })
+      for (const id of ["in time", "unknown", "plain"]) assert.isEmpty(events(at, id, "offer"))
+    }))
+})
+
 describe("SkillServer offers a call that must not run twice", () => {
   const metadata = { count: { "skillscale.idempotent": "false" } }
   const offering = Effect.fnUntraced(function*(options: Serving.Options = {}) {

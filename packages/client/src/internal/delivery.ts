@@ -184,23 +184,34 @@ export const make = (
     holder.leaseMs = leaseMs ?? holder.leaseMs
   }
 
-  /** A replica says that it has the call. */
-  const onHeld = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
-    const { leaseMs = Number.POSITIVE_INFINITY } = response
+  /** Lets a replica have the call, or tells it to end it when another has it. */
+  const holdBy = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
     if (holder?.server === server) {
       alive(server, now, response.leaseMs)
-      if (holder.isTold) return []
-      holder.isTold = true
-      return [{ _tag: "Event", response }]
+      return []
     }
     // Whoever has it already keeps it, unless it is silent and may be gone.
     const keeps = holder !== undefined && holder.askedAt === undefined
     if (keeps || isOut(server, response)) return [cancel(server)]
     const silent = holder?.server
-    holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: true }
+    const { leaseMs = Number.POSITIVE_INFINITY } = response
+    holder = { server, leaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: false }
     isWaiting = false
-    const steps: Array<Step> = silent === undefined ? [] : [cancel(silent)]
+    return silent === undefined ? [] : [cancel(silent)]
+  }
+
+  /** A replica says that it has the call. */
+  const onHeld = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
+    const steps = holdBy(response, server, now)
+    if (holder?.server !== server || holder.isTold) return steps
+    holder.isTold = true
     return [...steps, { _tag: "Event", response }]
+  }
+
+  /** A replica asks whether the call, which may run twice, is still waited for. */
+  const onQuestion = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
+    const steps = holdBy(response, server, now)
+    return holder?.server === server ? [...steps, { _tag: "Grant", server, offer: response.offer ?? 0 }] : steps
   }
 
   const onOffer = (response: Protocol.Response, server: string, now: number): ReadonlyArray<Step> => {
@@ -293,7 +304,8 @@ export const make = (
         if (server === undefined) return []
         return onHeld(response, server, now)
       case "offer":
-        return server === undefined ? [] : onOffer(response, server, now)
+        if (server === undefined) return []
+        return response.retryable === true ? onQuestion(response, server, now) : onOffer(response, server, now)
       case "part":
         return server === undefined ? [] : onPart(response, server, now)
       case "unknown":

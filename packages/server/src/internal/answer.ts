@@ -155,10 +155,17 @@ export const alive = (
   calls
 })
 
-export const offer = (requestId: string, server: string, leaseMs: number, offer: number): Protocol.Response => ({
+export const offer = (
+  requestId: string,
+  server: string,
+  leaseMs: number,
+  offer: number,
+  mayRepeat: boolean
+): Protocol.Response => ({
   ...event(requestId, server, "offer"),
   leaseMs,
-  offer
+  offer,
+  ...(mayRepeat ? { retryable: true } : {})
 })
 
 /** Says that nothing is known here of a call. `offer` is the number of the next offer. */

@@ -6,6 +6,7 @@ import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -58,6 +59,13 @@ export interface Outcome {
 type Served = ReadonlyArray<SkillDiscovery.Skill>
 
 const accepts = (request: Protocol.Request, event: Protocol.Event) => (request.accept ?? []).includes(event)
+
+/** A request that took so long to come, by the clocks of its caller and of this server, may be one that nobody waits for. */
+const lateMs = 1000
+
+/** Whether the clocks say so. They may differ, which costs a question and no more. */
+const isLate = ({ timestamp }: Protocol.Request, arrivedAt: number): boolean =>
+  timestamp !== undefined && Math.abs(arrivedAt - timestamp * 1000) > lateMs
 
 /** Finds the skill that the request or its intent names, else the one that the intent clearly asks for. */
 const targetOf = (
@@ -227,7 +235,9 @@ export const make = (options: Options) => {
     request: Protocol.Request,
     skill: SkillDiscovery.Skill,
     data: string,
-    { leftMs, onStart, queueMs, started }: {
+    { isLate, leftMs, onStart, queueMs, started }: {
+      /** Its caller may wait no more. */
+      readonly isLate: boolean
       readonly leftMs: number
       readonly onStart: Watch["onStart"]
       readonly queueMs: number
@@ -242,7 +252,9 @@ export const make = (options: Options) => {
     const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
     const onOutput = yield* passOn(request)
     const isIdempotent = runner.isIdempotent(skill)
-    const granted = accepts(request, "offer") && !isIdempotent ? yield* offers.begin(request) : Effect.void
+    const granted = accepts(request, "offer") && (!isIdempotent || isLate)
+      ? yield* offers.begin(request, isIdempotent)
+      : Effect.void
     const result = yield* runner.run(skill, {
       script: request.script,
       args: request.args,
@@ -261,6 +273,7 @@ export const make = (options: Options) => {
   }, Effect.scoped)
 
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {
+    const hasComeLate = isLate(request, yield* Clock.currentTimeMillis)
     const isStreamed = accepts(request, "chunk") || accepts(request, "progress")
     const hold = accepts(request, "accepted") ? leases.hold(request, isStreamed) : Effect.void
     const served = yield* skills
@@ -279,7 +292,8 @@ export const make = (options: Options) => {
       const started = yield* Monotonic.millis
       const leftMs = budget - (started - arrived)
       if (leftMs <= 0) return yield* Effect.fail(Answer.budgetGone(budget))
-      const response = yield* run(request, skill, data, { leftMs, onStart, queueMs, started }).pipe(Effect.ensuring(
+      const from = { isLate: hasComeLate || leases.wasPaused(started), leftMs, onStart, queueMs, started }
+      const response = yield* run(request, skill, data, from).pipe(Effect.ensuring(
         Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
       return yield* inParts(request, response)

@@ -4,6 +4,7 @@
  * more would cost as much as the reply. A caller whose calls have leases shows in turn that it is there, by whatever it sends;
  * of one that does not, the calls are given up.
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
@@ -41,6 +42,8 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
   const callers = new Map<string, Caller>()
   const ticking = yield* FiberHandle.make<void>()
   const tickMs = leaseMs / signsPerLease
+  let tickedAt = Number.POSITIVE_INFINITY
+  let pausedUntil = Number.NEGATIVE_INFINITY
 
   const acknowledge = ({ replyTo, requestId }: Address) =>
     Effect.suspend(() => {
@@ -76,9 +79,19 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
       )
     })
 
+  const isLate = (now: number): boolean => now - tickedAt > 2 * tickMs
+
+  /** A tick that comes so late tells that this server was stopped, and has not read yet what came meanwhile. */
+  const onTick = (now: number): void => {
+    if (isLate(now)) pausedUntil = now + leaseMs
+    tickedAt = now
+  }
+
   const tick = Effect.sleep(tickMs).pipe(
+    Effect.andThen(Effect.map(Monotonic.millis, onTick)),
     Effect.andThen(Effect.suspend(() => Effect.forEach(Array.from(callers), tell, { discard: true }))),
     Effect.repeat({ while: () => callers.size > 0 }),
+    Effect.ensuring(Effect.sync(() => tickedAt = Number.POSITIVE_INFINITY)),
     Effect.asVoid
   )
 
@@ -93,13 +106,18 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
           const patience = Math.ceil(Math.max(request.leaseMs ?? Number.POSITIVE_INFINITY, leaseMs) / tickMs)
           caller.calls.set(requestId, { isTold: false, attempt, patience })
         }
-        const ticks = FiberHandle.run(ticking, tick, { onlyIfMissing: true })
+        const ticks = Effect.andThen(
+          Effect.map(Monotonic.millis, (now) => tickedAt = Math.min(tickedAt, now)),
+          FiberHandle.run(ticking, tick, { onlyIfMissing: true })
+        )
         return isAtOnce ? Effect.andThen(acknowledge(request), ticks) : ticks
       }),
     release: ({ replyTo, requestId }: Address): void => {
       const calls = callers.get(replyTo)?.calls
       if (calls?.delete(requestId) === true && calls.size === 0) callers.delete(replyTo)
     },
+    /** Whether this server was stopped lately, so that callers may have given up what they still seem to wait for. */
+    wasPaused: (now: number): boolean => now < pausedUntil || isLate(now),
     /** Something came from the caller. */
     heard: (replyTo: string): void => {
       const caller = callers.get(replyTo)

@@ -19,6 +19,8 @@ export interface Options {
 const maxOffers = 4
 
 interface Offered {
+  /** The call may run twice, and the caller is only asked whether it still waits. */
+  readonly mayRepeat: boolean
   /** When each offer was sent, by its number, in milliseconds. */
   readonly sent: Map<number, number>
   /** When the offer was sent that was granted last. */
@@ -37,7 +39,7 @@ export const make = ({ id, leaseMs, replies }: Options) => {
       offered.sent.set(number, sentAt)
       return replies.sendSign(
         address.replyTo,
-        Answer.ofAttempt(address, Answer.offer(address.requestId, id, leaseMs, number))
+        Answer.ofAttempt(address, Answer.offer(address.requestId, id, leaseMs, number, offered.mayRepeat))
       )
     })
 
@@ -54,11 +56,16 @@ export const make = ({ id, leaseMs, replies }: Options) => {
 
   return {
     /** Offers a call, and returns what waits for the grant. */
-    begin: Effect.fnUntraced(function*(address: Address) {
+    begin: Effect.fnUntraced(function*(address: Address, mayRepeat: boolean) {
       const key = keyOf(address)
       const offered = yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const made: Offered = { sent: new Map(), granted: Number.NEGATIVE_INFINITY, heard: Deferred.makeUnsafe() }
+          const made: Offered = {
+            mayRepeat,
+            sent: new Map(),
+            granted: Number.NEGATIVE_INFINITY,
+            heard: Deferred.makeUnsafe()
+          }
           open.set(key, made)
           return made
         }),
