@@ -85,6 +85,15 @@ describe("Protocol", () => {
     assert.deepEqual(plain(get(Protocol.decodeParts(pieces))), plain(wire))
   })
 
+  const nearBase64 = Schema.Array(Schema.Literals([..."Ab9+/==-_ \né\u0141\u0000😀", "AAAA", "AA", "AAA="])).pipe(
+    Schema.check(Schema.isMaxLength(12))
+  )
+  it.prop("base64 is what its pattern says", [Schema.toType(nearBase64)], ([parts]) => {
+    const text = parts.join("")
+    const matches = text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text)
+    assert.strictEqual(Option.isSome(Schema.decodeUnknownOption(Protocol.Base64)(text)), matches, JSON.stringify(text))
+  }, { arbitrary: { runs: 3000 } })
+
   it("a large response comes in pieces of about 64 KiB, also where a pair of surrogates is on the border", () => {
     const content = `x${"😀".repeat(100_000)}`
     const data = Buffer.alloc(200_001, 7)
