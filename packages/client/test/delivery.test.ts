@@ -222,11 +222,13 @@ describe("while parts of other answers arrive", () => {
 })
 
 describe("a request that is on its way out for long", () => {
-  it("is waited for from when it has left, and a millisecond longer for each 10 kB", () => {
+  it("is waited for from when it has left, a millisecond longer for each 4 kB, and twice as long each time", () => {
     const { delivery } = begin()
-    delivery.onSent(1_000_000, 10_000)
+    delivery.onSent(400_000, 10_000)
     assert.isEmpty(delivery.onTick(10_599))
     assert.deepStrictEqual(tags(delivery.onTick(10_600)), ["Send"])
+    assert.isEmpty(delivery.onTick(11_799))
+    assert.deepStrictEqual(tags(delivery.onTick(11_800)), ["Send"])
   })
 })
 

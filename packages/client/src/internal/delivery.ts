@@ -74,8 +74,11 @@ const bulkFactor = 4
 const bulkMs = 250
 /** How long a topic that was served may be without a server, so that one that restarts loses no call. */
 export const absenceMs = 2000
-/** How many bytes of a request may need a millisecond more on their way to a replica. */
-const bytesPerMs = 10_000
+/**
+ * How many bytes of a request are given a millisecond more on their way to a replica, and twice as long each time: sent again too
+ * soon over a slow connection, a large one would only hold itself up.
+ */
+const bytesPerMs = 4000
 /** The lease of a replica that did not say it yet. */
 const firstLeaseMs = 1000
 const longestAckMs = 2000
@@ -360,7 +363,8 @@ export const make = (
       if (isOver) return []
       if (holder !== undefined) return onSilence(holder, now)
       if (isWaiting) return []
-      if (now - sentAt - transitMs < Math.min(longestAckMs, ackMs * 2 ** Math.min(misses, 4))) return []
+      const doubled = 2 ** Math.min(misses, 4)
+      if (now - sentAt < Math.min(longestAckMs, ackMs * doubled) + transitMs * doubled) return []
       return onUnheard(now)
     },
     onRestored: (now) => {
