@@ -9,7 +9,17 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Proxy from "@skillscale/proxy/Proxy"
 import { settleMs } from "../src/internal/switch.ts"
-import { childSubscriber, count, eventually, getText, publisher, replicas, start, subscriber } from "./support.ts"
+import {
+  childSubscriber,
+  count,
+  eventually,
+  getText,
+  publisher,
+  replicas,
+  request,
+  start,
+  subscriber
+} from "./support.ts"
 
 const topic = "TOPIC_SHARED"
 const replyTo = "AGENT_REPLY_control"
@@ -306,6 +316,103 @@ describe("the load of replicas", () => {
       assert.isFalse(topics.some((info) => info.topic.includes("/")))
       const { body } = yield* getText(`${proxy.metricsUrl}/metrics`)
       assert.include(body, `skillscale_proxy_messages_total{topic="${topic}",direction="in"} 1`)
+    }))
+})
+
+describe("a topic with replicas of both versions", () => {
+  const plain = request("r", replyTo)
+  const counting = request("r", replyTo, { v: 2, accept: ["accepted", "offer"] })
+  const named = (name: string) => Topic.worker(topic, name)
+
+  /** How many of so many requests each gets. */
+  const got = Effect.fnUntraced(function*(
+    send: (...frames: ReadonlyArray<string>) => Effect.Effect<void>,
+    body: string,
+    requests: number,
+    subscribers: ReadonlyArray<Heard>
+  ) {
+    return yield* shares((to) => send(to, body), requests, subscribers)
+  })
+
+  it.live("has a request that is sent again without an acknowledgement run by those of version 2", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const { send } = yield* publisher(proxy)
+      assert.deepStrictEqual(yield* got(send, counting, 2, [old]), [2])
+      // Neither tells a load, as one that has only just begun.
+      const [a, b] = [yield* replica(proxy, "a"), yield* replica(proxy, "b")]
+      assert.deepStrictEqual(yield* got(send, counting, 20, [old, a, b]), [0, 10, 10])
+      assert.deepStrictEqual(yield* got(send, plain, 30, [old, a, b]), [10, 10, 10])
+      yield* a.tell(full)
+      assert.deepStrictEqual((yield* got(send, counting, 10, [old, a, b]))[0], 0)
+      yield* b.tell(idle)
+      assert.deepStrictEqual(yield* got(send, counting, 10, [old, a, b]), [0, 0, 10])
+      assert.deepStrictEqual(yield* got(send, plain, 30, [old, a, b]), [10, 0, 20])
+    }))
+
+  it.live("knows them before they serve it and after, and forgets them when they are gone", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const { send } = yield* publisher(proxy)
+      const gone = yield* Scope.make()
+      const a = yield* subscriber(proxy, [named("a"), named("a too"), topic]).pipe(Scope.provide(gone))
+      // Who hears all names is none of them, nor is who serves another topic.
+      const tap = yield* subscriber(proxy, [
+        "@worker/",
+        `${Topic.worker(topic, "")}`,
+        Topic.worker("TOPIC_OTHER", "c"),
+        topic
+      ])
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      a.socket.unsubscribe(named("a"))
+      yield* replicas(proxy, "@worker", 4)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      a.socket.unsubscribe(named("a too"))
+      yield* replicas(proxy, "@worker", 3)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [2, 2, 2])
+      a.socket.subscribe(named("a"))
+      yield* replicas(proxy, "@worker", 4)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      yield* Scope.close(gone, Exit.void)
+      yield* replicas(proxy, topic, 2)
+      assert.deepStrictEqual(yield* got(send, counting, 4, [old, tap]), [2, 2])
+    }))
+
+  it.live("is no different for a request that comes in pieces", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const a = yield* replica(proxy, "a")
+      const { send } = yield* publisher(proxy)
+      const data = "\"accepted\"".repeat(400_000)
+      const accept = ["offer", "accepted"]
+      for (const more of [{ v: 2, accept, data }, { v: 2, data, accept }]) {
+        assert.deepStrictEqual(yield* got(send, request("r", replyTo, more), 4, [old, a]), [0, 4])
+      }
+      assert.deepStrictEqual(yield* got(send, request("r", replyTo, { data }), 4, [old, a]), [2, 2])
+    }))
+
+  it.live("has no room for it when those of version 2 have none", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ highWaterMarkBytes: 1024 * 1024 })
+      const stuck = yield* childSubscriber(proxy, `${named("stuck")},${topic}`, "stop")
+      yield* replicas(proxy, topic, 1)
+      const old = yield* subscriber(proxy, [topic])
+      yield* replicas(proxy, topic, 2)
+      stuck.kill("SIGSTOP")
+      const { send } = yield* publisher(proxy)
+      const body = request("r", replyTo, { v: 2, accept: ["accepted"], data: "x".repeat(1024 * 1024) })
+      for (let index = 0; index < 60; index += 1) {
+        yield* send(topic, body)
+      }
+      yield* eventually(
+        "some that are dropped",
+        Effect.map(proxy.topology, ({ dropped }) => (dropped["slow_subscriber"] ?? 0) > 0)
+      )
+      yield* got(send, plain, 1, [old])
+      assert.deepStrictEqual(heardBy(old), [1])
     }))
 })
 

@@ -9,6 +9,7 @@ import * as Topic from "@skillscale/core/Topic"
 import * as Zmtp from "@skillscale/core/Zmtp"
 import * as Result from "effect/Result"
 import * as Net from "node:net"
+import { countsOnAcknowledgement } from "./acknowledgement.ts"
 import { controlAnswer } from "./control.ts"
 import { noServerReply } from "./noServer.ts"
 import type { Outlet } from "./outlet.ts"
@@ -192,8 +193,9 @@ export class Switch {
     const route = this.routes.route(key)
     route.tally.messagesIn += 1
     route.tally.bytesIn += length
+    const must = route.replicas?.isMixed === true && countsOnAcknowledgement(pieces)
     const forward = () =>
-      this.#forEachReceiver(route, key, length, (outlet) => {
+      this.#forEachReceiver(route, key, length, must, (outlet) => {
         for (const piece of pieces) {
           outlet.add(piece, 0, piece.length)
         }
@@ -212,11 +214,18 @@ export class Switch {
   }
 
   #deliver(route: Routes.Route<Peer>, key: string, chunk: Buffer, start: number, end: number): void {
-    this.#forEachReceiver(route, key, end - start, (outlet) => outlet.add(chunk, start, end))
+    const must = route.replicas?.isMixed === true && countsOnAcknowledgement([chunk.subarray(start, end)])
+    this.#forEachReceiver(route, key, end - start, must, (outlet) => outlet.add(chunk, start, end))
   }
 
   /** Calls `add` for every subscriber that has room, and for the replica that is to have the message. */
-  #forEachReceiver(route: Routes.Route<Peer>, key: string, bytes: number, add: (outlet: Outlet) => void): void {
+  #forEachReceiver(
+    route: Routes.Route<Peer>,
+    key: string,
+    bytes: number,
+    mustAcknowledge: boolean,
+    add: (outlet: Outlet) => void
+  ): void {
     const { replicas, subscribers, tally } = route
     for (const { outlet } of subscribers) {
       if (outlet.hasRoom(this.#onDirty)) {
@@ -228,7 +237,7 @@ export class Switch {
       }
     }
     if (replicas !== undefined) {
-      const next = replicas.next(this.#hasRoom, this.#readAt ??= performance.now())
+      const next = replicas.next(this.#hasRoom, this.#readAt ??= performance.now(), mustAcknowledge)
       if (next === undefined) {
         return this.#drop("slow_subscriber", key)
       }
