@@ -177,7 +177,11 @@ export const make = Effect.fnUntraced(function*(
     for (const { send } of receivers) send(message)
     if (!Topic.isControl(topic)) return
     const isSettled = now() - proxy.backAt >= Switch.settleMs
-    const facts = { fanout: receivers.length, isSettled, topology: () => ({ topics: [] }) }
+    const served = topic.slice(1)
+    const replicas = Topic.isSkills(served)
+      ? [...proxy.subscriptions].filter(({ isKnown, topics }) => isKnown && topics.has(served)).length
+      : undefined
+    const facts = { fanout: receivers.length, replicas, isSettled, topology: () => ({ topics: [] }) }
     const answer = controlAnswer(topic, [payload], facts)
     if (answer !== undefined) route(proxy, { topic: answer.replyTo, payload: answer.payload })
   }

@@ -297,6 +297,8 @@ const responseFields = {
   leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: the requests of this caller that the replica has in hand. */
   calls: Schema.optionalKey(Schema.Array(MessageCodec.RequestId)),
+  /** For `event: "fanout"` about the control topic of a skill topic: how many serve that, whether they hear control messages or not. */
+  replicas: Schema.optionalKey(Schema.Natural),
   /** For `event: "alive"`: which of its topics the replica has them from. */
   topic: Schema.optionalKey(Schema.String),
   /**

@@ -440,6 +440,26 @@ describe("control messages", () => {
       }))
   }
 
+  for (const servers of [0, 2]) {
+    it.live(`a question to a topic is answered with how many serve it as well: ${servers}`, () =>
+      Effect.gen(function*() {
+        const proxy = yield* start()
+        const asker = yield* subscriber(proxy, [replyTo])
+        // Which does not hear control messages.
+        yield* Effect.forEach(Array.from({ length: servers }), () => subscriber(proxy, [topic]))
+        const { send } = yield* publisher(proxy)
+        const ping = Result.getOrThrow(Control.encode({ kind: "ping", requestId: "q", replyTo }))
+        for (const to of [Topic.control(topic), Topic.everyServer, "@AGENT_REPLY_none"]) yield* send(to, ping)
+        yield* count("answers", asker.heard, 3)
+        assert.deepStrictEqual(
+          asker.heard.map((frames) => JSON.parse(String(frames[1]))).map((
+            { content, replicas }
+          ) => [content, replicas]),
+          [["0", servers], ["0", undefined], ["0", undefined]]
+        )
+      }))
+  }
+
   for (const servers of [0, 1]) {
     it.live(`one replica is asked on its own topic, and answered at once when it is gone: ${servers}`, () =>
       Effect.gen(function*() {

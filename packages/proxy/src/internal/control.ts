@@ -15,6 +15,8 @@ export interface Answer {
 export interface Facts {
   /** The servers that got the message. */
   readonly fanout: number
+  /** How many serve the topic, if this is its control topic. */
+  readonly replicas: number | undefined
   /** Whether servers that had lost this proxy had the time to come back. */
   readonly isSettled: boolean
   readonly topology: () => Control.TopologyReply
@@ -36,7 +38,11 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
   }
   const answered = kind === "topology" && topic === Topic.proxy
     ? { content: JSON.stringify(facts.topology()) }
-    : { event: "fanout", content: String(facts.fanout) }
+    : {
+      event: "fanout",
+      content: String(facts.fanout),
+      ...(facts.replicas === undefined ? {} : { replicas: facts.replicas })
+    }
   const common = { requestId, status: "success", error: "", timestamp: Date.now() / 1000, v: 2 } as const
   const payload = Protocol.encodeResponse({ ...common, ...answered })
   return Result.isSuccess(payload) ? { replyTo, payload: payload.success } : undefined

@@ -156,6 +156,12 @@ export class Routes<S> {
     return route
   }
 
+  /** How many serve the topic whose control topic this is, if it is one. */
+  replicasBehind(key: string): number | undefined {
+    const topic = key.slice(1)
+    return Topic.control(topic) === key && Topic.isSkills(topic) ? this.#replicas.get(topic)?.size ?? 0 : undefined
+  }
+
   /**
    * Takes in what a replica tells of its load on this topic. Of those that `isFrom` holds for, it is the replica that
    * subscribed to the worker topic last: a connection whose peer is gone may not have ended yet.

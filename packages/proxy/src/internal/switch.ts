@@ -298,7 +298,12 @@ export class Switch {
     const frames = Zmtp.framesOf(whole()).slice(1)
     if (route.control) {
       const isSettled = performance.now() - this.#startedAt >= settleMs
-      const facts = { fanout: route.exact, isSettled, topology: () => ({ topics: this.#liveTopics() }) }
+      const facts = {
+        fanout: route.exact,
+        replicas: this.routes.replicasBehind(key),
+        isSettled,
+        topology: () => ({ topics: this.#liveTopics() })
+      }
       const answer = controlAnswer(Routes.textOf(key), frames, facts)
       if (answer !== undefined) {
         return this.#reply(answer.replyTo, answer.payload)
