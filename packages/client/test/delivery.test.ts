@@ -404,4 +404,22 @@ describe("a call that is refused for the moment", () => {
     held.onResponse(accepted("a"), 0)
     assert.isEmpty(held.onResponse(absent, 1))
   })
+
+  it("waits for a server that may be on its way back to the proxy, also of a topic that had none, and no longer", () => {
+    const absent = (settleMs: number) => response({ status: "error", code: "NoServer", retryable: true, settleMs })
+    for (const habits of [quiet(), quiet(false), quiet(true)]) {
+      const { delivery } = begin({ habits, random: () => 0.999_999 })
+      const waits = Array.from([[0, 1500], [20, 1480], [60, 3]] as const, ([now, settleMs]) => {
+        const [wait] = delivery.onResponse(absent(settleMs), now)
+        assert.deepStrictEqual(tags(delivery.onTurn(now)), ["Send"])
+        return wait?._tag === "Wait" && !wait.isFull ? Math.round(wait.ms) : undefined
+      })
+      assert.deepStrictEqual(waits, [20, 40, 3])
+      const settled = response({ status: "error", code: "NoServer", retryable: true })
+      // What a topic that had servers may be without them begins then.
+      assert.deepStrictEqual(tags(delivery.onResponse(settled, 63)), [habits.acknowledges === true ? "Wait" : "Finish"])
+    }
+    const hurried = begin({ habits: quiet(), deadline: 5 }).delivery
+    assert.deepStrictEqual(tags(hurried.onResponse(absent(1500), 0)), ["Finish"])
+  })
 })

@@ -416,6 +416,14 @@ describe("a topic with replicas of both versions", () => {
     }))
 })
 
+/** A proxy where there was one before, of an address of its own, so that nobody takes its ports while it is away. */
+const restarted = Effect.gen(function*() {
+  const host = "127.0.0.3"
+  const { xpubPort, xsubPort } = yield* Effect.scoped(start({ host }))
+  const begunAt = performance.now()
+  return { begunAt, proxy: yield* start({ host, xpubPort, xsubPort }) }
+})
+
 describe("control messages", () => {
   const ask = Effect.fnUntraced(function*(to: string, control: Control.Control, servers: number) {
     const proxy = yield* start()
@@ -479,8 +487,7 @@ describe("control messages", () => {
 
   it.live("a proxy that has only just begun calls no replica gone that may be on its way back", () =>
     Effect.gen(function*() {
-      const begunAt = performance.now()
-      const proxy = yield* start()
+      const { begunAt, proxy } = yield* restarted
       const asker = yield* subscriber(proxy, [replyTo])
       const { send } = yield* publisher(proxy)
       const renew = Result.getOrThrow(Control.encode({ kind: "renew", requestId: "q", replyTo }))
@@ -491,6 +498,40 @@ describe("control messages", () => {
       assert.isAtLeast(performance.now() - begunAt, settleMs)
       const [answer] = asker.heard.map((frames) => Result.getOrThrow(Protocol.decodeResponse(frames.slice(1))))
       assert.deepInclude(answer, { requestId: "q", event: "fanout", content: "0" })
+    }))
+
+  it.live("a proxy that has only just begun says for how long servers may be on their way back, to those who understand", () =>
+    Effect.gen(function*() {
+      const { begunAt, proxy } = yield* restarted
+      const asker = yield* subscriber(proxy, [replyTo])
+      const { send } = yield* publisher(proxy)
+      const catalog = Result.getOrThrow(Control.encode({ kind: "catalog", requestId: "q", replyTo }))
+      const ask = Effect.gen(function*() {
+        const before = asker.heard.length
+        yield* send(Topic.everyServer, catalog)
+        yield* send(topic, request("new", replyTo, { v: 2 }))
+        yield* send(topic, request("old", replyTo))
+        yield* count("answers", asker.heard, before + 3)
+        const told: ReadonlyArray<Readonly<Record<string, unknown>>> = asker.heard.slice(before).map((frames) =>
+          JSON.parse(String(frames[1]))
+        )
+        assert.deepStrictEqual(told.map(({ code, content }) => code ?? content), ["0", "NoServer", "NoServer"])
+        assert.notProperty(told[2], "settle_ms")
+        return told.slice(0, 2).map((answer) => answer["settle_ms"])
+      })
+      for (const ms of yield* ask) {
+        assert.isAtLeast(Number(ms) + performance.now() - begunAt, settleMs)
+        assert.isAtMost(Number(ms), settleMs)
+      }
+      yield* Effect.sleep(begunAt + settleMs - performance.now())
+      yield* eventually("a time after that", Effect.map(ask, ([ms]) => ms === undefined))
+      assert.deepStrictEqual(yield* ask, [undefined, undefined])
+      // Nobody comes back to a port of which nobody knew.
+      const fresh = yield* start()
+      const other = yield* subscriber(fresh, [replyTo])
+      yield* (yield* publisher(fresh)).send(Topic.everyServer, catalog)
+      yield* count("answers", other.heard, 1)
+      assert.notProperty(JSON.parse(String(other.heard[0]?.[1])), "settle_ms")
     }))
 
   it.live("a cancellation has no answer", () =>

@@ -124,8 +124,9 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
   }
 
   const retryLater = (now: number, response: Protocol.Response): ReadonlyArray<Step> => {
+    const { settleMs = Number.POSITIVE_INFINITY } = response
     const most = Math.min(longestBackoffMs, firstBackoffMs * 2 ** Math.min(refused++, 10))
-    const ms = most * (0.5 + random() / 2)
+    const ms = Math.min(most * (0.5 + random() / 2), settleMs)
     if (now + ms >= deadline) return finish(response)
     holder = undefined
     isWaiting = true
@@ -230,6 +231,8 @@ export const make = ({ ackMs, deadline, habits, random, topic }: Options): Deliv
     if (code === "NoServer" && server === undefined) {
       // The proxy's answer to a request that was sent again while somebody has the call.
       if (holder !== undefined) return []
+      // Servers may be on their way back to it.
+      if (response.settleMs !== undefined) return retryLater(now, response)
       absent = { since: absent === undefined || now - absent.last > absenceMs / 2 ? now : absent.since, last: now }
       const waits = habits.acknowledges === true && now - absent.since < absenceMs
       return waits ? retryLater(now, response) : finish(response)

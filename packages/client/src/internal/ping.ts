@@ -28,9 +28,9 @@ export const ask = (connection: Connection.Connection, topic: string): Effect.Ef
     const send = request.command(Topic.control(topic), (address) => ({ kind: "ping", ...address }))
     const tell = (what: Option.Option<Found>) => Deferred.doneUnsafe(found, Effect.succeed(what))
     const opened = connection.open(send, {
-      onAnswer: ({ content, event, replicas }) => {
+      onAnswer: ({ content, event, replicas, settleMs }) => {
         if (event === undefined) return tell(Option.some("Acknowledging"))
-        if (event !== "fanout" || content !== "0") return false
+        if (event !== "fanout" || content !== "0" || settleMs !== undefined) return false
         return tell(Option.some(replicas === 0 ? "Nobody" : "Others"))
       },
       onMalformed: () => false,

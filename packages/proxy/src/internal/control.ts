@@ -17,8 +17,8 @@ export interface Facts {
   readonly fanout: number
   /** How many serve the topic, if this is its control topic. */
   readonly replicas: number | undefined
-  /** Whether servers that had lost this proxy had the time to come back. */
-  readonly isSettled: boolean
+  /** For how long servers that had lost this proxy may be on their way back, in milliseconds. */
+  readonly settleMs: number
   readonly topology: () => Control.TopologyReply
 }
 
@@ -33,7 +33,7 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
     return undefined
   }
   // Whoever asks would take a server that is not back yet for gone.
-  if (kind === "renew" && facts.fanout === 0 && !facts.isSettled) {
+  if (kind === "renew" && facts.fanout === 0 && facts.settleMs > 0) {
     return undefined
   }
   const answered = kind === "topology" && topic === Topic.proxy
@@ -41,7 +41,8 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
     : {
       event: "fanout",
       content: String(facts.fanout),
-      ...(facts.replicas === undefined ? {} : { replicas: facts.replicas })
+      ...(facts.replicas === undefined ? {} : { replicas: facts.replicas }),
+      ...(facts.settleMs > 0 ? { settleMs: facts.settleMs } : {})
     }
   const common = { requestId, status: "success", error: "", timestamp: Date.now() / 1000, v: 2 } as const
   const payload = Protocol.encodeResponse({ ...common, ...answered })

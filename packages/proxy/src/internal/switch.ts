@@ -70,7 +70,7 @@ export class Switch {
   /** When what is read just now was read. */
   #readAt: number | undefined
   #isFlushing = false
-  readonly #startedAt = performance.now()
+  #settledAt = Number.NEGATIVE_INFINITY
   #closing = false
 
   constructor(options: Options, observer: Observer) {
@@ -83,6 +83,10 @@ export class Switch {
   async listen(type: "XSUB" | "XPUB", host: string, port: number): Promise<number> {
     const server = Net.createServer((socket) => this.#accept(type, socket))
     const bound = await listen(server, host, port)
+    // To a port that was chosen just now nobody is on the way back.
+    if (type === "XPUB" && port !== 0) {
+      this.#settledAt = performance.now() + settleMs
+    }
     // Running out of descriptors while accepting must not end the process.
     server.on("error", (error) => this.#observer.onRefused("listener", error.message))
     this.#servers.push(server)
@@ -296,12 +300,12 @@ export class Switch {
       return unheard ? this.#drop(route.control ? "no_subscriber" : "too_large", key) : undefined
     }
     const frames = Zmtp.framesOf(whole()).slice(1)
+    const settleMs = Math.max(0, this.#settledAt - performance.now())
     if (route.control) {
-      const isSettled = performance.now() - this.#startedAt >= settleMs
       const facts = {
         fanout: route.exact,
         replicas: this.routes.replicasBehind(key),
-        isSettled,
+        settleMs,
         topology: () => ({ topics: this.#liveTopics() })
       }
       const answer = controlAnswer(Routes.textOf(key), frames, facts)
@@ -310,7 +314,7 @@ export class Switch {
       }
       return unheard ? this.#drop("no_subscriber", key) : undefined
     }
-    const answer = noServerReply(Routes.textOf(key), frames)
+    const answer = noServerReply(Routes.textOf(key), frames, settleMs)
     switch (answer._tag) {
       case "NotRequest":
         return unheard ? this.#drop("no_subscriber", key) : undefined
