@@ -3,10 +3,11 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
+import * as Path from "node:path"
 import { randomFrom } from "../chaos/random.ts"
 import type { Harness } from "./callSuite.ts"
-import * as Path from "node:path"
 import {
+  controlsOf,
   eventually,
   flowed,
   heard,
@@ -51,6 +52,53 @@ export const delivery = ({ capabilities, test }: Harness): void => {
       assert.deepStrictEqual(sent.map(({ attempt }) => attempt), [undefined, 1, 2])
       assert.lengthOf([...new Set(sent.map(({ request_id }) => request_id))], 1)
     })
+  )
+
+  test(
+    "is sent again when its request and the questions after that are lost",
+    Effect.fnUntraced(function*(net) {
+      const at = yield* start(net)
+      const before = requests(at.wire).length
+      const losesRequest = losing(1, isRequest)
+      const losesPing = losing(2, ({ message, way }) => way === "out" && message["kind"] === "ping")
+      at.wire.rule = (passing) => losesRequest(passing) * losesPing(passing)
+      assert.strictEqual(yield* at.call("unasked"), "done unasked\n")
+      assert.lengthOf(at.runs("unasked"), 1)
+      assert.lengthOf(controlsOf(at.wire, "ping"), 3)
+      assert.lengthOf(requests(at.wire), before + 2)
+    })
+  )
+
+  test(
+    "that is lost is not sent again where nobody acknowledges anything any more, until somebody does",
+    Effect.fnUntraced(function*(net) {
+      const at = yield* start(net)
+      const before = requests(at.wire).length
+      const [server] = at.replicas
+      if (server === undefined) return
+      server.wire.rule = ({ way }) => way === "out" ? 0 : 1
+      at.wire.rule = losing(1, isRequest)
+      const calling = yield* Effect.forkScoped(at.call("unsaid"))
+      yield* eventually("questions", () => controlsOf(at.wire, "ping").length >= 3)
+      assert.lengthOf(requests(at.wire), before + 1)
+      server.wire.rule = () => 1
+      assert.strictEqual(yield* Fiber.join(calling), "done unsaid\n")
+      assert.lengthOf(at.runs("unsaid"), 1)
+    })
+  )
+
+  test(
+    "whose request is lost with the only server fails with NoServer soon",
+    Effect.fnUntraced(function*(net) {
+      const at = yield* start(net)
+      at.wire.rule = losing(1, isRequest)
+      const began = performance.now()
+      const calling = yield* Effect.forkScoped(at.failure("lost"))
+      yield* at.replicas[0]?.kill ?? Effect.void
+      assert.strictEqual((yield* Fiber.join(calling))._tag, "NoServer")
+      assert.isBelow(performance.now() - began, 10_000)
+    }),
+    capabilities.tellsAbsence
   )
 
   test(

@@ -165,19 +165,23 @@ export const make = Effect.fnUntraced(function*(
 
   const route = (proxy: Proxy, message: Message): void => {
     const { payload, topic } = message
+    const settleMs = Math.max(0, proxy.backAt + Switch.settleMs - now())
     const receivers = [...proxy.subscriptions].filter(({ isKnown, topics }) => isKnown && topics.has(topic))
     if (Topic.isSkills(topic)) {
       const replica = receivers[Math.floor(random() * receivers.length)]
       if (replica !== undefined) return replica.send(message)
-      const answer = noServerReply(topic, [payload])
+      const answer = noServerReply(topic, [payload], settleMs)
       if (answer._tag === "Reply") route(proxy, { topic: answer.replyTo, payload: answer.payload })
       return
     }
     if (receivers.length === 0) lose(message)
     for (const { send } of receivers) send(message)
     if (!Topic.isControl(topic)) return
-    const isSettled = now() - proxy.backAt >= Switch.settleMs
-    const facts = { fanout: receivers.length, isSettled, topology: () => ({ topics: [] }) }
+    const served = topic.slice(1)
+    const replicas = Topic.isSkills(served)
+      ? [...proxy.subscriptions].filter(({ isKnown, topics }) => isKnown && topics.has(served)).length
+      : undefined
+    const facts = { fanout: receivers.length, replicas, settleMs, topology: () => ({ topics: [] }) }
     const answer = controlAnswer(topic, [payload], facts)
     if (answer !== undefined) route(proxy, { topic: answer.replyTo, payload: answer.payload })
   }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import type * as Bus from "@skillscale/core/Bus"
+import * as Bus from "@skillscale/core/Bus"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -7,7 +7,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import * as SkillClient from "@skillscale/client/SkillClient"
 import { answerTo, busLayer, catalogReply, echo, type Json, serve, skill, Wire } from "./support/fakes.ts"
@@ -94,6 +96,79 @@ describe("SkillClient.catalog", () => {
       assert.deepStrictEqual(yield* timed(catalog), [[], 1000])
       yield* answers(fanout(0))
       assert.deepStrictEqual(yield* timed(catalog), [[], 0])
+    })))
+
+  /** A proxy that settles at a time, servers that are back by then or not, and what they were asked. */
+  const settling = Effect.fnUntraced(
+    function*(settlesAt: number, back: ReadonlyArray<readonly [at: number, reply: Json]>) {
+      const start = yield* Clock.currentTimeMillis
+      const asked: Array<number> = []
+      yield* serve([everyone], (request) =>
+        Effect.gen(function*() {
+          const now = (yield* Clock.currentTimeMillis) - start
+          asked.push(now)
+          const replies = back.filter(([at]) => at <= now)
+          const left = settlesAt - now
+          yield* answerTo(request, { ...fanout(replies.length), v: 2, ...(left > 0 ? { settle_ms: left } : {}) })
+          yield* Effect.forEach(replies, ([, reply]) => answerTo(request, reply), { discard: true })
+        }))
+      return asked
+    }
+  )
+  const one = catalogReply("s1", "TOPIC_A", skill("a", "TOPIC_A"))
+  const two = catalogReply("s2", "TOPIC_B", skill("b", "TOPIC_B"))
+
+  it.effect("is asked for again until a proxy that began lately has settled, with those who are back by then", () =>
+    withClient(Effect.gen(function*() {
+      const asked = yield* settling(1400, [[0, one], [800, two], [1500, catalogReply("s3", "TOPIC_C")]])
+      const { survey } = yield* SkillClient.SkillClient
+      const [{ answered, servers, skills }, took] = yield* timed(survey)
+      assert.deepStrictEqual([answered, servers, skills.map(({ name }) => name)], [2, 2, ["a", "b"]])
+      assert.deepStrictEqual(asked, [0, 50, 150, 350, 750, 1150, 1400])
+      assert.strictEqual(took, 1400)
+      assert.deepStrictEqual((yield* timed(survey))[1], 0)
+    })))
+
+  it.effect("is not complete by an answer that cannot be read and was given twice", () =>
+    withClient(Effect.gen(function*() {
+      const unreadable = { server: "s0", content: "{" }
+      yield* settling(100, [[0, unreadable], [100, one]])
+      const [entries] = yield* timed(catalog)
+      assert.deepStrictEqual(entries.map(({ name }) => name), ["a"])
+    })))
+
+  it.effect("is waited for in vain no longer than a proxy may take to settle, whatever that says", () =>
+    withClient(Effect.gen(function*() {
+      yield* answers({ ...fanout(0), v: 2, settle_ms: 1e9 })
+      assert.deepStrictEqual(yield* timed(catalog), [[], 2100])
+    })))
+
+  it.effect("is asked for again when messages may have been lost", () =>
+    Effect.gen(function*() {
+      const bus = yield* Bus.Bus
+      const losses = yield* Queue.unbounded<void>()
+      const client = yield* SkillClient.make().pipe(
+        Effect.provideService(Bus.Bus, Bus.make({ ...bus, restored: Stream.fromQueue(losses) }))
+      )
+      let asked = 0
+      yield* serve([everyone], (request) =>
+        asked++ === 0
+          ? answerTo(request, fanout(1))
+          : Effect.andThen(answerTo(request, fanout(1)), answerTo(request, one)))
+      yield* Effect.forkChild(Effect.delay(Queue.offer(losses, undefined), 300))
+      const [entries, took] = yield* timed(client.catalog)
+      assert.deepStrictEqual([entries.map(({ name }) => name), took], [["a"], 300])
+    }).pipe(Effect.provide(busLayer)))
+
+  it.effect("tells where a skill is as soon as that is known, and of none before the proxy has settled", () =>
+    withClient(Effect.gen(function*() {
+      yield* serve(["TOPIC_B"], echo)
+      yield* settling(1400, [[0, one], [800, two]])
+      const [, took] = yield* timed(invoke("b", { data: "x" }))
+      // Asked again at 1,150 ms, and the others had 100 ms.
+      assert.strictEqual(took, 1250)
+      const error = yield* timed(Effect.flip(invoke("c", { data: "x" })))
+      assert.strictEqual(error[0].reason._tag, "SkillNotFound")
     })))
 
   it.effect("does not wait for ever for one that does not answer, nor for what never stops", () =>

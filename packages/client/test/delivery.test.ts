@@ -5,8 +5,13 @@ import * as Delivery from "../src/internal/delivery.ts"
 
 const topic = "TOPIC_TEST"
 
+/** A topic whose servers acknowledge, as is heard of others all the time. */
+const busy = (): Delivery.Habits => ({ acknowledges: true, clearAt: Number.POSITIVE_INFINITY })
+/** One of which nothing was heard since long ago. */
+const quiet = (acknowledges?: boolean): Delivery.Habits => ({ acknowledges, clearAt: -1 })
+
 const begin = (options: Partial<Delivery.Options> = {}) => {
-  const habits: Delivery.Habits = { acknowledges: true }
+  const habits = busy()
   const delivery = Delivery.make({ topic, deadline: 60_000, ackMs: 500, habits, random: () => 0, ...options })
   assert.deepStrictEqual(delivery.begin(0), [{ _tag: "Send", attempt: 0 }])
   return { delivery, habits }
@@ -85,23 +90,77 @@ describe("a call that nobody acknowledges", () => {
     assert.deepStrictEqual(delivery.onRestored(10), [{ _tag: "Send", attempt: 1 }])
     delivery.onResponse(refusal("Overloaded", "a"), 20)
     assert.isEmpty(delivery.onRestored(21))
-    assert.deepStrictEqual(tags(begin({ habits: { acknowledges: undefined } }).delivery.onRestored(10)), ["Ping"])
-    assert.isEmpty(begin({ habits: { acknowledges: false } }).delivery.onRestored(10))
+    assert.deepStrictEqual(tags(begin({ habits: quiet(true) }).delivery.onRestored(10)), ["Ping"])
+    assert.isEmpty(begin({ habits: quiet(false) }).delivery.onRestored(10))
+  })
+
+  it("waits until somebody acknowledges something, and is then sent again at the next tick", () => {
+    const habits = quiet(true)
+    const { delivery } = begin({ habits })
+    for (let now = 500; now < 900; now += 100) assert.deepStrictEqual(tags(delivery.onTick(now)), ["Ping"])
+    habits.clearAt = 850
+    assert.deepStrictEqual(delivery.onTick(850), [{ _tag: "Send", attempt: 1 }])
+    // That was said of what was sent before.
+    for (let now = 900; now < 1850; now += 100) assert.isEmpty(delivery.onTick(now))
+    assert.deepStrictEqual(tags(delivery.onTick(1850)), ["Ping"])
+    habits.clearAt = 1851
+    assert.deepStrictEqual(tags(delivery.onTick(1852)), ["Send"])
+  })
+
+  it("needs no question when another call has heard of a server since it was sent", () => {
+    const habits = quiet(true)
+    const { delivery } = begin({ habits })
+    begin({ habits }).delivery.onResponse(accepted("a"), 1)
+    assert.deepStrictEqual(tags(delivery.onTick(500)), ["Send"])
+    const before = begin({ habits: { acknowledges: true, clearAt: 0 } }).delivery
+    assert.deepStrictEqual(tags(before.onTick(500)), ["Ping"])
+  })
+
+  it("is sent again as soon as that is known when messages may have been lost, and 500 ms after that", () => {
+    const habits = quiet(true)
+    const { delivery } = begin({ habits })
+    assert.deepStrictEqual(tags(delivery.onRestored(10)), ["Ping"])
+    assert.deepStrictEqual(tags(delivery.onTick(100)), ["Ping"])
+    habits.clearAt = 110
+    assert.deepStrictEqual(tags(delivery.onTick(110)), ["Send"])
+    assert.isEmpty(delivery.onTick(609))
+    assert.deepStrictEqual(tags(delivery.onTick(610)), ["Ping"])
+    // Nothing of that is so when it was sent meanwhile.
+    const other = begin({ habits: quiet(true) }).delivery
+    other.onRestored(10)
+    other.onResponse(refusal("Overloaded", "a"), 20)
+    other.onTurn(40)
+    assert.isEmpty(other.onTick(100))
+  })
+
+  it("is not sent again while only servers are there that acknowledge nothing, until others are", () => {
+    const habits = quiet(true)
+    const { delivery } = begin({ habits })
+    assert.deepStrictEqual(tags(delivery.onTick(500)), ["Ping"])
+    habits.acknowledges = false
+    for (let now = 600; now < 3000; now += 100) assert.isEmpty(delivery.onTick(now))
+    assert.isEmpty(delivery.onRestored(3000))
+    habits.acknowledges = undefined
+    assert.deepStrictEqual(tags(delivery.onTick(3100)), ["Ping"])
+    habits.acknowledges = true
+    habits.clearAt = 3150
+    assert.deepStrictEqual(tags(delivery.onTick(3150)), ["Send"])
+    assert.deepStrictEqual(tags(delivery.onResponse(response({ content: "late" }), 3160)), ["Recall", "Finish"])
   })
 
   it("is not sent again where servers do not acknowledge, and asks where that is not known", () => {
-    const unknown = begin({ habits: { acknowledges: undefined } })
+    const unknown = begin({ habits: quiet() })
     assert.deepStrictEqual(tags(unknown.delivery.onTick(499)), [])
     assert.deepStrictEqual(tags(unknown.delivery.onTick(500)), ["Ping"])
-    const old = begin({ habits: { acknowledges: false } })
+    const old = begin({ habits: quiet(false) })
     for (let now = 0; now < 60_000; now += 500) assert.isEmpty(old.delivery.onTick(now))
   })
 
   it("learns from any answer with a lease that servers acknowledge", () => {
     for (const told of [accepted("a"), response({ server: "a", leaseMs: 1000 })]) {
-      const habits: Delivery.Habits = { acknowledges: undefined }
+      const habits = quiet()
       begin({ habits }).delivery.onResponse(told, 1)
-      assert.isTrue(habits.acknowledges)
+      assert.deepStrictEqual(habits, { acknowledges: true, clearAt: 1 })
     }
   })
 })
@@ -465,10 +524,28 @@ describe("a call that is refused for the moment", () => {
       known.onTurn(now + 50)
     }
     assert.deepStrictEqual(tags(known.onResponse(absent, now)), ["Finish"])
-    const never = begin({ habits: { acknowledges: undefined } }).delivery
+    const never = begin({ habits: quiet() }).delivery
     assert.deepStrictEqual(tags(never.onResponse(absent, 0)), ["Finish"])
     const held = begin().delivery
     held.onResponse(accepted("a"), 0)
     assert.isEmpty(held.onResponse(absent, 1))
+  })
+
+  it("waits for a server that may be on its way back to the proxy, also of a topic that had none, and no longer", () => {
+    const absent = (settleMs: number) => response({ status: "error", code: "NoServer", retryable: true, settleMs })
+    for (const habits of [quiet(), quiet(false), quiet(true)]) {
+      const { delivery } = begin({ habits, random: () => 0.999_999 })
+      const waits = Array.from([[0, 1500], [20, 1480], [60, 3]] as const, ([now, settleMs]) => {
+        const [wait] = delivery.onResponse(absent(settleMs), now)
+        assert.deepStrictEqual(tags(delivery.onTurn(now)), ["Send"])
+        return wait?._tag === "Wait" && !wait.isFull ? Math.round(wait.ms) : undefined
+      })
+      assert.deepStrictEqual(waits, [20, 40, 3])
+      const settled = response({ status: "error", code: "NoServer", retryable: true })
+      // What a topic that had servers may be without them begins then.
+      assert.deepStrictEqual(tags(delivery.onResponse(settled, 63)), [habits.acknowledges === true ? "Wait" : "Finish"])
+    }
+    const hurried = begin({ habits: quiet(), deadline: 5 }).delivery
+    assert.deepStrictEqual(tags(hurried.onResponse(absent(1500), 0)), ["Finish"])
   })
 })

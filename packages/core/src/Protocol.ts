@@ -307,6 +307,13 @@ const responseFields = {
   leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: the requests of this caller that the replica has in hand. */
   calls: Schema.optionalKey(Schema.Array(MessageCodec.RequestId)),
+  /** For `event: "fanout"` about the control topic of a skill topic: how many serve that, whether they hear control messages or not. */
+  replicas: Schema.optionalKey(Schema.Natural),
+  /**
+   * For `event: "fanout"` and `code: "NoServer"`, from a proxy that began lately: for how long servers that had lost the one before may
+   * still be on their way back, in milliseconds.
+   */
+  settleMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: which of its topics the replica has them from. */
   topic: Schema.optionalKey(Schema.String),
   /**
@@ -321,7 +328,12 @@ const responseFields = {
   attempt: Schema.optionalKey(Schema.Natural)
 }
 
-const responseKeys = { requestId: "request_id", exitCode: "exit_code", leaseMs: "lease_ms" } as const
+const responseKeys = {
+  requestId: "request_id",
+  exitCode: "exit_code",
+  leaseMs: "lease_ms",
+  settleMs: "settle_ms"
+} as const
 
 /**
  * An answer. A response with `event` is not final; every other one is.

@@ -9,7 +9,17 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Proxy from "@skillscale/proxy/Proxy"
 import { settleMs } from "../src/internal/switch.ts"
-import { childSubscriber, count, eventually, getText, publisher, replicas, start, subscriber } from "./support.ts"
+import {
+  childSubscriber,
+  count,
+  eventually,
+  getText,
+  publisher,
+  replicas,
+  request,
+  start,
+  subscriber
+} from "./support.ts"
 
 const topic = "TOPIC_SHARED"
 const replyTo = "AGENT_REPLY_control"
@@ -309,6 +319,111 @@ describe("the load of replicas", () => {
     }))
 })
 
+describe("a topic with replicas of both versions", () => {
+  const plain = request("r", replyTo)
+  const counting = request("r", replyTo, { v: 2, accept: ["accepted", "offer"] })
+  const named = (name: string) => Topic.worker(topic, name)
+
+  /** How many of so many requests each gets. */
+  const got = Effect.fnUntraced(function*(
+    send: (...frames: ReadonlyArray<string>) => Effect.Effect<void>,
+    body: string,
+    requests: number,
+    subscribers: ReadonlyArray<Heard>
+  ) {
+    return yield* shares((to) => send(to, body), requests, subscribers)
+  })
+
+  it.live("has a request that is sent again without an acknowledgement run by those of version 2", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const { send } = yield* publisher(proxy)
+      assert.deepStrictEqual(yield* got(send, counting, 2, [old]), [2])
+      // Neither tells a load, as one that has only just begun.
+      const [a, b] = [yield* replica(proxy, "a"), yield* replica(proxy, "b")]
+      assert.deepStrictEqual(yield* got(send, counting, 20, [old, a, b]), [0, 10, 10])
+      assert.deepStrictEqual(yield* got(send, plain, 30, [old, a, b]), [10, 10, 10])
+      yield* a.tell(full)
+      assert.deepStrictEqual((yield* got(send, counting, 10, [old, a, b]))[0], 0)
+      yield* b.tell(idle)
+      assert.deepStrictEqual(yield* got(send, counting, 10, [old, a, b]), [0, 0, 10])
+      assert.deepStrictEqual(yield* got(send, plain, 30, [old, a, b]), [10, 0, 20])
+    }))
+
+  it.live("knows them before they serve it and after, and forgets them when they are gone", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const { send } = yield* publisher(proxy)
+      const gone = yield* Scope.make()
+      const a = yield* subscriber(proxy, [named("a"), named("a too"), topic]).pipe(Scope.provide(gone))
+      // Who hears all names is none of them, nor is who serves another topic.
+      const tap = yield* subscriber(proxy, [
+        "@worker/",
+        `${Topic.worker(topic, "")}`,
+        Topic.worker("TOPIC_OTHER", "c"),
+        topic
+      ])
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      a.socket.unsubscribe(named("a"))
+      yield* replicas(proxy, "@worker", 4)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      a.socket.unsubscribe(named("a too"))
+      yield* replicas(proxy, "@worker", 3)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [2, 2, 2])
+      a.socket.subscribe(named("a"))
+      yield* replicas(proxy, "@worker", 4)
+      assert.deepStrictEqual(yield* got(send, counting, 6, [old, tap, a]), [0, 0, 6])
+      yield* Scope.close(gone, Exit.void)
+      yield* replicas(proxy, topic, 2)
+      assert.deepStrictEqual(yield* got(send, counting, 4, [old, tap]), [2, 2])
+    }))
+
+  it.live("is no different for a request that comes in pieces", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start()
+      const old = yield* subscriber(proxy, [topic])
+      const a = yield* replica(proxy, "a")
+      const { send } = yield* publisher(proxy)
+      const data = "\"accepted\"".repeat(400_000)
+      const accept = ["offer", "accepted"]
+      for (const more of [{ v: 2, accept, data }, { v: 2, data, accept }]) {
+        assert.deepStrictEqual(yield* got(send, request("r", replyTo, more), 4, [old, a]), [0, 4])
+      }
+      assert.deepStrictEqual(yield* got(send, request("r", replyTo, { data }), 4, [old, a]), [2, 2])
+    }))
+
+  it.live("has no room for it when those of version 2 have none", () =>
+    Effect.gen(function*() {
+      const proxy = yield* start({ highWaterMarkBytes: 1024 * 1024 })
+      const stuck = yield* childSubscriber(proxy, `${named("stuck")},${topic}`, "stop")
+      yield* replicas(proxy, topic, 1)
+      const old = yield* subscriber(proxy, [topic])
+      yield* replicas(proxy, topic, 2)
+      stuck.kill("SIGSTOP")
+      const { send } = yield* publisher(proxy)
+      const body = request("r", replyTo, { v: 2, accept: ["accepted"], data: "x".repeat(1024 * 1024) })
+      for (let index = 0; index < 60; index += 1) {
+        yield* send(topic, body)
+      }
+      yield* eventually(
+        "some that are dropped",
+        Effect.map(proxy.topology, ({ dropped }) => (dropped["slow_subscriber"] ?? 0) > 0)
+      )
+      yield* got(send, plain, 1, [old])
+      assert.deepStrictEqual(heardBy(old), [1])
+    }))
+})
+
+/** A proxy where there was one before, of an address of its own, so that nobody takes its ports while it is away. */
+const restarted = Effect.gen(function*() {
+  const host = "127.0.0.3"
+  const { xpubPort, xsubPort } = yield* Effect.scoped(start({ host }))
+  const begunAt = performance.now()
+  return { begunAt, proxy: yield* start({ host, xpubPort, xsubPort }) }
+})
+
 describe("control messages", () => {
   const ask = Effect.fnUntraced(function*(to: string, control: Control.Control, servers: number) {
     const proxy = yield* start()
@@ -333,6 +448,26 @@ describe("control messages", () => {
       }))
   }
 
+  for (const servers of [0, 2]) {
+    it.live(`a question to a topic is answered with how many serve it as well: ${servers}`, () =>
+      Effect.gen(function*() {
+        const proxy = yield* start()
+        const asker = yield* subscriber(proxy, [replyTo])
+        // Which does not hear control messages.
+        yield* Effect.forEach(Array.from({ length: servers }), () => subscriber(proxy, [topic]))
+        const { send } = yield* publisher(proxy)
+        const ping = Result.getOrThrow(Control.encode({ kind: "ping", requestId: "q", replyTo }))
+        for (const to of [Topic.control(topic), Topic.everyServer, "@AGENT_REPLY_none"]) yield* send(to, ping)
+        yield* count("answers", asker.heard, 3)
+        assert.deepStrictEqual(
+          asker.heard.map((frames) => JSON.parse(String(frames[1]))).map((
+            { content, replicas }
+          ) => [content, replicas]),
+          [["0", servers], ["0", undefined], ["0", undefined]]
+        )
+      }))
+  }
+
   for (const servers of [0, 1]) {
     it.live(`one replica is asked on its own topic, and answered at once when it is gone: ${servers}`, () =>
       Effect.gen(function*() {
@@ -352,8 +487,7 @@ describe("control messages", () => {
 
   it.live("a proxy that has only just begun calls no replica gone that may be on its way back", () =>
     Effect.gen(function*() {
-      const begunAt = performance.now()
-      const proxy = yield* start()
+      const { begunAt, proxy } = yield* restarted
       const asker = yield* subscriber(proxy, [replyTo])
       const { send } = yield* publisher(proxy)
       const renew = Result.getOrThrow(Control.encode({ kind: "renew", requestId: "q", replyTo }))
@@ -364,6 +498,40 @@ describe("control messages", () => {
       assert.isAtLeast(performance.now() - begunAt, settleMs)
       const [answer] = asker.heard.map((frames) => Result.getOrThrow(Protocol.decodeResponse(frames.slice(1))))
       assert.deepInclude(answer, { requestId: "q", event: "fanout", content: "0" })
+    }))
+
+  it.live("a proxy that has only just begun says for how long servers may be on their way back, to those who understand", () =>
+    Effect.gen(function*() {
+      const { begunAt, proxy } = yield* restarted
+      const asker = yield* subscriber(proxy, [replyTo])
+      const { send } = yield* publisher(proxy)
+      const catalog = Result.getOrThrow(Control.encode({ kind: "catalog", requestId: "q", replyTo }))
+      const ask = Effect.gen(function*() {
+        const before = asker.heard.length
+        yield* send(Topic.everyServer, catalog)
+        yield* send(topic, request("new", replyTo, { v: 2 }))
+        yield* send(topic, request("old", replyTo))
+        yield* count("answers", asker.heard, before + 3)
+        const told: ReadonlyArray<Readonly<Record<string, unknown>>> = asker.heard.slice(before).map((frames) =>
+          JSON.parse(String(frames[1]))
+        )
+        assert.deepStrictEqual(told.map(({ code, content }) => code ?? content), ["0", "NoServer", "NoServer"])
+        assert.notProperty(told[2], "settle_ms")
+        return told.slice(0, 2).map((answer) => answer["settle_ms"])
+      })
+      for (const ms of yield* ask) {
+        assert.isAtLeast(Number(ms) + performance.now() - begunAt, settleMs)
+        assert.isAtMost(Number(ms), settleMs)
+      }
+      yield* Effect.sleep(begunAt + settleMs - performance.now())
+      yield* eventually("a time after that", Effect.map(ask, ([ms]) => ms === undefined))
+      assert.deepStrictEqual(yield* ask, [undefined, undefined])
+      // Nobody comes back to a port of which nobody knew.
+      const fresh = yield* start()
+      const other = yield* subscriber(fresh, [replyTo])
+      yield* (yield* publisher(fresh)).send(Topic.everyServer, catalog)
+      yield* count("answers", other.heard, 1)
+      assert.notProperty(JSON.parse(String(other.heard[0]?.[1])), "settle_ms")
     }))
 
   it.live("a cancellation has no answer", () =>

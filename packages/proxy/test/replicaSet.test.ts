@@ -323,3 +323,57 @@ describe("replicas that are silent", () => {
     assert.strictEqual(set.next(hasRoom, 1 + silentMs), 1 - current)
   })
 })
+
+describe("replicas of which only some acknowledge requests", () => {
+  const mixed = (...acknowledging: ReadonlyArray<boolean>): ReplicaSet<number> => {
+    const set = setOf(acknowledging.length)
+    acknowledging.forEach((does, index) => set.acknowledges(index, does))
+    return set
+  }
+  const take = (set: ReplicaSet<number>, requests: number, must: boolean) =>
+    Array.from({ length: requests }, () => set.next(hasRoom, 0, must))
+
+  it("leave these to them where their senders count on it, and all have their turn of others", () => {
+    const set = mixed(false, true, true)
+    assert.isTrue(set.isMixed)
+    const got = Array.from({ length: 12 }, (_, index) => set.next(hasRoom, 0, index % 2 === 0))
+    assert.deepStrictEqual(got.filter((_, index) => index % 2 === 0), [1, 2, 1, 2, 1, 2])
+    assert.deepStrictEqual(got.filter((_, index) => index % 2 === 1), [0, 1, 2, 0, 1, 2])
+  })
+
+  it("share them out by their load", () => {
+    const set = mixed(false, true, true)
+    set.tell(1, reporter, { ...idle, running: 4 }, 0)
+    set.tell(2, reporter, idle, 0)
+    assert.deepStrictEqual(take(set, 4, true), [2, 2, 2, 2])
+    set.tell(1, reporter, { ...idle, running: 0 }, 0)
+    assert.deepStrictEqual(take(set, 4, true), [1, 1, 1, 1])
+  })
+
+  it("get none beyond their room", () => {
+    const set = mixed(false, true)
+    assert.isUndefined(set.next((replica) => replica === 0, 0, true))
+    assert.strictEqual(set.next((replica) => replica === 0, 0, false), 0)
+  })
+
+  it("take turns for all when all acknowledge them, or none does", () => {
+    for (const does of [true, false]) {
+      const set = mixed(does, does, does)
+      assert.isFalse(set.isMixed)
+      assert.deepStrictEqual(take(set, 6, true), [0, 1, 2, 0, 1, 2])
+    }
+  })
+
+  it("are as many as are there, and as do so by now", () => {
+    const set = mixed(true, false, true)
+    set.delete(0)
+    assert.deepStrictEqual(take(set, 2, true), [2, 2])
+    set.acknowledges(1, true)
+    set.acknowledges(2, false)
+    set.acknowledges(7, true)
+    assert.deepStrictEqual(take(set, 2, true), [1, 1])
+    set.delete(1)
+    assert.isFalse(set.isMixed)
+    assert.deepStrictEqual(take(set, 2, true), [2, 2])
+  })
+})

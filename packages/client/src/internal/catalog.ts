@@ -2,7 +2,8 @@
  * Asks every server for its skills, and finds the topic of a skill from what they say.
  *
  * The proxy tells how many servers heard the question, in any order with their answers; once that many answered, the
- * catalog is complete. Without such a count it is complete when nobody has answered for a while. Finding a topic does
+ * catalog is complete. A proxy that began lately may not have all of them back: it is asked again until it has settled. Without
+ * such a count the catalog is complete when nobody has answered for a while. Finding a topic does
  * not wait for a server that hangs: it takes what was heard a quiet time after the first answer that has the skill, while
  * the gathering goes on to fill the cache.
  */
@@ -26,6 +27,7 @@ import type * as SkillClient from "../SkillClient.ts"
 import * as CatalogAnswers from "./catalogAnswers.ts"
 import type * as Connection from "./connection.ts"
 import * as request from "./request.ts"
+import * as Settling from "./settling.ts"
 
 export interface Options {
   readonly ttl: Duration.Duration
@@ -62,16 +64,20 @@ interface Running {
 }
 
 type Heard =
-  | { readonly _tag: "Fanout"; readonly count: number }
+  | { readonly _tag: "Fanout"; readonly count: number; readonly settleMs?: number | undefined }
+  /** Messages may have been lost. */
+  | { readonly _tag: "Restored" }
   | { readonly _tag: "Answer"; readonly reply: Control.CatalogReply | undefined }
 
 const decodeReply = Schema.decodeUnknownResult(Schema.fromJsonString(Control.CatalogReply))
 const unreadable: Heard = { _tag: "Answer", reply: undefined }
+const restored: Heard = { _tag: "Restored" }
 const nobody: Heard = { _tag: "Fanout", count: 0 }
 
 const interpret = (response: Protocol.Response): Heard | undefined => {
   if (response.event === "fanout") {
-    return /^\d{1,9}$/.test(response.content) ? { _tag: "Fanout", count: Number(response.content) } : undefined
+    const { content, settleMs } = response
+    return /^\d{1,9}$/.test(content) ? { _tag: "Fanout", count: Number(content), settleMs } : undefined
   }
   if (response.event !== undefined) return undefined
   if (response.status === "error") return response.code === "NoServer" ? nobody : unreadable
@@ -81,10 +87,13 @@ const interpret = (response: Protocol.Response): Heard | undefined => {
   })
 }
 
-/** Asks every server, and lets `listen` hear the answers for as long as it runs. */
+/** Asks every server, and lets `listen` hear the answers for as long as it runs, and ask again. */
 const ask = (
   connection: Connection.Connection,
-  listen: (heard: Queue.Dequeue<Heard, ClientError.Reason>) => Effect.Effect<void, ClientError.Reason>
+  listen: (
+    heard: Queue.Dequeue<Heard, ClientError.Reason>,
+    again: Effect.Effect<void, ClientError.Reason>
+  ) => Effect.Effect<void, ClientError.Reason>
 ): Effect.Effect<void, ClientError.Reason> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
@@ -97,10 +106,12 @@ const ask = (
           return false
         },
         onMalformed: () => !Queue.offerUnsafe(heard, unreadable),
-        onFailure: (reason) => void Queue.failCauseUnsafe(heard, Cause.fail(reason))
+        onFailure: (reason) => void Queue.failCauseUnsafe(heard, Cause.fail(reason)),
+        onRestored: () => void Queue.offerUnsafe(heard, restored)
       })
       const address = yield* Effect.fromResult(opened)
-      yield* restore(Effect.andThen(connection.transmit(send, address, 0), listen(heard))).pipe(
+      const transmit = connection.transmit(send, address, 0)
+      yield* restore(Effect.andThen(transmit, listen(heard, transmit))).pipe(
         Effect.ensuring(connection.close(send, address, false))
       )
     })
@@ -152,24 +163,46 @@ export const make = Effect.fnUntraced(function*(
 
   const collect = Effect.fnUntraced(function*(
     gathering: Gathering,
-    heard: Queue.Dequeue<Heard, ClientError.Reason>
+    heard: Queue.Dequeue<Heard, ClientError.Reason>,
+    again: Effect.Effect<void, ClientError.Reason>
   ) {
     const { answers } = gathering
-    const end = (yield* Monotonic.millis) + Duration.toMillis(options.timeout)
+    const timeoutMs = Duration.toMillis(options.timeout)
+    let end = (yield* Monotonic.millis) + timeoutMs
+    /** When to ask again a proxy that has not settled. */
+    let askAt: number | undefined
+    let asked = 0
+    let isCounted = false
+    const onFanout = (count: number, settleMs: number | undefined, now: number): void => {
+      isCounted = true
+      gathering.servers = settleMs === undefined ? count : undefined
+      if (settleMs !== undefined && asked === 0) {
+        end = Math.max(end, now + Math.min(settleMs, timeoutMs) + Duration.toMillis(options.quiet))
+      }
+      askAt = settleMs === undefined ? undefined : now + Settling.pauseMs(settleMs, asked++)
+    }
+    const wait = (now: number): number => {
+      if (isCounted) return Math.min(end, askAt ?? Infinity) - now
+      return Math.min(end - now, Duration.toMillis(answers.count() === 0 ? options.firstAnswer : options.quiet))
+    }
     while (answers.count() < (gathering.servers ?? Infinity)) {
-      const left = end - (yield* Monotonic.millis)
-      const patience = answers.count() === 0 ? options.firstAnswer : options.quiet
-      const wait = gathering.servers !== undefined ? left : Math.min(left, Duration.toMillis(patience))
-      const next = wait <= 0 ? Option.none<Heard>() : yield* Effect.timeoutOption(Queue.take(heard), wait)
-      if (Option.isNone(next)) break
-      if (next.value._tag === "Fanout") gathering.servers = next.value.count
-      else answers.add(next.value.reply, yield* Monotonic.millis)
+      const ms = wait(yield* Monotonic.millis)
+      const next = ms <= 0 ? Option.none<Heard>() : yield* Effect.timeoutOption(Queue.take(heard), ms)
+      const now = yield* Monotonic.millis
+      const isDue = Option.isNone(next) ? askAt !== undefined && askAt < end : next.value._tag === "Restored"
+      if (isDue) {
+        askAt = undefined
+        answers.again()
+        yield* again.pipe(Effect.timeoutOption(Math.max(0, end - now)), Effect.ignore)
+      } else if (Option.isNone(next)) break
+      else if (next.value._tag === "Fanout") onFanout(next.value.count, next.value.settleMs, now)
+      else if (next.value._tag === "Answer") answers.add(next.value.reply, now)
     }
     gathering.endedAt = yield* Monotonic.millis
     if (!gathering.isContradicted && (cached === undefined || cached.order < gathering.order)) cached = gathering
   })
 
-  const gather = (gathering: Gathering) => ask(connection, (heard) => collect(gathering, heard))
+  const gather = (gathering: Gathering) => ask(connection, (heard, again) => collect(gathering, heard, again))
 
   /** One gathering for all who look for a skill; it belongs to the client, so that none of them can interrupt it. */
   const join = Effect.gen(function*() {

@@ -11,6 +11,8 @@ import type * as SkillClient from "../SkillClient.ts"
 export interface CatalogAnswers {
   /** Takes an answer and the time of its arrival; `undefined` is one that cannot be read. */
   readonly add: (reply: Control.CatalogReply | undefined, at: number) => void
+  /** The question is asked again, so that those who cannot be understood are heard again. */
+  readonly again: () => void
   /** How many servers answered, those included that cannot be understood. */
   readonly count: () => number
   /** Finds the topic of a skill: of the one with the digest, or of any of that name when none has it. */
@@ -71,6 +73,9 @@ export const make = (): CatalogAnswers => {
         found(keyOf(name, undefined), topic, at)
         found(keyOf(name, digest), topic, at)
       }
+    },
+    again: () => {
+      unread = 0
     },
     count: () => replies.size + unread,
     topicOf: (skill, digest) => (places.get(keyOf(skill, digest)) ?? places.get(keyOf(skill, undefined)))?.topic,

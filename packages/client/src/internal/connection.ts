@@ -25,6 +25,7 @@ import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as ClientError from "../ClientError.ts"
 import * as metrics from "./metrics.ts"
+import * as Settling from "./settling.ts"
 
 /** The address that an answer must carry. */
 export interface Address {
@@ -239,11 +240,18 @@ export const make = Effect.fnUntraced(function*(
   const exchange: Connection["exchange"] = (send) =>
     Effect.uninterruptibleMask((restore) => {
       const answer = Deferred.makeUnsafe<Protocol.Response, ClientError.Reason>()
-      const lost = Latch.makeUnsafe(false)
+      const unheard = Latch.makeUnsafe(false)
+      let pauseMs = 0
+      let asked = 0
       const opened = open(send, {
         onAnswer: (response) => {
           // The proxy tells how many servers heard a question on a control topic; from nobody comes no answer.
           if (response.event === "fanout" && response.content === "0") {
+            if (response.settleMs !== undefined) {
+              pauseMs = Settling.pauseMs(response.settleMs, asked++)
+              unheard.openUnsafe()
+              return false
+            }
             return Deferred.doneUnsafe(answer, Effect.fail(new ClientError.NoServer({ topic: send.topic })))
           }
           if (response.event !== undefined) return false
@@ -252,13 +260,20 @@ export const make = Effect.fnUntraced(function*(
         },
         onMalformed: (detail) => Deferred.doneUnsafe(answer, Effect.fail(new ClientError.ProtocolError({ detail }))),
         onFailure: (reason) => void Deferred.doneUnsafe(answer, Effect.fail(reason)),
-        onRestored: () => void lost.openUnsafe()
+        onRestored: () => {
+          pauseMs = 0
+          unheard.openUnsafe()
+        }
       })
       if (Result.isFailure(opened)) return Effect.fail(opened.failure)
       const address = opened.success
       // To ask twice does no harm.
       const again = Effect.forever(
-        lost.await.pipe(Effect.andThen(lost.close), Effect.andThen(transmit(send, address, 0)))
+        unheard.await.pipe(
+          Effect.andThen(Effect.suspend(() => pauseMs === 0 ? Effect.void : Effect.sleep(pauseMs))),
+          Effect.andThen(unheard.close),
+          Effect.andThen(transmit(send, address, 0))
+        )
       )
       const answered = Effect.raceFirst(Deferred.await(answer), again)
       return restore(Effect.andThen(transmit(send, address, 0), answered)).pipe(

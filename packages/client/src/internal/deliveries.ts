@@ -14,6 +14,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberHandle from "effect/FiberHandle"
 import * as FiberMap from "effect/FiberMap"
 import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -23,7 +24,7 @@ import type * as Connection from "./connection.ts"
 import * as Delivery from "./delivery.ts"
 import * as metrics from "./metrics.ts"
 import * as Pace from "./pace.ts"
-import * as request from "./request.ts"
+import * as Ping from "./ping.ts"
 
 export interface Options {
   /** Without a sign of the call for so long it is sent again, in milliseconds. */
@@ -50,7 +51,6 @@ export interface Deliveries {
 export const events: ReadonlyArray<Protocol.Event> = ["accepted", "offer", "part"]
 
 const tickMs = 100
-const pingTimeout = "1 second"
 /** How long a topic whose servers do not acknowledge is not asked again. */
 const silentMs = 2000
 const maxTopics = 1024
@@ -130,6 +130,7 @@ export const make = Effect.fnUntraced(function*(
     if (topics.size >= maxTopics) forgetOldest()
     const made: Known = {
       acknowledges: undefined,
+      clearAt: Number.NEGATIVE_INFINITY,
       circuit: makeCircuit(topic),
       pace: Pace.make(() => made.acknowledges === true),
       silentUntil: 0
@@ -138,20 +139,19 @@ export const make = Effect.fnUntraced(function*(
     return made
   }
 
-  const askWhetherItAcknowledges = (topic: string, habits: Known) =>
-    connection.exchange(request.command(Topic.control(topic), (address) => ({ kind: "ping", ...address }))).pipe(
-      Effect.timeoutOption(pingTimeout),
-      Effect.match({
-        onSuccess: (answered) => {
-          if (answered._tag === "Some") habits.acknowledges = true
-        },
-        onFailure: ({ _tag }) => {
-          if (_tag !== "NoServer") return
-          habits.acknowledges = false
-          habits.silentUntil = now() + silentMs
-        }
-      })
-    )
+  /** One question for all calls that want to know. */
+  const askWhoServes = (topic: string, habits: Known) =>
+    Effect.map(Ping.ask(connection, topic), (found) => {
+      if (Option.isNone(found)) return
+      if (found.value === "Others") {
+        habits.acknowledges = false
+        habits.silentUntil = now() + silentMs
+        return
+      }
+      if (found.value === "Acknowledging") habits.acknowledges = true
+      habits.clearAt = now()
+      waiting.forEach((onTick) => onTick())
+    })
 
   const tick = Effect.sleep(tickMs).pipe(
     Effect.andThen(Effect.sync(() => {
@@ -240,7 +240,7 @@ export const make = Effect.fnUntraced(function*(
               if (!isLeaving) start(Effect.ignore(transmit(step.attempt)))
               break
             case "Ping":
-              ping(topic, askWhetherItAcknowledges(topic, habits), { onlyIfMissing: true })
+              ping(topic, askWhoServes(topic, habits), { onlyIfMissing: true })
               break
             case "Renew":
               command(step.server, { kind: "renew", ...address })

@@ -2,8 +2,8 @@
  * What happens to one call between its request and its final answer, as a state machine: who has it, whether that replica is
  * still there, and what to send next. Pure but for its own state; `deliveries.ts` gives it time and a bus.
  *
- * Without an answer in time the request is sent again, if the servers of its topic acknowledge requests: the same request
- * twice is one call for them. A replica that acknowledged it holds it, and is silent for no longer than its lease; then it is
+ * Without an answer in time the request is sent again, once a server of its topic acknowledged anything since it was sent: the
+ * same request twice is one call for those that do, and the proxy gave it to one of them. A replica that acknowledged it holds it, and is silent for no longer than its lease; then it is
  * asked once, and is lost when it does not answer. What it held is sent again, to whoever is there, unless it was granted: a
  * call that must not run twice is granted to one replica only, and is lost with it.
  */
@@ -15,7 +15,7 @@ import * as Parts from "./parts.ts"
 /** What to do next. */
 export type Step =
   | { readonly _tag: "Send"; readonly attempt: number }
-  /** Find out whether the servers of the topic acknowledge requests. */
+  /** Find out whether servers of the topic are there that acknowledge requests; a tick follows when they are. */
   | { readonly _tag: "Ping" }
   | { readonly _tag: "Renew"; readonly server: string }
   | { readonly _tag: "Grant"; readonly server: string; readonly offer: number }
@@ -35,6 +35,11 @@ export type Step =
 export interface Habits {
   /** Whether they acknowledge requests; undefined when that is not known. */
   acknowledges: boolean | undefined
+  /**
+   * When one of them acknowledged anything last, or nobody was there who could have a request. What was sent before that can be
+   * sent again: none that acknowledges nothing has it.
+   */
+  clearAt: number
 }
 
 export interface Options {
@@ -110,6 +115,8 @@ export const make = (
   /** It was sent again although it was not refused, so that somebody may have it of whom nothing was heard. */
   let isAstray = false
   let refused = 0
+  /** Why it is to be sent again as soon as that can be. */
+  let overdue: "Unheard" | "Restored" | undefined
   /** Nothing was sent yet, or nothing is to be sent before its turn. */
   let isWaiting = true
   /** The first and the last time that nobody served the topic. */
@@ -131,14 +138,16 @@ export const make = (
   const send = (now: number): ReadonlyArray<Step> => {
     attempt += 1
     sentAt = now
+    overdue = undefined
     isWaiting = false
     holder = undefined
     return [{ _tag: "Send", attempt }]
   }
 
   const retryLater = (now: number, response: Protocol.Response): ReadonlyArray<Step> => {
+    const { settleMs = Number.POSITIVE_INFINITY } = response
     const most = Math.min(longestBackoffMs, firstBackoffMs * 2 ** Math.min(refused++, 10))
-    const ms = most * (0.5 + random() / 2)
+    const ms = Math.min(most * (0.5 + random() / 2), settleMs)
     if (now + ms >= deadline) return finish(response)
     holder = undefined
     isWaiting = true
@@ -273,6 +282,8 @@ export const make = (
     if (code === "NoServer" && server === undefined) {
       // The proxy's answer to a request that was sent again while somebody has the call.
       if (holder !== undefined) return []
+      // Servers may be on their way back to it.
+      if (response.settleMs !== undefined) return retryLater(now, response)
       absent = { since: absent === undefined || now - absent.last > absenceMs / 2 ? now : absent.since, last: now }
       const waits = habits.acknowledges === true && now - absent.since < absenceMs
       return waits ? retryLater(now, response) : finish(response)
@@ -294,7 +305,10 @@ export const make = (
       absent = undefined
       misses = 0
     }
-    if (response.leaseMs !== undefined) habits.acknowledges = true
+    if (response.leaseMs !== undefined) {
+      habits.acknowledges = true
+      habits.clearAt = now
+    }
     const later = laterThanTold(server, response)
     if (later < 0) return []
     // The run that was passed on is over.
@@ -339,10 +353,13 @@ export const make = (
     return [{ _tag: "Renew", server: holder.server }]
   }
 
-  const onUnheard = (now: number): ReadonlyArray<Step> => {
+  const sendAgain = (now: number, why: "Unheard" | "Restored"): ReadonlyArray<Step> => {
     if (!mayRepeat()) return []
-    if (habits.acknowledges !== true) return habits.acknowledges === undefined ? [{ _tag: "Ping" }] : []
-    misses += 1
+    overdue = why
+    if (habits.acknowledges === false) return []
+    if (habits.clearAt <= sentAt) return [{ _tag: "Ping" }]
+    // Else it was not the servers that said nothing.
+    misses = why === "Unheard" ? misses + 1 : 0
     isAstray = true
     return send(now)
   }
@@ -364,17 +381,12 @@ export const make = (
       if (holder !== undefined) return onSilence(holder, now)
       if (isWaiting) return []
       const doubled = 2 ** Math.min(misses, 4)
-      if (now - sentAt < Math.min(longestAckMs, ackMs * doubled) + transitMs * doubled) return []
-      return onUnheard(now)
+      const ms = Math.min(longestAckMs, ackMs * doubled) + transitMs * doubled
+      return overdue === undefined && now - sentAt < ms ? [] : sendAgain(now, overdue ?? "Unheard")
     },
     onRestored: (now) => {
       if (isOver || isWaiting) return []
-      if (holder === undefined) {
-        const steps = onUnheard(now)
-        // It was not the servers that said nothing.
-        misses = 0
-        return steps
-      }
+      if (holder === undefined) return sendAgain(now, "Restored")
       // It was not the replica that was silent.
       holder.heardAt = now
       holder.askedAt = undefined

@@ -15,8 +15,10 @@ export interface Answer {
 export interface Facts {
   /** The servers that got the message. */
   readonly fanout: number
-  /** Whether servers that had lost this proxy had the time to come back. */
-  readonly isSettled: boolean
+  /** How many serve the topic, if this is its control topic. */
+  readonly replicas: number | undefined
+  /** For how long servers that had lost this proxy may be on their way back, in milliseconds. */
+  readonly settleMs: number
   readonly topology: () => Control.TopologyReply
 }
 
@@ -31,12 +33,17 @@ export const controlAnswer = (topic: string, frames: ReadonlyArray<Uint8Array>, 
     return undefined
   }
   // Whoever asks would take a server that is not back yet for gone.
-  if (kind === "renew" && facts.fanout === 0 && !facts.isSettled) {
+  if (kind === "renew" && facts.fanout === 0 && facts.settleMs > 0) {
     return undefined
   }
   const answered = kind === "topology" && topic === Topic.proxy
     ? { content: JSON.stringify(facts.topology()) }
-    : { event: "fanout", content: String(facts.fanout) }
+    : {
+      event: "fanout",
+      content: String(facts.fanout),
+      ...(facts.replicas === undefined ? {} : { replicas: facts.replicas }),
+      ...(facts.settleMs > 0 ? { settleMs: facts.settleMs } : {})
+    }
   const common = { requestId, status: "success", error: "", timestamp: Date.now() / 1000, v: 2 } as const
   const payload = Protocol.encodeResponse({ ...common, ...answered })
   return Result.isSuccess(payload) ? { replyTo, payload: payload.success } : undefined

@@ -16,8 +16,11 @@ const isReplyTopic = Schema.is(Topic.ReplyTopic)
 
 const notRequest: NoServerReply = { _tag: "NotRequest" }
 
-/** Decides what to tell the sender of a message to `topic` that no connection subscribes to exactly. */
-export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>): NoServerReply => {
+/**
+ * Decides what to tell the sender of a message to `topic` that no connection subscribes to exactly. For `settleMs` milliseconds
+ * servers may be on their way back.
+ */
+export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>, settleMs = 0): NoServerReply => {
   if (Topic.isControl(topic) || !Topic.isSkills(topic) && !mentionsReplyTo(frames)) {
     return notRequest
   }
@@ -41,7 +44,9 @@ export const noServerReply = (topic: string, frames: ReadonlyArray<Uint8Array>):
     timestamp: Date.now() / 1000,
     code: "NoServer",
     retryable: true,
-    ...(Result.isSuccess(request) && request.success.v === undefined ? {} : { v: 2 })
+    ...(Result.isSuccess(request) && request.success.v === undefined
+      ? {}
+      : { v: 2, ...(settleMs > 0 ? { settleMs } : {}) })
   })
   return Result.isSuccess(payload)
     ? { _tag: "Reply", replyTo, payload: payload.success }

@@ -3,8 +3,8 @@
  *
  * A replica that tells its load counts as that load and what it was sent beyond what the load covers, by worker. One that
  * tells none gets its share in turn. One that told a load, and says nothing when it is sent something, or at the time of its
- * beat, is passed over: it is stopped or cut off, long before its connection ends. Nothing here outlives the subscription of a
- * replica.
+ * beat, is passed over: it is stopped or cut off, long before its connection ends. Where only some acknowledge requests, one whose
+ * sender counts on that goes to one of these. Nothing here outlives the subscription of a replica.
  */
 import type * as Load from "@skillscale/core/Load"
 
@@ -132,9 +132,9 @@ export class Replica<S> {
   }
 }
 
-export class ReplicaSet<S> {
+/** Replicas that take turns. */
+class Ring<S> {
   readonly #members: Array<Replica<S>> = []
-  readonly #known = new Map<S, Replica<S>>()
   #turn = 0
   /** The replica that gets the next requests, too, while its pressure is below the limit. */
   #current: Replica<S> | undefined
@@ -144,29 +144,22 @@ export class ReplicaSet<S> {
     return this.#members.length
   }
 
-  has(subscriber: S): boolean {
-    return this.#known.has(subscriber)
-  }
-
-  add(subscriber: S): void {
-    const replica = new Replica(subscriber)
-    this.#known.set(subscriber, replica)
+  add(replica: Replica<S>): void {
     this.#members.push(replica)
     this.#current = undefined
   }
 
-  delete(subscriber: S): void {
-    const index = this.#members.findIndex((member) => member.subscriber === subscriber)
-    if (this.#known.delete(subscriber) && index !== -1) {
+  delete(replica: Replica<S>): void {
+    const index = this.#members.indexOf(replica)
+    if (index !== -1) {
       this.#members.splice(index, 1)
       this.#turn -= index < this.#turn ? 1 : 0
     }
     this.#current = undefined
   }
 
-  /** Takes in what a replica tells. */
-  tell(subscriber: S, reporter: Reporter, load: Load.Load, now: number): void {
-    this.#known.get(subscriber)?.tell(reporter, load, now)
+  /** Ends a row. */
+  compare(): void {
     this.#current = undefined
   }
 
@@ -226,5 +219,63 @@ export class ReplicaSet<S> {
     this.#current = allTell ? best : undefined
     this.#limit = least * (1 + indifference)
     return best
+  }
+}
+
+export class ReplicaSet<S> {
+  readonly #known = new Map<S, Replica<S>>()
+  readonly #all = new Ring<S>()
+  /** Those that acknowledge requests, which have turns of their own for these. */
+  readonly #acknowledging = new Ring<S>()
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  /** Whether some acknowledge requests, and some do not. */
+  get isMixed(): boolean {
+    return this.#acknowledging.size > 0 && this.#acknowledging.size < this.#all.size
+  }
+
+  has(subscriber: S): boolean {
+    return this.#known.has(subscriber)
+  }
+
+  add(subscriber: S): void {
+    const replica = new Replica(subscriber)
+    this.#known.set(subscriber, replica)
+    this.#all.add(replica)
+  }
+
+  delete(subscriber: S): void {
+    const replica = this.#known.get(subscriber)
+    if (replica !== undefined) {
+      this.#known.delete(subscriber)
+      this.#all.delete(replica)
+      this.#acknowledging.delete(replica)
+    }
+  }
+
+  /** Takes in whether a replica acknowledges requests. */
+  acknowledges(subscriber: S, does: boolean): void {
+    const replica = this.#known.get(subscriber)
+    if (replica !== undefined) {
+      this.#acknowledging.delete(replica)
+      if (does) {
+        this.#acknowledging.add(replica)
+      }
+    }
+  }
+
+  /** Takes in what a replica tells. */
+  tell(subscriber: S, reporter: Reporter, load: Load.Load, now: number): void {
+    this.#known.get(subscriber)?.tell(reporter, load, now)
+    this.#all.compare()
+    this.#acknowledging.compare()
+  }
+
+  /** Takes the replica that gets the next request, if one has room: where the set is mixed, one that acknowledges it when it `must`. */
+  next(hasRoom: (subscriber: S) => boolean, now: number, must = false): S | undefined {
+    return (must && this.isMixed ? this.#acknowledging : this.#all).next(hasRoom, now)
   }
 }

@@ -41,12 +41,22 @@ export const maxSubscriptionBytes = 1024
 
 const maxRoutes = 8192
 
+/** The topic that a replica serves whose worker topic this is, if it is one. */
+const servedBy = (key: string): string | undefined => {
+  const end = key.lastIndexOf("/")
+  return key.startsWith(Topic.workerPrefix) && end < key.length - 1 && end > Topic.workerPrefix.length
+    ? key.slice(Topic.workerPrefix.length, end)
+    : undefined
+}
+
 export const textOf = (key: string): string => Buffer.from(key, "latin1").toString("utf8")
 
 export class Routes<S> {
   readonly #maxLabels: number
   readonly #subscriptions = new Map<string, Set<S>>()
   readonly #replicas = new Map<string, ReplicaSet<S>>()
+  /** By topic, who subscribes to how many worker topics of it: these are of version 2, and acknowledge requests. */
+  readonly #workers = new Map<string, Map<S, number>>()
   readonly #tallies = new Map<string, Tally>()
   readonly #lengths = new Map<number, number>()
   #labels = 0
@@ -68,8 +78,29 @@ export class Routes<S> {
       const replicas = this.#replicas.get(key) ?? new ReplicaSet()
       this.#replicas.set(key, replicas)
       replicas.add(subscriber)
+      replicas.acknowledges(subscriber, this.#workers.get(key)?.has(subscriber) === true)
     }
+    this.#countWorker(key, subscriber, 1)
     this.#routes = new Map()
+  }
+
+  #countWorker(key: string, subscriber: S, change: 1 | -1): void {
+    const topic = servedBy(key)
+    if (topic === undefined) {
+      return
+    }
+    const workers = this.#workers.get(topic) ?? new Map<S, number>()
+    const count = (workers.get(subscriber) ?? 0) + change
+    if (count > 0) {
+      workers.set(subscriber, count)
+      this.#workers.set(topic, workers)
+    } else {
+      workers.delete(subscriber)
+      if (workers.size === 0) {
+        this.#workers.delete(topic)
+      }
+    }
+    this.#replicas.get(topic)?.acknowledges(subscriber, count > 0)
   }
 
   unsubscribe(key: string, subscriber: S): void {
@@ -88,6 +119,7 @@ export class Routes<S> {
     if (replicas?.size === 0) {
       this.#replicas.delete(key)
     }
+    this.#countWorker(key, subscriber, -1)
     this.#routes = new Map()
   }
 
@@ -122,6 +154,12 @@ export class Routes<S> {
     }
     this.#routes.set(key, route)
     return route
+  }
+
+  /** How many serve the topic whose control topic this is, if it is one. */
+  replicasBehind(key: string): number | undefined {
+    const topic = key.slice(1)
+    return Topic.control(topic) === key && Topic.isSkills(topic) ? this.#replicas.get(topic)?.size ?? 0 : undefined
   }
 
   /**

@@ -9,6 +9,7 @@ import * as Topic from "@skillscale/core/Topic"
 import * as Zmtp from "@skillscale/core/Zmtp"
 import * as Result from "effect/Result"
 import * as Net from "node:net"
+import { countsOnAcknowledgement } from "./acknowledgement.ts"
 import { controlAnswer } from "./control.ts"
 import { noServerReply } from "./noServer.ts"
 import type { Outlet } from "./outlet.ts"
@@ -69,7 +70,7 @@ export class Switch {
   /** When what is read just now was read. */
   #readAt: number | undefined
   #isFlushing = false
-  readonly #startedAt = performance.now()
+  #settledAt = Number.NEGATIVE_INFINITY
   #closing = false
 
   constructor(options: Options, observer: Observer) {
@@ -82,6 +83,10 @@ export class Switch {
   async listen(type: "XSUB" | "XPUB", host: string, port: number): Promise<number> {
     const server = Net.createServer((socket) => this.#accept(type, socket))
     const bound = await listen(server, host, port)
+    // To a port that was chosen just now nobody is on the way back.
+    if (type === "XPUB" && port !== 0) {
+      this.#settledAt = performance.now() + settleMs
+    }
     // Running out of descriptors while accepting must not end the process.
     server.on("error", (error) => this.#observer.onRefused("listener", error.message))
     this.#servers.push(server)
@@ -192,8 +197,9 @@ export class Switch {
     const route = this.routes.route(key)
     route.tally.messagesIn += 1
     route.tally.bytesIn += length
+    const must = route.replicas?.isMixed === true && countsOnAcknowledgement(pieces)
     const forward = () =>
-      this.#forEachReceiver(route, key, length, (outlet) => {
+      this.#forEachReceiver(route, key, length, must, (outlet) => {
         for (const piece of pieces) {
           outlet.add(piece, 0, piece.length)
         }
@@ -212,11 +218,18 @@ export class Switch {
   }
 
   #deliver(route: Routes.Route<Peer>, key: string, chunk: Buffer, start: number, end: number): void {
-    this.#forEachReceiver(route, key, end - start, (outlet) => outlet.add(chunk, start, end))
+    const must = route.replicas?.isMixed === true && countsOnAcknowledgement([chunk.subarray(start, end)])
+    this.#forEachReceiver(route, key, end - start, must, (outlet) => outlet.add(chunk, start, end))
   }
 
   /** Calls `add` for every subscriber that has room, and for the replica that is to have the message. */
-  #forEachReceiver(route: Routes.Route<Peer>, key: string, bytes: number, add: (outlet: Outlet) => void): void {
+  #forEachReceiver(
+    route: Routes.Route<Peer>,
+    key: string,
+    bytes: number,
+    mustAcknowledge: boolean,
+    add: (outlet: Outlet) => void
+  ): void {
     const { replicas, subscribers, tally } = route
     for (const { outlet } of subscribers) {
       if (outlet.hasRoom(this.#onDirty)) {
@@ -228,7 +241,7 @@ export class Switch {
       }
     }
     if (replicas !== undefined) {
-      const next = replicas.next(this.#hasRoom, this.#readAt ??= performance.now())
+      const next = replicas.next(this.#hasRoom, this.#readAt ??= performance.now(), mustAcknowledge)
       if (next === undefined) {
         return this.#drop("slow_subscriber", key)
       }
@@ -287,16 +300,21 @@ export class Switch {
       return unheard ? this.#drop(route.control ? "no_subscriber" : "too_large", key) : undefined
     }
     const frames = Zmtp.framesOf(whole()).slice(1)
+    const settleMs = Math.max(0, this.#settledAt - performance.now())
     if (route.control) {
-      const isSettled = performance.now() - this.#startedAt >= settleMs
-      const facts = { fanout: route.exact, isSettled, topology: () => ({ topics: this.#liveTopics() }) }
+      const facts = {
+        fanout: route.exact,
+        replicas: this.routes.replicasBehind(key),
+        settleMs,
+        topology: () => ({ topics: this.#liveTopics() })
+      }
       const answer = controlAnswer(Routes.textOf(key), frames, facts)
       if (answer !== undefined) {
         return this.#reply(answer.replyTo, answer.payload)
       }
       return unheard ? this.#drop("no_subscriber", key) : undefined
     }
-    const answer = noServerReply(Routes.textOf(key), frames)
+    const answer = noServerReply(Routes.textOf(key), frames, settleMs)
     switch (answer._tag) {
       case "NotRequest":
         return unheard ? this.#drop("no_subscriber", key) : undefined
