@@ -49,9 +49,7 @@ constexpr uint64_t kLastIdleMeasureNs = 1'000'000'000;
 
 // Goes through the door into a control group, of which all that follows is part.
 bool Join(int door, StepError* failure) {
-  if (write(door, "0", 1) == 1) return true;
-  *failure = {errno, protocol::kControlGroup};
-  return false;
+  return write(door, "0", 1) == 1 || Fails(failure, protocol::kControlGroup);
 }
 
 }  // namespace
@@ -102,7 +100,7 @@ bool Reaper::StartRun(Packet* packet) {
     valid = packet->Unpack(3, HeadSize(command), &copy, &strings);
     SpawnFailure failure{ENOMEM, protocol::kRead};
     if (valid && (!strings || !Begin(packet, strings, false, &failure))) {
-      cell_.Close();
+      cell_.view().Close();
       FailRun(failure);
     }
   }
@@ -125,7 +123,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   exceeded_ = protocol::kNoLimit;
   ForgetCpu();
   main_ = 0;
-  const bool expected = !cold && spare_ && plan == plan_ && cell_.IsCurrent();
+  const bool expected = !cold && spare_ && plan == plan_ && cell_.view().IsCurrent();
   warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
   if (!warm_) {
     DropSpare();
@@ -202,7 +200,7 @@ protocol::TreeLimit Reaper::Exceeded() {
   ledger_.Look(use.cpu, gone_cpu_us_, ReadCpu);
   if (use.bytes > limits_.tree_bytes) return protocol::kMemoryLimit;
   if (use.tasks > limits_.tree_tasks) return protocol::kProcessLimit;
-  if (cell_.full()) return protocol::kDiskLimit;
+  if (cell_.view().full()) return protocol::kDiskLimit;
   const bool late = limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_ + ledger_.lost_us()) / 1'000'000 >= limits_.cpu_seconds;
   return late ? protocol::kCpuLimit : protocol::kNoLimit;
 }
@@ -252,7 +250,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   reply.pid = main_;
   reply.status = status;
   reply.clean = left ? protocol::kLeft : Freed();
-  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
+  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.view().may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
   reply.detail = exceeded_;
   reply.error = warm_ ? 1 : 0;
   reply.wall_ns = Now() - started_;
@@ -263,7 +261,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   told_cpu_us_ += reply.user_us + reply.system_us;
   reply.user_us += UntoldCpu();
   if (left) return Reply(reply);
-  const Descriptor changes(cell_.TakeChanges());
+  const Descriptor changes(cell_.view().TakeChanges());
   Reply(reply, changes.get());
 }
 
@@ -281,8 +279,8 @@ void Reaper::Leave() {
   occupied_ = warm_ = false;
   measure_at_ = kNever;
   ended_number_ = spare_number_;
-  const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.IsCurrent();
-  if (!keep && !cell_.Close()) leaving_ = true;
+  const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.view().IsCurrent();
+  if (!keep && !cell_.view().Close()) leaving_ = true;
   if (last_run_) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
   // Where a process will wait, it has the rules.
@@ -355,7 +353,7 @@ bool Reaper::Reap() {
     reply.type = protocol::kClean;
     reply.clean = Freed();
     reply.user_us = UntoldCpu();
-    const Descriptor changes(cell_.TakeChanges());
+    const Descriptor changes(cell_.view().TakeChanges());
     Reply(reply, changes.get());
     Leave();
   }
