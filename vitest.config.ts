@@ -1,6 +1,25 @@
+import * as Path from "node:path"
 import { defineConfig } from "vitest/config"
+import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const conditions = ["source", "node", "import", "default"]
+
+/** The files that take more than a minute, longest first. One that began last would be what all others wait for. */
+const long = [
+  "packages/server/test/warmPython.test.ts",
+  "test/callSuite.test.ts",
+  "packages/server/test/SkillRunner.test.ts",
+  "packages/server/test/warmNode.test.ts",
+  "test/adversity.test.ts"
+].map((file) => Path.join(import.meta.dirname, file))
+
+class LongFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
+    const isLong = ({ moduleId }: TestSpecification) => long.includes(moduleId)
+    const begin = files.filter(isLong).sort((one, other) => long.indexOf(one.moduleId) - long.indexOf(other.moduleId))
+    return [...begin, ...await super.sort(files.filter((file) => !isLong(file)))]
+  }
+}
 
 export default defineConfig({
   resolve: { conditions },
@@ -11,6 +30,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
+    sequence: { sequencer: LongFirst },
     silent: "passed-only"
   }
 })

@@ -55,6 +55,25 @@ const behindRelays = Effect.fnUntraced(function*({ xpub, xsub }: Pick<ZmqBus.Opt
   return { relays, at: { xsub: relays.publishing.address, xpub: relays.subscribing.address } }
 })
 
+/** How calls end, some of which are under way when something happens while the others are made after it. Leaves none pending. */
+const outcomesAround = Effect.fnUntraced(function*(at: At, happen: () => void) {
+  const names = Array.from({ length: 18 }, (_, index) => `${index % 3 === 0 ? "once" : "pure"}-${index}`)
+  const [underWay, later] = [names.slice(0, 6), names.slice(6)]
+  const outcomes = new Map<string, Outcome>()
+  const call = (name: string, gate?: string) =>
+    Effect.map(outcomeOf(at, name, gate), (outcome) => void outcomes.set(name, outcome))
+  const calling = yield* Effect.forkScoped(
+    Effect.forEach(underWay, (name) => call(name, "open"), { concurrency: "unbounded" })
+  )
+  yield* Effect.forEach(underWay, (name) => at.begun(name), { discard: true })
+  happen()
+  yield* Effect.forEach(later, (name) => call(name), { concurrency: 3 })
+  yield* at.open("open")
+  yield* Fiber.join(calling)
+  assert.strictEqual(yield* at.client.pending, 0)
+  return outcomes
+})
+
 describe("while nothing passes", () => {
   for (const { direction, which } of cases) {
     it.live(
@@ -68,21 +87,9 @@ describe("while nothing passes", () => {
             server: Effect.suspend(() => ZmqBus.make(servers++ === 0 ? relayed : proxy)),
             client: ZmqBus.make(proxy)
           }, { replicas: 2 })
-          const names = Array.from({ length: 18 }, (_, index) => `${index % 3 === 0 ? "once" : "pure"}-${index}`)
-          const [underWay, later] = [names.slice(0, 6), names.slice(6)]
-          const outcomes = new Map<string, Outcome>()
-          const call = (name: string, gate?: string) =>
-            Effect.map(outcomeOf(at, name, gate), (outcome) => void outcomes.set(name, outcome))
-          const calling = yield* Effect.forkScoped(
-            Effect.forEach(underWay, (name) => call(name, "open"), { concurrency: "unbounded" })
-          )
-          yield* Effect.forEach(underWay, (name) => at.begun(name), { discard: true })
-          relays[which].stall(direction)
-          yield* Effect.forEach(later, (name) => call(name), { concurrency: 3 })
-          yield* at.open("open")
-          yield* Fiber.join(calling)
-          for (const name of names) assertKept(at, name, outcomes.get(name))
-          assert.strictEqual(yield* at.client.pending, 0)
+          for (const [name, outcome] of yield* outcomesAround(at, () => relays[which].stall(direction))) {
+            assertKept(at, name, outcome)
+          }
           relays[which].reset()
           const answered = new Set<string | undefined>()
           yield* Effect.map(at.run("again"), ({ server }) => answered.add(server)).pipe(
@@ -109,25 +116,12 @@ describe("while nothing passes", () => {
             Effect.provideService(Random.Random, { ...random, nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 })
           )
           const at = yield* start({ server: ZmqBus.makeJoined(all(first)), client }, { replicas: 2 })
-          const names = Array.from({ length: 18 }, (_, index) => `${index % 3 === 0 ? "once" : "pure"}-${index}`)
-          const [underWay, later] = [names.slice(0, 6), names.slice(6)]
-          const outcomes = new Map<string, Outcome>()
-          const call = (name: string, gate?: string) =>
-            Effect.map(outcomeOf(at, name, gate), (outcome) => void outcomes.set(name, outcome))
-          const calling = yield* Effect.forkScoped(
-            Effect.forEach(underWay, (name) => call(name, "open"), { concurrency: "unbounded" })
-          )
-          yield* Effect.forEach(underWay, (name) => at.begun(name), { discard: true })
-          relays[which].stall(direction)
-          yield* Effect.forEach(later, (name) => call(name), { concurrency: 3 })
-          yield* at.open("open")
-          yield* Fiber.join(calling)
-          for (const name of names) {
+          const outcomes = yield* outcomesAround(at, () => relays[which].stall(direction))
+          for (const [name, outcome] of outcomes) {
             // No replica was silent.
-            assert.deepStrictEqual(outcomes.get(name), Result.succeed(`done ${name}\n`))
-            assertKept(at, name, outcomes.get(name))
+            assert.deepStrictEqual(outcome, Result.succeed(`done ${name}\n`))
+            assertKept(at, name, outcome)
           }
-          assert.strictEqual(yield* at.client.pending, 0)
         }).pipe(quiet),
       60_000
     )

@@ -1,7 +1,6 @@
 // See cell.h.
 #include "cell.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <grp.h>
 #include <limits.h>
@@ -16,12 +15,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <initializer_list>
+#include <utility>
 
+#include "cell_paths.h"
+#include "descriptor.h"
 #include "mounts.h"
 
 namespace skillscale {
@@ -29,34 +30,12 @@ namespace {
 
 // The root is built where every system has a folder and nothing that a cell is given can lie below.
 constexpr char kRoot[] = "/sys";
-// What only the reaper reaches. There are the folders with skills besides their own paths, which may lie below what a run has for
-// itself; and the file system of the run, of which it is shown parts: what belongs to it above these it could mark for the next run.
-constexpr char kFolders[] = "/.folders";
-constexpr char kScratch[] = "/.folders/scratch";
-constexpr char kTemporary[] = "/.folders/scratch/tmp";
-constexpr char kShared[] = "/.folders/scratch/shm";
-constexpr char kUpper[] = "/.folders/scratch/upper";
-constexpr char kWork[] = "/.folders/scratch/work";
-constexpr uint64_t kInodesPerMegabyte = 1024;
-constexpr uint64_t kMinInodes = 16 * 1024;
-// What an extended attribute takes at most: 64 KiB and its name, of 1 KiB for each file.
-constexpr uint64_t kFilesOfAttribute = 66;
-
-bool Fails(StepError* failure, uint32_t step) {
-  *failure = {errno, step};
-  return false;
-}
 
 bool WriteFile(const char* path, const char* text) {
   Descriptor file(open(path, O_WRONLY | O_CLOEXEC));
   if (!file) return false;
   const size_t size = strlen(text);
   return write(file.get(), text, size) == static_cast<ssize_t>(size);
-}
-
-bool IsBelow(const std::string& path, const std::string& folder) {
-  return path == folder || (path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 &&
-                            (folder == "/" || path[folder.size()] == '/'));
 }
 
 // Makes the folders above and of a path below the new root.
@@ -98,32 +77,6 @@ bool Show(const std::string& path) {
   if (mount(path.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0) return true;
   // A folder that this user may not even look into is of no use to a run either.
   return errno == EACCES;
-}
-
-// Readable paths that a folder of a run's own would hide, in whose place they are shown.
-std::string PlaceOf(size_t index) { return std::string(kFolders) + "/readable-" + std::to_string(index); }
-
-constexpr const char* kOwn[] = {"/tmp", "/var/tmp", "/dev/shm"};
-
-// Whether a run has its own files there, which hide those of the host.
-bool IsOwn(const std::string& path) {
-  return std::any_of(std::begin(kOwn), std::end(kOwn), [&path](const char* own) { return IsBelow(path, own); });
-}
-
-std::string FolderOf(size_t index) { return std::string(kFolders) + "/" + std::to_string(index); }
-
-// Makes the folders above and of a path that lies in a folder of a run's own.
-bool MakeOwnFolders(const std::string& path) {
-  for (size_t at = path.find('/', 5);; at = path.find('/', at + 1)) {
-    if (mkdir(path.substr(0, at).c_str(), 0755) < 0 && errno != EEXIST) return false;
-    if (at == std::string::npos) return true;
-  }
-}
-
-// Makes an empty file or folder there.
-bool MakeOwn(const std::string& path, bool folder) {
-  if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST;
-  return static_cast<bool>(Descriptor(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)));
 }
 
 // What a run may read, as few folders: all that is below a folder of the root is there because it was shown, but the folders
@@ -205,16 +158,6 @@ bool RaiseLoopback() {
   return ioctl(any.get(), SIOCSIFFLAGS, &request) == 0;
 }
 
-// Overlay options separate folders by colons.
-std::string Escaped(const std::string& path) {
-  std::string escaped;
-  for (const char letter : path) {
-    if (letter == ':' || letter == '\\') escaped += '\\';
-    escaped += letter;
-  }
-  return escaped;
-}
-
 }  // namespace
 
 bool Cell::Enter(const CellPlan& plan, StepError* failure) {
@@ -227,8 +170,8 @@ bool Cell::Enter(const CellPlan& plan, StepError* failure) {
   if (!Fork(failure)) return false;
   if (!Settle(plan, failure)) return false;
   own_network_ = !plan.network;
-  folders_ = plan.skills;
   roots_ = RootsOf(plan);
+  view_.Settle(plan.skills, std::move(readable_), var_tmp_);
   entered_ = true;
   return true;
 }
@@ -350,6 +293,10 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   return true;
 }
 
+std::string Cell::OwnPath(const std::string& path) const {
+  return !var_tmp_ && IsBelow(path, "/var/tmp") ? path.substr(4) : path;
+}
+
 // The caller only waits, to hand on how the cell ended.
 bool Cell::Fork(StepError* failure) {
   int ends[2];
@@ -413,135 +360,12 @@ bool Cell::HasConnections() const {
   return own_network_ && (CountOf("/proc/net/sockstat", "TCP:", {"inuse", "tw"}) != 0 || CountOf("/proc/net/sockstat6", "TCP6:", {"inuse"}) != 0);
 }
 
-bool Cell::Open(const ViewPlan& view, StepError* failure) {
-  if (open_ && !Close()) return Fails(failure, protocol::kMount);
+bool Cell::Open(const ViewPlan& plan, StepError* failure) {
+  if (!view_.Close()) return Fails(failure, protocol::kMount);
   if (!HasCleanTerminals() && (umount2("/dev/pts", MNT_DETACH) < 0 || !MakeTerminals())) return Fails(failure, protocol::kMount);
-  char options[96] = "mode=0700";
-  if (view.disk_bytes != protocol::kUnlimited) {
-    const uint64_t inodes = std::max(kMinInodes, view.disk_bytes / (1024 * 1024) * kInodesPerMegabyte);
-    snprintf(options, sizeof options, "mode=0700,size=%llu,nr_inodes=%llu",
-             static_cast<unsigned long long>(view.disk_bytes), static_cast<unsigned long long>(inodes));
-  }
-  if (mount("scratch", kScratch, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) return Fails(failure, protocol::kMount);
-  open_ = true;
-  overlay_.clear();
-  if (mkdir(kTemporary, 01777) < 0 || mkdir(kShared, 01777) < 0 || mkdir(kUpper, 0755) < 0 ||
-      mkdir(kWork, 0700) < 0 || chmod(kTemporary, 01777) < 0 || chmod(kShared, 01777) < 0 ||
-      mount(kTemporary, "/tmp", nullptr, MS_BIND, nullptr) < 0 ||
-      mount(kShared, "/dev/shm", nullptr, MS_BIND, nullptr) < 0 ||
-      (var_tmp_ && mount(kTemporary, "/var/tmp", nullptr, MS_BIND, nullptr) < 0)) {
-    return Fails(failure, protocol::kMount);
-  }
-  for (size_t i = 0; i < readable_.size(); i++) {
-    const Shown& shown = readable_[i];
-    if (!MakeOwnFolders(shown.path.substr(0, shown.path.rfind('/'))) || !MakeOwn(shown.path, shown.folder) ||
-        mount(PlaceOf(i).c_str(), shown.path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) {
-      return Fails(failure, protocol::kMount);
-    }
-  }
-  if (view.at[0] != '\0' && (!HideFolders(view, failure) || !Overlay(view, failure))) return false;
-  if (!overlay_.empty()) traces_.Note(kScratch, kWork);
-  return true;
+  return view_.Open(plan, failure);
 }
 
-bool Cell::IsUntouched() { return HasCleanTerminals() && traces_.AreNone(); }
-
-std::string Cell::OwnPath(const std::string& path) const {
-  return !var_tmp_ && IsBelow(path, "/var/tmp") ? path.substr(4) : path;
-}
-
-// The path of a folder that no folder of the run's own can hide.
-std::string Cell::Hidden(const std::string& path) const {
-  for (size_t i = 0; i < folders_.size(); i++) {
-    if (IsBelow(path, folders_[i])) return FolderOf(i) + path.substr(folders_[i].size());
-  }
-  return path;
-}
-
-// In place of the folders with skills there are empty ones, and in them only the way to the run's own skill.
-bool Cell::HideFolders(const ViewPlan& view, StepError* failure) {
-  for (size_t i = 0; i < folders_.size(); i++) {
-    const std::string& folder = folders_[i];
-    // A folder of the run's own hides it, or the overlay is all of it.
-    if (IsOwn(folder) || folder == view.at) continue;
-    const std::string place = std::string(kScratch) + "/folder-" + std::to_string(i);
-    if (mkdir(place.c_str(), 0755) < 0) return Fails(failure, protocol::kMount);
-    if (IsBelow(view.at, folder)) {
-      const std::string rest = std::string(view.at).substr(folder.size());
-      for (size_t at = rest.find('/', 1);; at = rest.find('/', at + 1)) {
-        if (mkdir((place + rest.substr(0, at)).c_str(), 0755) < 0 && errno != EEXIST) return Fails(failure, protocol::kMount);
-        if (at == std::string::npos) break;
-      }
-    }
-    if (mount(place.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
-    hiding_.push_back(folder);
-  }
-  return true;
-}
-
-bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
-  if (IsOwn(view.at) && !MakeOwnFolders(view.at)) return Fails(failure, protocol::kMount);
-  lower_ = Hidden(view.skill);
-  struct stat about;
-  if (stat(lower_.c_str(), &about) < 0) return Fails(failure, protocol::kOverlay);
-  lower_device_ = about.st_dev;
-  lower_inode_ = about.st_ino;
-  std::string lower = Escaped(lower_);
-  if (view.inputs[0] != '\0') lower = Escaped(Hidden(view.inputs)) + ":" + lower;
-  const Descriptor context(OpenFileSystem("overlay"));
-  if (!context || !SetString(context.get(), "source", "skill") || !SetString(context.get(), "lowerdir", lower.c_str()) ||
-      !SetString(context.get(), "upperdir", kUpper) || !SetString(context.get(), "workdir", kWork) ||
-      !SetFlag(context.get(), "userxattr")) {
-    return Fails(failure, protocol::kOverlay);
-  }
-  const Descriptor made(MakeMount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
-  if (!made || !MoveMount(made.get(), view.at)) return Fails(failure, protocol::kOverlay);
-  overlay_ = view.at;
-  return true;
-}
-
-bool Cell::IsCurrent() const {
-  struct stat about;
-  return overlay_.empty() ||
-         (stat(lower_.c_str(), &about) == 0 && about.st_dev == lower_device_ && about.st_ino == lower_inode_);
-}
-
-int Cell::TakeChanges() const {
-  if (overlay_.empty() || traces_.IsSame(kUpper)) return -1;
-  DIR* folder = opendir(kUpper);
-  if (folder == nullptr) return -1;
-  bool any = false;
-  while (const dirent* entry = readdir(folder)) {
-    any = any || (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0);
-  }
-  closedir(folder);
-  return any ? open(kUpper, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-}
-
-bool Cell::HasLess(uint64_t blocks, uint64_t files) const {
-  struct statfs about;
-  return open_ && statfs(kScratch, &about) == 0 && (about.f_bavail < blocks || about.f_ffree < files);
-}
-
-bool Cell::full() const { return HasLess(1, 1); }
-
-bool Cell::may_have_failed_full() const { return HasLess(1, kFilesOfAttribute); }
-
-bool Cell::Close() {
-  if (!open_) return true;
-  bool closed = true;
-  if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
-  overlay_.clear();
-  for (size_t i = hiding_.size(); i-- > 0;) closed = umount2(hiding_[i].c_str(), MNT_DETACH) == 0 && closed;
-  hiding_.clear();
-  for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);
-  for (const char* place : {"/dev/shm", "/tmp", "/var/tmp", kScratch}) {
-    if (!var_tmp_ && strcmp(place, "/var/tmp") == 0) continue;
-    if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
-  }
-  open_ = false;
-  traces_.Forget();
-  return closed;
-}
+bool Cell::IsUntouched() { return HasCleanTerminals() && view_.IsUntouched(); }
 
 }  // namespace skillscale

@@ -5,26 +5,23 @@
 // The process that called stays outside only to hand on the exit code; it dies with the cell and the cell with it. A
 // cell serves one run at a time, so that what a run sees of other processes is its own tree and the reaper, which it cannot touch.
 //
-// `Open` gives a run its private, empty /tmp and /dev/shm and, where a skill is named, an overlay over the skill's folder
-// at the folder's own path, where nothing else of the folders with skills is; all that the run writes is in one tmpfs of
-// bounded size. `Close` takes them away, which makes all processors wait for each other, once for each mount; so a view in
-// which a run left no trace is kept for the next run of the same plan.
+// `Open` gives a run its own view (view.h) of that. To take one away takes time, so a view in which a run left no trace is kept
+// for the next run of the same plan.
 //
 // A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
 // files belong to that user inside.
 #ifndef SKILLSCALE_CELL_H_
 #define SKILLSCALE_CELL_H_
 
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include <string>
 #include <vector>
 
-#include "descriptor.h"
 #include "step_error.h"
 #include "traces.h"
+#include "view.h"
 
 namespace skillscale {
 
@@ -40,17 +37,6 @@ struct CellPlan {
   std::vector<std::string> skills;
 };
 
-struct ViewPlan {
-  // The folder of a skill, below one of the plan's folders, at whose path the overlay is; empty for none.
-  const char* at;
-  // The folder that has the skill's files: itself or a copy.
-  const char* skill;
-  // A folder whose files lie over those of the skill; empty for none.
-  const char* inputs;
-  // All that the run may write together.
-  uint64_t disk_bytes;
-};
-
 class Cell {
  public:
   // Returns in the first process of the cell, or in the caller when it failed.
@@ -63,23 +49,14 @@ class Cell {
   // What the plan lets runs read, in the cell.
   const std::vector<std::string>& roots() const { return roots_; }
 
-  bool Open(const ViewPlan& view, StepError* failure);
+  // Closes the view that is open, and opens another.
+  bool Open(const ViewPlan& plan, StepError* failure);
+  View& view() { return view_; }
   // Whether nothing can be seen in the open view of the run that was in it, so that it can be that of the next one. To be asked once
   // for each run.
   bool IsUntouched();
   // Whether a connection that a run made on the loopback device still has its ports, as it does for a minute after it was closed.
   bool HasConnections() const;
-  // Whether the open view still shows the skill that is at its path: another folder may have taken its place.
-  bool IsCurrent() const;
-  // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
-  int TakeChanges() const;
-  // Whether the run used up what it may write.
-  bool full() const;
-  // Whether it used up so much that it may have failed for it: extended attributes are taken from what is there for files, which is
-  // then not used up if one has no room.
-  bool may_have_failed_full() const;
-  // Called when no process of the run is left.
-  bool Close();
 
  private:
   bool BecomeUser(const CellPlan& plan, StepError* failure);
@@ -90,35 +67,17 @@ class Cell {
   bool Settle(const CellPlan& plan, StepError* failure);
   // Where a path that lies in a folder of a run's own is in the cell.
   std::string OwnPath(const std::string& path) const;
-  std::string Hidden(const std::string& path) const;
-  bool HideFolders(const ViewPlan& view, StepError* failure);
-  bool Overlay(const ViewPlan& view, StepError* failure);
   bool MakeTerminals();
   bool HasCleanTerminals() const;
-  bool HasLess(uint64_t blocks, uint64_t files) const;
 
   bool entered_ = false;
   bool own_network_ = false;
   uint32_t mapped_ = UINT32_MAX;
   // Skills lie below /var/tmp, which is then a folder with the files of /tmp rather than a link to it.
   bool var_tmp_ = false;
-  struct Shown {
-    std::string path;
-    bool folder;
-  };
   std::vector<Shown> readable_;
   std::vector<std::string> roots_;
-  std::vector<std::string> folders_;
-  // Those that are hidden now.
-  std::vector<std::string> hiding_;
-  std::string overlay_;
-  // Where the skill of the overlay is, and which folder that was.
-  std::string lower_;
-  dev_t lower_device_ = 0;
-  ino_t lower_inode_ = 0;
-  bool open_ = false;
-  // Of a run in the open view.
-  Traces traces_;
+  View view_;
   // What is mounted at /dev/pts, for all views that leave it alone.
   std::vector<Noted> terminals_;
 };

@@ -6,8 +6,7 @@
 // SIGKILL. Zombies are found by a peek that leaves them waitable and are then reaped by pid.
 //
 // First it is told how to live: as a process among others, or as the first process of a cell (cell.h), where each run finds
-// its own view. A run that uses more memory, processes or disk than its whole tree may is killed; that is looked at every
-// few milliseconds, since no kernel limit covers a tree without a cgroup.
+// its own view. A run that uses more memory, processes or disk than its whole tree may is killed (reaper_limits.cc).
 //
 //   configured ──▶ idle ──Spawn──▶ running ──main exits──▶ emptying ──nobody left──▶ idle
 //                                     │ Terminate: SIGTERM to all, stay; emptying then waits for Kill or for the last to leave
@@ -41,17 +40,11 @@ namespace {
 constexpr int kFirstRoundMilliseconds = 2;
 constexpr int kLastRoundMilliseconds = 100;
 constexpr uint64_t kOthers = 5;
-constexpr uint64_t kFirstMeasureNs = 5'000'000;
-constexpr uint64_t kLastMeasureNs = 40'000'000;
 constexpr uint64_t kSparePauseNs = 5'000'000;
-constexpr uint64_t kKeeperCpuUs = 20'000;
-constexpr uint64_t kLastIdleMeasureNs = 1'000'000'000;
 
 // Goes through the door into a control group, of which all that follows is part.
 bool Join(int door, StepError* failure) {
-  if (write(door, "0", 1) == 1) return true;
-  *failure = {errno, protocol::kControlGroup};
-  return false;
+  return write(door, "0", 1) == 1 || Fails(failure, protocol::kControlGroup);
 }
 
 }  // namespace
@@ -102,7 +95,7 @@ bool Reaper::StartRun(Packet* packet) {
     valid = packet->Unpack(3, HeadSize(command), &copy, &strings);
     SpawnFailure failure{ENOMEM, protocol::kRead};
     if (valid && (!strings || !Begin(packet, strings, false, &failure))) {
-      cell_.Close();
+      cell_.view().Close();
       FailRun(failure);
     }
   }
@@ -125,7 +118,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   exceeded_ = protocol::kNoLimit;
   ForgetCpu();
   main_ = 0;
-  const bool expected = !cold && spare_ && plan == plan_ && cell_.IsCurrent();
+  const bool expected = !cold && spare_ && plan == plan_ && cell_.view().IsCurrent();
   warm_ = expected && AwaitSpare() && GiveToSpare(*packet);
   if (!warm_) {
     DropSpare();
@@ -176,66 +169,6 @@ void Reaper::FailRun(const SpawnFailure& failure) {
   Reply(reply);
 }
 
-void Reaper::MeasureSoon() {
-  pause_ = kFirstMeasureNs;
-  const bool bounded = limits_.cpu_seconds != protocol::kUnlimited || limits_.tree_bytes != protocol::kUnlimited || limits_.tree_tasks != protocol::kUnlimited ||
-                       (cell_.entered() && limits_.disk_bytes != protocol::kUnlimited);
-  measure_at_ = bounded ? After(Now(), pause_) : kNever;
-}
-
-void Reaper::ForgetCpu() {
-  gone_cpu_us_ = told_cpu_us_ = 0;
-  ledger_.Clear();
-}
-
-// Of those that are gone, since it was asked last.
-uint64_t Reaper::UntoldCpu() {
-  const uint64_t gone_us = gone_cpu_us_ + ledger_.lost_us();
-  const uint64_t untold_us = gone_us > told_cpu_us_ ? gone_us - told_cpu_us_ : 0;
-  told_cpu_us_ += untold_us;
-  return untold_us;
-}
-
-protocol::TreeLimit Reaper::Exceeded() {
-  TreeUse use;
-  if (!MeasureTree(cell_.entered(), limits_.tree_bytes, Uncounted(), &use)) return protocol::kNoLimit;
-  ledger_.Look(use.cpu, gone_cpu_us_, ReadCpu);
-  if (use.bytes > limits_.tree_bytes) return protocol::kMemoryLimit;
-  if (use.tasks > limits_.tree_tasks) return protocol::kProcessLimit;
-  if (cell_.full()) return protocol::kDiskLimit;
-  const bool late = limits_.cpu_seconds != protocol::kUnlimited && (use.cpu_us + gone_cpu_us_ + ledger_.lost_us()) / 1'000'000 >= limits_.cpu_seconds;
-  return late ? protocol::kCpuLimit : protocol::kNoLimit;
-}
-
-// Ends a run, or a spare, whose tree uses more than it may. What the main process alone uses is the kernel's to end.
-void Reaper::Measure() {
-  pause_ = std::min(pause_ * 2, occupied_ ? kLastMeasureNs : kLastIdleMeasureNs);
-  measure_at_ = After(Now(), pause_);
-  // A program that replaced itself left it what it had in memory; and who is no keeper, or works, is not left uncounted.
-  if (keeper_ > 0 && (!ShareMemory(occupied_ ? main_ : spare_pid_, keeper_) || CpuTime(keeper_) > kKeeperCpuUs)) {
-    gone_cpu_us_ += CpuTime(keeper_);
-    DropKeeper();
-  }
-  // Processes are looked at one after the other: memory that one shares with a child that it makes meanwhile counts twice. A
-  // second look tells.
-  if (Exceeded() == protocol::kNoLimit) return;
-  const protocol::TreeLimit exceeded = Exceeded();
-  if (exceeded == protocol::kNoLimit) return;
-  measure_at_ = kNever;
-  if (!occupied_) return ReplaceSpare();
-  exceeded_ = exceeded;
-  // What it did before it read its run is not the run's: that starts cold.
-  if (handing_) {
-    kill(main_, SIGKILL);
-    return;
-  }
-  killing_ = true;
-  protocol::Reply reply{};
-  reply.type = protocol::kKilling;
-  reply.detail = exceeded_;
-  Reply(reply);
-}
-
 // The group is addressed only while its leader is not reaped: until then the number cannot belong to a stranger.
 void Reaper::SignalTree(int signal, Order order) {
   if (main_ > 0) kill(-main_, signal);
@@ -252,7 +185,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   reply.pid = main_;
   reply.status = status;
   reply.clean = left ? protocol::kLeft : Freed();
-  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
+  if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.view().may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
   reply.detail = exceeded_;
   reply.error = warm_ ? 1 : 0;
   reply.wall_ns = Now() - started_;
@@ -263,7 +196,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   told_cpu_us_ += reply.user_us + reply.system_us;
   reply.user_us += UntoldCpu();
   if (left) return Reply(reply);
-  const Descriptor changes(cell_.TakeChanges());
+  const Descriptor changes(cell_.view().TakeChanges());
   Reply(reply, changes.get());
 }
 
@@ -281,8 +214,8 @@ void Reaper::Leave() {
   occupied_ = warm_ = false;
   measure_at_ = kNever;
   ended_number_ = spare_number_;
-  const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.IsCurrent();
-  if (!keep && !cell_.Close()) leaving_ = true;
+  const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.view().IsCurrent();
+  if (!keep && !cell_.view().Close()) leaving_ = true;
   if (last_run_) leaving_ = true;
   if (leaving_ || !cell_.entered()) return;
   // Where a process will wait, it has the rules.
@@ -355,7 +288,7 @@ bool Reaper::Reap() {
     reply.type = protocol::kClean;
     reply.clean = Freed();
     reply.user_us = UntoldCpu();
-    const Descriptor changes(cell_.TakeChanges());
+    const Descriptor changes(cell_.view().TakeChanges());
     Reply(reply, changes.get());
     Leave();
   }

@@ -1,4 +1,5 @@
-// The reaper's one object: reaper.cc has the life of a run, reaper_spare.cc what makes the next one warm.
+// The reaper's one object: reaper.cc has the life of a run, reaper_limits.cc what it uses, reaper_spare.cc what makes the next
+// one warm.
 #ifndef SKILLSCALE_REAPER_H_
 #define SKILLSCALE_REAPER_H_
 

@@ -45,7 +45,7 @@ void Reaper::FinishStart() {
   starting_ = false;
   start_by_ = kNever;
   if (OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
-  if (!cell_.Close()) leaving_ = true;
+  if (!cell_.view().Close()) leaving_ = true;
   Say(protocol::kReady);
   if (leaving_) return;
   AskForSpare();
@@ -96,7 +96,7 @@ void Reaper::AskForSpare(bool view_is_open) {
   const bool made = wanted && !has_inputs && lost_spares_ < kMaxLostSpares &&
                     (view_is_open ? rules_.Reuse(plan_, &confinement, &error) : Open(plan_, &confinement, &error)) &&
                     MakeSpare(confinement);
-  if (!made && !cell_.Close()) leaving_ = true;
+  if (!made && !cell_.view().Close()) leaving_ = true;
 }
 
 void Reaper::TellIdle() {
@@ -264,7 +264,7 @@ void Reaper::DropSpare() {
   if (imported) EndOthers();
   // One that ended before it could name its keeper has left it.
   if (any && cell_.entered() && OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
-  if (cell_.entered() && !cell_.Close()) leaving_ = true;
+  if (cell_.entered() && !cell_.view().Close()) leaving_ = true;
 }
 
 // Starts the run that the spare died with.

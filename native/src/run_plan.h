@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "cell.h"
 #include "packet.h"
 #include "protocol.h"
+#include "view.h"
 
 namespace skillscale {
 

@@ -1,5 +1,5 @@
 // Whether anything can be seen in a file system of what was done there: of folders the times and the mode, of the file system
-// the number that its next file gets.
+// the number that its next file gets. An access of which the kernel tells no time (relatime) is none.
 #ifndef SKILLSCALE_TRACES_H_
 #define SKILLSCALE_TRACES_H_
 

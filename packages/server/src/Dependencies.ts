@@ -298,7 +298,11 @@ export const make = Effect.fnUntraced(function*(
  * @category layers
  * @since 0.1.0
  */
-export const executor: Layer.Layer<Executor.Executor, never, ChildProcessSpawner.ChildProcessSpawner> = Layer.unwrap(
+export const layerExecutor: Layer.Layer<
+  Executor.Executor,
+  never,
+  ChildProcessSpawner.ChildProcessSpawner
+> = Layer.unwrap(
   Effect.map(Sandbox.readable(), (readable) => {
     const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     return NativeExecutor.layerOrNode({
@@ -312,7 +316,7 @@ export const executor: Layer.Layer<Executor.Executor, never, ChildProcessSpawner
 )
 
 /**
- * Prepares skills in the given cache, by `executor` or one whose confined runs are the server's user, too.
+ * Prepares skills in the given cache, by `layerExecutor` or one whose confined runs are the server's user, too.
  *
  * @category layers
  * @since 0.1.0

@@ -11,7 +11,6 @@
  */
 import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
-import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -20,17 +19,18 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
 import * as OverlayFit from "./internal/overlayFit.ts"
 import * as OwnEnvironment from "./internal/ownEnvironment.ts"
+import * as RedactedRun from "./internal/redactedRun.ts"
 import * as Redaction from "./internal/redaction.ts"
 import * as RunEnv from "./internal/runEnv.ts"
+import * as RunTerms from "./internal/runTerms.ts"
 import * as WarmStart from "./internal/warmStart.ts"
 import * as Interpreter from "./Interpreter.ts"
-import * as Sandbox from "./Sandbox.ts"
+import type * as Sandbox from "./Sandbox.ts"
 import * as Secrets from "./Secrets.ts"
 import * as WorkingView from "./WorkingView.ts"
 
@@ -218,23 +218,6 @@ export class SkillRunner extends Context.Service<SkillRunner, {
   readonly isIdempotent: (skill: SkillDiscovery.Skill) => boolean
 }>()("@skillscale/server/SkillRunner") {}
 
-const maxTold = 1024
-
-/**
- * What a process may ask the kernel for beyond the memory that its tree may use: V8 alone reserves more than 512 MiB that it
- * hardly touches, and the tree's limit, which counts what is used, has to be the first that is reached.
- */
-const reservedBytes = 1024 ** 3
-
-/** What a skill's manifest asks for, as far as it gets that. Read once. */
-interface Terms {
-  readonly policy: Sandbox.Policy | undefined
-  readonly refused: ReadonlyArray<string>
-  readonly limits: Executor.Limits
-  readonly secrets: ReadonlyArray<string>
-  readonly idempotent: boolean
-}
-
 /** Why a run was not started, which is its caller's own affair. */
 class Held<E> {
   readonly error: E
@@ -269,99 +252,13 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const secrets = yield* Secrets.Secrets
   const views = yield* WorkingView.WorkingView
   const dependencies = Option.getOrUndefined(yield* Effect.serviceOption(Dependencies.Dependencies))
-  const limits = options?.limits ?? defaultLimits
-
-  const sandbox = options?.sandbox ?? {}
+  const terms = RunTerms.make(
+    executor.capabilities.confines ? options?.sandbox ?? {} : "off",
+    options?.limits,
+    defaultLimits
+  )
   const fitOf = OverlayFit.make(executor.canOverlay, views.base)
   const warmStarts = WarmStart.make(options?.warm ?? "on")
-  const confined = (skill: SkillDiscovery.Skill): Sandbox.Resolved | undefined =>
-    sandbox === "off" || !executor.capabilities.confines ? undefined : Sandbox.resolve(skill.manifest, sandbox)
-  const limitsUnder = (policy: Sandbox.Policy): Executor.Limits => ({
-    ...limits,
-    ...options?.limits === undefined
-      ? { memoryBytes: policy.memoryBytes + reservedBytes, fileBytes: policy.diskBytes }
-      : {},
-    treeBytes: policy.memoryBytes,
-    treeTasks: policy.processes,
-    diskBytes: policy.diskBytes,
-    ...policy.cpuSeconds === undefined ? {} : { cpuSeconds: policy.cpuSeconds }
-  })
-  const known = new WeakMap<SkillManifest.SkillManifest, Terms>()
-  const termsOf = (skill: SkillDiscovery.Skill): Terms => {
-    const existing = known.get(skill.manifest)
-    if (existing !== undefined) return existing
-    const { policy, refused = [] } = confined(skill) ?? {}
-    const terms = {
-      policy,
-      refused,
-      limits: policy === undefined ? limits : limitsUnder(policy),
-      secrets: SkillManifest.env(skill.manifest),
-      idempotent: Option.getOrElse(
-        SkillManifest.idempotent(skill.manifest),
-        () => policy !== undefined && !policy.network
-      )
-    }
-    known.set(skill.manifest, terms)
-    return terms
-  }
-
-  const told = new Set<string>()
-  /** Says once what a skill asks for and does not get. */
-  const tell = (skill: SkillDiscovery.Skill, refused: ReadonlyArray<string>) => {
-    if (refused.length === 0 || told.has(skill.digest)) return Effect.void
-    if (told.size >= maxTold) told.clear()
-    told.add(skill.digest)
-    return Effect.logWarning("a skill asks for more than it gets").pipe(
-      Effect.annotateLogs({ skill: skill.name, refused: refused.join(" ") })
-    )
-  }
-
-  const collect = (spec: Executor.Spec, redactor: Redaction.Redactor) =>
-    executor.run(spec).pipe(
-      Effect.map((execution) => ({ ...execution, stderr: redactor.all(execution.stderr, execution.stderrTruncated) })),
-      Effect.mapError((error) =>
-        new Executor.ExecutorError({ file: error.file, reason: error.reason, stderr: redactor.all(error.stderr, true) })
-      )
-    )
-
-  const stream = (
-    spec: Executor.Spec,
-    redactor: Redaction.Redactor,
-    onOutput: (output: Output) => Effect.Effect<void>
-  ) => {
-    const stdout: Array<Uint8Array> = []
-    const stderr: Array<Uint8Array> = []
-    const redact = redactor.pieces()
-    let ended: Executor.Ended | undefined
-    const keepStderr = (bytes: Uint8Array | undefined) => {
-      const data = redact(bytes)
-      if (data.byteLength === 0) return Effect.void
-      stderr.push(data)
-      return onOutput({ _tag: "Stderr", data })
-    }
-    const keep = (event: Executor.ExecutorEvent) => {
-      switch (event._tag) {
-        case "Stdout":
-          stdout.push(event.data)
-          return onOutput(event)
-        case "Stderr":
-          return keepStderr(event.data)
-        case "Exit":
-          ended = event.ended
-          return keepStderr(undefined)
-      }
-    }
-    return Stream.runForEach(executor.stream(spec), keep).pipe(
-      Effect.mapError(({ file, reason }) =>
-        new Executor.ExecutorError({ file, reason, stderr: Buffer.concat(stderr) })
-      ),
-      Effect.flatMap(() =>
-        ended === undefined
-          ? Effect.die(new Error("the executor's stream ended without an Exit"))
-          : Effect.succeed({ ...ended, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) })
-      )
-    )
-  }
 
   const secretsOf = (names: ReadonlyArray<string>) => {
     const declared: Record<string, string> = {}
@@ -409,13 +306,12 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
 
   /** Makes the view and says what to start in it, without what depends on the time that is left. */
   const prepare = Effect.fnUntraced(function*(skill: SkillDiscovery.Skill, call: Call, script: string) {
-    const terms = termsOf(skill)
-    const { policy } = terms
-    const declared = secretsOf(terms.secrets)
+    const { limits, policy, secrets: names } = terms.of(skill)
+    const declared = secretsOf(names)
     const refused = RunEnv.refuse(call.env ?? {}, declared) ?? RunEnv.refuseArgs(call.args ?? [])
     if (refused !== undefined) return yield* new BadCall({ detail: refused })
     const prepared = dependencies === undefined ? Dependencies.nothing : yield* preparedFor(dependencies, skill, script)
-    yield* tell(skill, terms.refused)
+    yield* terms.tell(skill)
     const files = call.files ?? {}
     const { kind, root } = fitOf(skill, { isConfined: policy !== undefined, hasInputs: Object.keys(files).length > 0 })
     // An overlay shows the skill's own environment in its place; a copy leads to it.
@@ -444,7 +340,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       interruptGrace: options?.interruptGrace ?? defaultInterruptGrace,
       stdoutBytes: options?.stdoutBytes,
       stderrBytes: options?.stderrBytes,
-      limits: terms.limits,
+      limits,
       ...policy === undefined ? {} : {
         confinement: {
           network: policy.network,
@@ -481,7 +377,9 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       : prepared
     const timeout = Math.max(1, timeoutMs - ((yield* Monotonic.millis) - began))
     const execute = (limited: Executor.Spec) =>
-      onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)
+      onOutput === undefined
+        ? RedactedRun.collect(executor, limited, redactor)
+        : RedactedRun.stream(executor, limited, redactor, onOutput)
     const execution = yield* execute({ ...spec, timeout }).pipe(
       // The caller knows the time that it gave, not what was left of it.
       Effect.mapError((error) =>
@@ -503,7 +401,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   })
 
   return SkillRunner.of({
-    isIdempotent: (skill) => termsOf(skill).idempotent,
+    isIdempotent: (skill) => terms.of(skill).idempotent,
     run: <E>(skill: SkillDiscovery.Skill, call: Call, hooks: Hooks<E> = {}) =>
       run(skill, call, hooks).pipe(
         Effect.scoped,

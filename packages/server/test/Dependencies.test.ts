@@ -190,7 +190,7 @@ const runner = (directory: string, env: Dependencies.Options["env"], sandbox: Sk
     })
     return SkillRunner.layer({ sandbox }).pipe(
       Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
-      Layer.provideMerge(Layer.provide(Dependencies.layer({ directory, env }), Dependencies.executor)),
+      Layer.provideMerge(Layer.provide(Dependencies.layer({ directory, env }), Dependencies.layerExecutor)),
       Layer.provide(executor),
       Layer.provide(NodeServices.layer)
     )
@@ -288,7 +288,7 @@ describe("Dependencies with the real programs", () => {
       }
       const dependencies = yield* service(
         Dependencies.layer({ directory, env }).pipe(
-          Layer.provide(Layer.provide(Dependencies.executor, NodeServices.layer))
+          Layer.provide(Layer.provide(Dependencies.layerExecutor, NodeServices.layer))
         )
       )
       const python = yield* Effect.flip(dependencies.prepare(yield* Support.skill({ "run.py": script(["six"]) })))

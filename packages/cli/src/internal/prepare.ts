@@ -87,7 +87,7 @@ const prepareAll = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscov
 export const prepare = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscovery.Skill>) {
   // What fails is said on its own line, so that the log need not.
   const failed = yield* prepareAll(skills).pipe(
-    Effect.provide(Layer.provide(layer, Layer.provide(Dependencies.executor, NodeServices.layer))),
+    Effect.provide(Layer.provide(layer, Layer.provide(Dependencies.layerExecutor, NodeServices.layer))),
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
   if (failed.length > 0) {

@@ -11,7 +11,7 @@ import { skipUnless } from "../executorSuite.ts"
 import * as Fixture from "../fixtures/dependencies.ts"
 import * as Support from "../fixtures/support.ts"
 
-const executor = Layer.provide(Dependencies.executor, NodeServices.layer)
+const executor = Layer.provide(Dependencies.layerExecutor, NodeServices.layer)
 
 /** A program named uv that makes an environment, and tries what is given for each of its letters, into `report`. */
 const uv = (attempts: Readonly<Record<string, string>>) =>
