@@ -14,7 +14,7 @@ import type * as Admission from "../Admission.ts"
 import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
-import type { Credits } from "./credits.ts"
+import * as Credits from "./credits.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
@@ -38,7 +38,7 @@ export interface Options {
   readonly replies: Replies
   readonly leases: Leases
   readonly offers: Offers
-  readonly credits: Credits
+  readonly credits: Credits.Credits
 }
 
 type Served = ReadonlyArray<SkillDiscovery.Skill>
@@ -135,16 +135,18 @@ export const make = (options: Options) => {
     const hasChunks = accepts(request, "chunk")
     const hasProgress = accepts(request, "progress")
     if (!hasChunks && !hasProgress) return undefined
-    const take = window === undefined ? undefined : yield* credits.begin(request, window)
+    const take = window === undefined ? Credits.unbounded() : yield* credits.begin(request, window)
     const progressIn = Progress.make()
-    let seq = 0
+    const streamed = { stdout: 0, stderr: 0, progress: 0 }
     const send = (bytes: number, make: (seq: number) => Protocol.Response) =>
       Effect.flatMap(
-        take === undefined ? Effect.succeed(true) : take(Protocol.chargeOf(bytes)),
-        (may) => may ? Effect.asVoid(replies.send(replyTo, Answer.ofAttempt(request, make(seq++)))) : Effect.void
+        take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
+        (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
-    return (output: SkillRunner.Output): Effect.Effect<void> => {
+    const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
       const said = hasProgress && output._tag === "Stderr" ? progressIn(output.data) : []
+      streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
+      streamed.progress += said.length
       const progress = Effect.forEach(
         said,
         (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
@@ -157,6 +159,7 @@ export const make = (options: Options) => {
         )
         : progress
     }
+    return { onOutput, streamed }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -176,7 +179,7 @@ export const make = (options: Options) => {
     }
     const text = data === "" ? undefined : Buffer.from(data)
     const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
-    const onOutput = yield* passOn(request)
+    const passing = yield* passOn(request)
     const isIdempotent = runner.isIdempotent(skill)
     const granted = accepts(request, "offer") && !isIdempotent ? yield* offers.begin(request) : Effect.void
     const result = yield* runner.run(skill, {
@@ -188,12 +191,13 @@ export const make = (options: Options) => {
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, {
-      onOutput,
+      onOutput: passing?.onOutput,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
     }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
     metrics.started(result.warm)
     const execMs = (yield* Monotonic.millis) - started
-    return Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const answer = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    return passing === undefined ? answer : { ...answer, streamed: passing.streamed }
   }, Effect.scoped)
 
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {
