@@ -24,6 +24,7 @@ import * as Stream from "effect/Stream"
 import * as Path from "node:path"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
+import { defaultStderrBytes } from "./internal/executorSpec.ts"
 import * as OverlayFit from "./internal/overlayFit.ts"
 import * as OwnEnvironment from "./internal/ownEnvironment.ts"
 import * as Redaction from "./internal/redaction.ts"
@@ -195,6 +196,11 @@ const defaultInterruptGrace = "50 millis"
 export interface Hooks<E = never> {
   /** Sees the output while it is produced, and slows the script when it is slow. */
   readonly onOutput?: ((output: Output) => Effect.Effect<void>) | undefined
+  /**
+   * Sees, with `onOutput`, what is written to standard error beyond its cap, and kept nowhere: 32 MiB a second at most, to which
+   * the script is slowed.
+   */
+  readonly onUnkept?: ((stderr: Uint8Array) => Effect.Effect<void>) | undefined
   /** Runs when all is prepared, right before the process is started. When it fails, none is, and the run fails so. */
   readonly beforeStart?: Effect.Effect<void, E> | undefined
 }
@@ -219,6 +225,9 @@ export class SkillRunner extends Context.Service<SkillRunner, {
 }>()("@skillscale/server/SkillRunner") {}
 
 const maxTold = 1024
+
+/** How much of what is not kept is looked at: 32 MiB a second, so that a script that writes without end does not busy its server. */
+const unkeptBytesPerMs = 32 * 1024 * 1024 / 1000
 
 /**
  * What a process may ask the kernel for beyond the memory that its tree may use: V8 alone reserves more than 512 MiB that it
@@ -327,17 +336,28 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const stream = (
     spec: Executor.Spec,
     redactor: Redaction.Redactor,
-    onOutput: (output: Output) => Effect.Effect<void>
+    onOutput: (output: Output) => Effect.Effect<void>,
+    onUnkept: Hooks["onUnkept"]
   ) => {
+    const cap = onUnkept === undefined ? Number.POSITIVE_INFINITY : spec.stderrBytes ?? defaultStderrBytes
+    let stderrBytes = 0
+    let isCut = false
     const stdout: Array<Uint8Array> = []
     const stderr: Array<Uint8Array> = []
     const redact = redactor.pieces()
     let ended: Executor.Ended | undefined
     const keepStderr = (bytes: Uint8Array | undefined) => {
-      const data = redact(bytes)
-      if (data.byteLength === 0) return Effect.void
+      const all = redact(bytes)
+      const data = all.subarray(0, cap - stderrBytes)
+      const unkept = all.subarray(data.byteLength)
+      const pass = unkept.byteLength === 0 || onUnkept === undefined
+        ? Effect.void
+        : Effect.delay(onUnkept(unkept), unkept.byteLength / unkeptBytesPerMs)
+      isCut ||= unkept.byteLength > 0
+      if (data.byteLength === 0) return pass
+      stderrBytes += data.byteLength
       stderr.push(data)
-      return onOutput({ _tag: "Stderr", data })
+      return Effect.andThen(onOutput({ _tag: "Stderr", data }), pass)
     }
     const keep = (event: Executor.ExecutorEvent) => {
       switch (event._tag) {
@@ -351,14 +371,20 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
           return keepStderr(undefined)
       }
     }
-    return Stream.runForEach(executor.stream(spec), keep).pipe(
+    const whole = onUnkept === undefined ? spec : { ...spec, stderrBytes: Number.MAX_SAFE_INTEGER }
+    return Stream.runForEach(executor.stream(whole), keep).pipe(
       Effect.mapError(({ file, reason }) =>
         new Executor.ExecutorError({ file, reason, stderr: Buffer.concat(stderr) })
       ),
       Effect.flatMap(() =>
         ended === undefined
           ? Effect.die(new Error("the executor's stream ended without an Exit"))
-          : Effect.succeed({ ...ended, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) })
+          : Effect.succeed({
+            ...ended,
+            stderrTruncated: ended.stderrTruncated || isCut,
+            stdout: Buffer.concat(stdout),
+            stderr: Buffer.concat(stderr)
+          })
       )
     )
   }
@@ -464,7 +490,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const run = Effect.fnUntraced(function*<E>(
     skill: SkillDiscovery.Skill,
     call: Call,
-    { beforeStart = Effect.void, onOutput }: Hooks<E>
+    { beforeStart = Effect.void, onOutput, onUnkept }: Hooks<E>
   ) {
     const script = call.script ?? Option.getOrUndefined(skill.entry)
     if (script === undefined || !skill.files.some((file) => file.path === script)) {
@@ -481,7 +507,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
       : prepared
     const timeout = Math.max(1, timeoutMs - ((yield* Monotonic.millis) - began))
     const execute = (limited: Executor.Spec) =>
-      onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput)
+      onOutput === undefined ? collect(limited, redactor) : stream(limited, redactor, onOutput, onUnkept)
     const execution = yield* execute({ ...spec, timeout }).pipe(
       // The caller knows the time that it gave, not what was left of it.
       Effect.mapError((error) =>

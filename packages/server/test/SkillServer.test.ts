@@ -562,6 +562,23 @@ describe("SkillServer tells progress", () => {
       assert.deepStrictEqual(events.map(({ content, seq }) => [content, seq]), [["half", 0], ["done", 1]])
       assert.strictEqual(final.stderr, "::progress:: half\nno ::progress:: x\n::progress::done\n")
     }))
+
+  it.live("also behind the cap of standard error, and of a line that is longer than that", () =>
+    Effect.gen(function*() {
+      const loud = `import sys
+sys.stderr.write("::progress:: one\\n" + "e" * 999999 + "\\n::progress::" + "l" * 20000000 + "\\n::progress:: two\\n")
+`
+      const at = yield* Serving.serve({ skills: { loud: { "scripts/run.py": loud } } })
+      const id = yield* at.send({ skill: "loud", accept: ["progress", "chunk"] })
+      const final = yield* at.final(id)
+      const events = at.replies.filter(({ event, requestId }) => event !== undefined && requestId === id)
+      const said = events.filter(({ event }) => event === "progress").map(({ content }) => content)
+      assert.deepStrictEqual(said, ["one", "l".repeat(1024), "two"])
+      const written = events.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0)
+      assert.strictEqual(written, 1024 * 1024)
+      assert.deepStrictEqual(final.truncated, ["stderr"])
+      assert.deepStrictEqual(final.streamed, { stdout: 0, stderr: 1024 * 1024, progress: 3 })
+    }))
 })
 
 describe("SkillServer as one replica", () => {

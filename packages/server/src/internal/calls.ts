@@ -143,15 +143,18 @@ export const make = (options: Options) => {
         take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
         (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
-    const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
-      const said = hasProgress && output._tag === "Stderr" ? progressIn(output.data) : []
-      streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
+    const tellProgress = (stderr: Uint8Array): Effect.Effect<void> => {
+      const said = progressIn(stderr)
       streamed.progress += said.length
-      const progress = Effect.forEach(
+      return Effect.forEach(
         said,
         (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
         { discard: true }
       )
+    }
+    const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
+      streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
+      const progress = hasProgress && output._tag === "Stderr" ? tellProgress(output.data) : Effect.void
       return hasChunks
         ? Effect.andThen(
           send(output.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, output)),
@@ -159,7 +162,7 @@ export const make = (options: Options) => {
         )
         : progress
     }
-    return { onOutput, streamed }
+    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -192,6 +195,7 @@ export const make = (options: Options) => {
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, {
       onOutput: passing?.onOutput,
+      onUnkept: passing?.onUnkept,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
     }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
     metrics.started(result.warm)
