@@ -3,7 +3,7 @@
  * processes, on hosts of their own where there is a network. A skill that must not run twice tells a counter of every run.
  */
 import { setTimeout as sleep } from "node:timers/promises"
-import { now, type Wanted } from "./call.ts"
+import { now, type Skill, type Wanted } from "./call.ts"
 import type { Cut, Host, Network } from "./network.ts"
 import { type Call, calmMs, type Fault, judge, type Report } from "./report.ts"
 import { onStage, type Proxy, type Replica, type Stage } from "./stage.ts"
@@ -24,6 +24,16 @@ export interface Options {
   /** Ends it before its time: it rejects once all that it started is gone. */
   readonly signal?: AbortSignal | undefined
 }
+
+type Kinds = readonly [skill: Skill, share: number, longestMs: number]
+
+/** Which share of the calls is of what, and how long that may run, in milliseconds. */
+const mix: readonly [Kinds, ...Array<Kinds>] = [
+  ["pure", 0.4, 300],
+  ["once", 0.4, 300],
+  ["stream", 0.17, 2000],
+  ["large", 0.03, 300]
+]
 
 /** What goes wrong once, until the promise. */
 type Kind = () => Promise<void>
@@ -142,7 +152,7 @@ export const chaos = async (
   const returning: Array<Promise<void>> = []
   const calm = new AbortController()
 
-  const disturber = <A>(all: ReadonlyArray<A>, staying: number) => {
+  const disturber = <A>(all: ReadonlyArray<A>, staying: number, isOfReplica: boolean) => {
     const away = new Set<A>()
     return async (what: string, harm: (one: A) => Promise<void>, agent?: number): Promise<void> => {
       const there = all.filter((one) => !away.has(one))
@@ -150,7 +160,7 @@ export const chaos = async (
       if (one === undefined || there.length <= staying) return
       away.add(one)
       const began = now()
-      const fault: Fault = { what, began, mendable: began, over: Number.POSITIVE_INFINITY, agent }
+      const fault: Fault = { what, isOfReplica, began, mendable: began, over: Number.POSITIVE_INFINITY, agent }
       faults.push(fault)
       onFault(what)
       const done = harm(one).then(() => {
@@ -171,8 +181,8 @@ export const chaos = async (
       between,
       pick,
       pause,
-      disturbReplica: disturber(stage.replicas, 1),
-      disturbProxy: disturber(stage.proxies, Math.min(1, proxies - 1)),
+      disturbReplica: disturber(stage.replicas, 1, true),
+      disturbProxy: disturber(stage.proxies, Math.min(1, proxies - 1), false),
       leftBehind: [],
       absenceMs: () => between(100, proxies > 1 ? 4000 : 1500)
     }
@@ -200,11 +210,12 @@ export const chaos = async (
     const calling = stage.agents.flatMap(({ call }, agent) =>
       Array.from({ length: inFlight }, async () => {
         while (!calm.signal.aborted) {
-          const skill = random() < 0.5 ? "pure" : "once"
+          let left = random()
+          const [skill, , longestMs] = mix.find(([, share]) => (left -= share) < 0) ?? mix[0]
           const wanted: Wanted = {
             skill,
             name: `${skill}-${calls.length}`,
-            runMs: Math.round(between(5, 300)),
+            runMs: Math.round(between(5, longestMs)),
             timeout: "60 seconds"
           }
           const made: Call = { wanted, agent, outcome: undefined }

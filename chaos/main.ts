@@ -62,7 +62,10 @@ if (network === undefined) {
   process.stdout.write(`nothing was cut off, since there were no network namespaces: ${cannotCut}\n`)
 }
 process.stdout.write(
-  `faults: ${listed(report.faults)}\nmay run twice: ${calls(report.pure)}\nmust not: ${calls(report.once)}\n\n` +
+  `faults: ${listed(report.faults)}\nmay run twice: ${calls(report.tallies.pure)}\n` +
+    `must not: ${calls(report.tallies.once)}\nread as they are written: ${calls(report.tallies.stream)}\n` +
+    `with an answer of 3 MiB: ${calls(report.tallies.large)}; recovery of ${report.recoveryOfLarge.count}, p99: ` +
+    `${times(report.recoveryOfLarge)}\n\n` +
     `| what | measured | bar | |\n| --- | --- | --- | --- |\n` +
     bars.map(([what, measured, bar, ok]) => `| ${what} | ${measured} | ${bar} | ${ok ? "reached" : "MISSED"} |\n`).join(
       ""

@@ -1,5 +1,5 @@
 /** What a storm is judged by. */
-import type { Outcome, Wanted } from "./call.ts"
+import type { Outcome, Skill, Wanted } from "./call.ts"
 
 export interface Call {
   readonly wanted: Wanted
@@ -11,6 +11,8 @@ export interface Call {
 
 export interface Fault {
   readonly what: string
+  /** Whether replicas are lost with it. */
+  readonly isOfReplica: boolean
   readonly began: number
   /** From when a call could go on: at once where others took over, else when it was over. */
   mendable: number
@@ -36,22 +38,27 @@ export interface Spread {
 
 export interface Report {
   readonly faults: Readonly<Record<string, number>>
-  /** May run twice for one call. */
-  readonly pure: Tally
-  /** Must not. */
-  readonly once: Tally
-  /** Calls without an outcome, and such as may run twice and failed. */
+  readonly tallies: Readonly<Record<Skill, Tally>>
+  /**
+   * Calls that were not answered with what their script wrote, but those that fail with their replica: such as must not run twice,
+   * or whose output was passed on in part, may end with `ReplicaLost` when something was wrong with a replica meanwhile.
+   */
   readonly lost: number
   /** Calls that must not run twice and did. */
   readonly duplicated: number
   /**
-   * Of calls that may run twice and were under way at the last of several faults, so that nothing else went wrong for
+   * Of calls that may run twice, streams too and large ones not, and were under way at the last of several faults, so that nothing else went wrong for
    * `calmMs`: from when it could be mended (the kill of a replica, the return of the only proxy) to the answer, less the run.
    */
   readonly recovery: Spread
   /** The same of calls that began while something was away, from their beginning, whatever else went wrong. */
   readonly meanwhile: Spread
+  /** `recovery` of large ones. */
+  readonly recoveryOfLarge: Spread
 }
+
+/** For so long after the end of a cut, and no longer, it may be felt: connections try again later and later. */
+const afterMs = 5000
 
 /** Shorter, and a call that takes longer to recover would be counted from the next fault. */
 export const calmMs = 3000
@@ -79,25 +86,37 @@ const tally = (calls: ReadonlyArray<Call>): Tally => {
   return { calls: calls.length, outcomes: countsOf(calls.map(({ outcome }) => outcome?.outcome ?? "none")) }
 }
 
+const isLost = ({ outcome, wanted }: Call, faults: ReadonlyArray<Fault>): boolean => {
+  if (outcome === undefined) return true
+  const { began, ended, outcome: how } = outcome
+  if (how === "done") return false
+  const mayBe = how === "ReplicaLost" && (wanted.skill === "once" || wanted.skill === "stream")
+  return !mayBe ||
+    !faults.some((fault) => fault.isOfReplica && fault.began < ended && began < fault.over + afterMs)
+}
+
 /** Faults in the order in which they began. */
 export const judge = (
   calls: ReadonlyArray<Call>,
   faults: ReadonlyArray<Fault>,
   runs: ReadonlyMap<string, number>
 ): Report => {
-  const of = (skill: Wanted["skill"]) => calls.filter(({ wanted }) => wanted.skill === skill)
-  const answered = of("pure").flatMap(({ agent, outcome, wanted }) =>
-    outcome?.outcome === "done" ? [{ ...outcome, agent, runMs: wanted.runMs }] : []
-  )
-  const recovery = faults.flatMap((fault, index) => {
-    const next = faults[index + 1]?.began ?? Number.POSITIVE_INFINITY
-    if (next - fault.mendable < calmMs) return []
-    return answered.flatMap(({ agent, began, ended, runMs }) =>
-      began < fault.began && fault.began < ended && (fault.agent ?? agent) === agent
-        ? [ended - Math.max(fault.mendable, began) - runMs]
-        : []
+  const of = (...skills: ReadonlyArray<Skill>) => calls.filter(({ wanted }) => skills.includes(wanted.skill))
+  const answeredOf = (...skills: ReadonlyArray<Skill>) =>
+    of(...skills).flatMap(({ agent, outcome, wanted }) =>
+      outcome?.outcome === "done" ? [{ ...outcome, agent, runMs: wanted.runMs }] : []
     )
-  })
+  const answered = answeredOf("pure", "stream")
+  const recoveryOf = (answered: ReturnType<typeof answeredOf>) =>
+    faults.flatMap((fault, index) => {
+      const next = faults[index + 1]?.began ?? Number.POSITIVE_INFINITY
+      if (next - fault.mendable < calmMs) return []
+      return answered.flatMap(({ agent, began, ended, runMs }) =>
+        began < fault.began && fault.began < ended && (fault.agent ?? agent) === agent
+          ? [ended - Math.max(fault.mendable, began) - runMs]
+          : []
+      )
+    })
   const meanwhile = answered.flatMap(({ agent, began, ended, runMs }) => {
     const met = faults.filter((fault) => fault.began < ended && began < fault.over && (fault.agent ?? agent) === agent)
     return met.some((fault) => fault.began < began)
@@ -106,14 +125,16 @@ export const judge = (
   })
   return {
     faults: countsOf(faults.map(({ what }) => what)),
-    pure: tally(of("pure")),
-    once: tally(of("once")),
-    lost:
-      calls.filter(({ outcome, wanted }) =>
-        outcome === undefined || wanted.skill === "pure" && outcome.outcome !== "done"
-      ).length,
+    tallies: {
+      pure: tally(of("pure")),
+      once: tally(of("once")),
+      stream: tally(of("stream")),
+      large: tally(of("large"))
+    },
+    lost: calls.filter((call) => isLost(call, faults)).length,
     duplicated: of("once").filter(({ wanted }) => (runs.get(wanted.name) ?? 0) > 1).length,
-    recovery: spread(recovery),
-    meanwhile: spread(meanwhile)
+    recovery: spread(recoveryOf(answered)),
+    meanwhile: spread(meanwhile),
+    recoveryOfLarge: spread(recoveryOf(answeredOf("large")))
   }
 }

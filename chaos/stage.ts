@@ -3,7 +3,17 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { start, type Started, startProxy } from "../bench/stack.ts"
-import { type Counted, type Outcome, type Peer, startPeer, topic, type Wanted } from "./call.ts"
+import {
+  type Counted,
+  largeBytes,
+  type Outcome,
+  type Peer,
+  pieceBytes,
+  pieces,
+  startPeer,
+  topic,
+  type Wanted
+} from "./call.ts"
 import type { Host, Network } from "./network.ts"
 
 export interface Options {
@@ -63,6 +73,14 @@ const writeSkill = (folder: string, name: Wanted["skill"], metadata: string, scr
 
 const writeSkills = (folder: string, counter: string): void => {
   writeSkill(folder, "pure", "", `sleep "$1"\necho "done $2"\n`)
+  const piece = `printf '%0${pieceBytes - 1}d\\n' "$i"; echo "::progress:: $i" >&2; sleep "$3"`
+  writeSkill(
+    folder,
+    "stream",
+    "",
+    `for i in $(seq 1 ${pieces}); do ${piece}; done\necho "done $2"\n`
+  )
+  writeSkill(folder, "large", "", `sleep "$1"\nyes "$2" | head -c ${largeBytes}\n`)
   writeSkill(
     folder,
     "once",

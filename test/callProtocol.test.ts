@@ -53,7 +53,9 @@ const makeCall = (agent: Calls.Agent, name: string, spec: Partial<Skills.Spec>, 
     endedAt: 0,
     ending: undefined,
     stdout: "",
+    stderr: "",
     progress: [],
+    missing: [],
     read: 0,
     firstReadAt: Number.POSITIVE_INFINITY,
     lostBefore: 0,
@@ -90,8 +92,7 @@ type Question = Result.Result<unknown, ClientError.Reason>
 const mayFail = (
   call: Calls.Call,
   reason: ClientError.Reason,
-  { hits, weather }: Plan,
-  lostOn: Calls.Wire["lostOn"]
+  { hits, weather }: Plan
 ) => {
   const wasTold = call.stdout !== "" || call.progress.length > 0
   const mayNotRepeat = call.skill === "once" || wasTold
@@ -114,8 +115,6 @@ const mayFail = (
       return mayNotRepeat && (hits.replicas || hits.clients)
     case "ServerError":
       return reason.code === "NotGranted" ? isHurried : reason.code === "ShuttingDown" && (isHurried || mayNotRepeat)
-    case "ProtocolError":
-      return Option.isSome(call.pace) && (!weather.isOrdered || lostOn(call.agent.replyTo) > call.lostBefore)
     default:
       return false
   }
@@ -126,15 +125,22 @@ const describeEnding = (ending: Calls.Ending | undefined): string =>
 
 /** What was read is the beginning of what one run wrote, and all of it when the call was answered. */
 const checkOutput = (call: Calls.Call, runs: ReadonlyArray<Skills.Run>): void => {
-  const { ending, pace, progress, spec, stdout } = call
+  const { ending, missing, pace, progress, spec, stderr, stdout } = call
   if (ending?._tag === "Answered") {
     const number = Skills.numberOf(ending.content)
     assert.strictEqual(ending.content, Skills.outputOf(spec, number), spec.name)
     assert.isDefined(runs[number]?.endedAt, spec.name)
-    if (Option.isSome(pace)) assert.strictEqual(stdout, ending.content, spec.name)
+    if (Option.isSome(pace)) {
+      assert.deepStrictEqual([stdout, stderr], [ending.content, Skills.errorsOf(spec, number)], spec.name)
+      assert.deepStrictEqual(missing, progress.length < spec.pieces ? ["progress"] : [], spec.name)
+    }
   }
   const number = stdout === "" ? 0 : Skills.numberOf(stdout)
   assert.isTrue(Skills.outputOf(spec, number).startsWith(stdout), `what was read of ${spec.name}: ${stdout}`)
+  assert.isTrue(
+    Skills.errorsOf(spec, number).startsWith(stderr),
+    `the errors that were read of ${spec.name}: ${stderr}`
+  )
   assert.deepStrictEqual(progress, progress.map((_, index) => Skills.progressOf(number, index)), spec.name)
 }
 
@@ -167,12 +173,12 @@ const checkRuns = (call: Calls.Call, runs: ReadonlyArray<Skills.Run>, plan: Plan
   }
 }
 
-const checkCall = ({ plan, runs, wire }: World, call: Calls.Call): void => {
+const checkCall = ({ plan, runs }: World, call: Calls.Call): void => {
   const { ending, patienceMs, spec } = call
   const ran = runs.get(spec.name) ?? []
   assert.isDefined(ending, spec.name)
   if (ending?._tag === "Failed") {
-    assert.isTrue(mayFail(call, ending.reason, plan, wire.lostOn), `${spec.name} failed with ${describeEnding(ending)}`)
+    assert.isTrue(mayFail(call, ending.reason, plan), `${spec.name} failed with ${describeEnding(ending)}`)
   }
   if (ending?._tag === "Abandoned" && Option.isNone(call.pace)) assert.isFinite(patienceMs)
   checkOutput(call, ran)

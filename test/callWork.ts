@@ -137,6 +137,38 @@ export const work = ({ test }: Harness): void => {
   )
 
   test(
+    "whose output is lost on its way goes on with it while it runs",
+    Effect.fnUntraced(function*(net) {
+      const at = yield* start(net, { client: { window: 128 * 1024 } })
+      const losses = new Set<unknown>([0, 3, 4, 5, 6, 20, 21])
+      let deaf = 2
+      at.wire.rule = ({ message, way }) => {
+        if (way === "in") return losses.delete(message["seq"]) ? 0 : 1
+        return message["kind"] === "read" && message["next"] !== undefined && deaf-- > 0 ? 0 : 1
+      }
+      const progress: Array<string> = []
+      let output = ""
+      let missing: ReadonlyArray<string> | undefined
+      yield* Stream.runForEach(
+        at.client.stream({ skill: "flow", topic, args: [at.directory] }),
+        (event) =>
+          Effect.sync(() => {
+            if (event._tag === "Stdout") output += Buffer.from(event.data).toString()
+            if (event._tag === "Progress") progress.push(event.content)
+            if (event._tag === "Done") missing = event.missing
+          })
+      )
+      const numbers = Array.from({ length: pieces }, (_, index) => index + 1)
+      assert.deepStrictEqual(output.trim().split("\n").map(Number), numbers)
+      // The final answer has none of it.
+      assert.deepStrictEqual(progress, numbers.map(String))
+      assert.deepStrictEqual(missing, [])
+      assert.strictEqual(losses.size, 0)
+      assert.isBelow(deaf, 0)
+    })
+  )
+
+  test(
     "of one caller is not held up by another that floods",
     Effect.fnUntraced(function*(net) {
       const at = yield* start(net, { server: { workers: 1, queue: 8 } })

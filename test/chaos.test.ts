@@ -6,6 +6,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
+import type { Skill } from "../chaos/call.ts"
 import { chaos } from "../chaos/chaos.ts"
 import { type Host, type Network, openNetwork } from "../chaos/network.ts"
 import { randomFrom } from "../chaos/random.ts"
@@ -28,8 +29,7 @@ describe("while replicas and proxies are killed, stopped and cut off", () => {
         network
       }).finally(() => network?.close())
       assert.deepStrictEqual([report.lost, report.duplicated], [0, 0], JSON.stringify(report))
-      assert.isAbove(report.pure.outcomes["done"] ?? 0, 0)
-      assert.isAbove(report.once.outcomes["done"] ?? 0, 0)
+      for (const { outcomes } of Object.values(report.tallies)) assert.isAbove(outcomes["done"] ?? 0, 0)
       assert.isAbove(Object.values(report.faults).reduce((sum, count) => sum + count, 0), 1)
     }, 120_000)
   }
@@ -65,7 +65,7 @@ describe("while replicas and proxies are killed, stopped and cut off", () => {
 })
 
 describe("what a storm is judged by", () => {
-  const call = (began: number, ended: number, outcome = "done", skill: "pure" | "once" = "pure", agent = 0): Call => {
+  const call = (began: number, ended: number, outcome = "done", skill: Skill = "pure", agent = 0): Call => {
     const name = `${skill}-${began}-${ended}`
     return {
       agent,
@@ -73,28 +73,50 @@ describe("what a storm is judged by", () => {
       outcome: outcome === "" ? undefined : { name, outcome, began, ended }
     }
   }
-  const fault = (began: number, over: number, mendable = began, agent?: number): Fault => ({
-    what: "replica killed",
+  const fault = (began: number, over: number, mendable = began, agent?: number, isOfReplica = true): Fault => ({
+    what: "something",
+    isOfReplica,
     began,
     mendable,
     over,
     agent
   })
 
-  it("a call without an outcome is lost, and one that may run twice and failed", () => {
+  it("a call without an outcome is lost, and one that was not answered with what its script wrote", () => {
     const calls = [
       call(0, 1),
       call(0, 2, "Timeout"),
       call(0, 3, ""),
-      call(0, 4, "ReplicaLost", "once"),
-      call(0, 5, "", "once")
+      call(0, 4, "ReplicaLost"),
+      call(0, 5, "", "once"),
+      call(0, 6, "Timeout", "once"),
+      call(0, 7, "differs", "stream"),
+      call(0, 8, "done", "stream"),
+      call(0, 9, "ReplicaLost", "large")
     ]
-    assert.strictEqual(judge(calls, [], new Map()).lost, 3)
+    assert.strictEqual(judge(calls, [fault(0, 10)], new Map()).lost, 7)
+  })
+
+  it("but one that may end with its replica, when something was wrong with one", () => {
+    const calls = [call(1000, 2000, "ReplicaLost", "once"), call(1000, 2000, "ReplicaLost", "stream")]
+    const lost = (...faults: ReadonlyArray<Fault>) => judge(calls, faults, new Map()).lost
+    assert.strictEqual(lost(fault(1500, 1600)), 0)
+    assert.strictEqual(lost(fault(0, 500)), 0)
+    assert.strictEqual(lost(fault(1500, 1600, 1500, undefined, false)), 2)
+    assert.strictEqual(lost(fault(2100, 2200), fault(-9000, -5000)), 2)
+    assert.strictEqual(lost(), 2)
   })
 
   it("a call that must not run twice and did is told, whatever its outcome", () => {
     const calls = [call(0, 1, "done", "once"), call(0, 2, "ReplicaLost", "once"), call(0, 3, "done", "once")]
     assert.strictEqual(judge(calls, [], new Map([["once-0-1", 1], ["once-0-2", 2]])).duplicated, 1)
+  })
+
+  it("recovery is told of calls that may run twice, of large ones apart", () => {
+    const calls = [call(900, 2000), call(900, 2100, "done", "stream"), call(900, 9000, "done", "large")]
+    const report = judge([...calls, call(900, 9000, "done", "once")], [fault(1000, 1500)], new Map())
+    assert.deepStrictEqual([report.recovery.count, report.recovery.most], [2, 1000])
+    assert.deepStrictEqual([report.recoveryOfLarge.count, report.recoveryOfLarge.most], [1, 7900])
   })
 
   it("recovery is the time from the last fault of a row, also of a call that outlives the next one", () => {

@@ -51,7 +51,10 @@ export interface Call {
   ending: Ending | undefined
   /** What was read of a stream. */
   stdout: string
+  stderr: string
   readonly progress: Array<string>
+  /** What a stream said that it does not have. */
+  missing: ReadonlyArray<SkillClient.Missing>
   read: number
   firstReadAt: number
   /** How many of the messages to its client were lost before it. */
@@ -159,9 +162,13 @@ const follow = Effect.fnUntraced(function*(
       seen += 1
       assert.lengthOf(results, 0, `${spec.name} went on behind its end`)
       if (event._tag === "Accepted") return
-      if (event._tag === "Done") return void (results = [...results, event.result])
+      if (event._tag === "Done") {
+        call.missing = event.missing
+        return void (results = [...results, event.result])
+      }
       const piece = event._tag === "Progress" ? event.content : text(event.data)
       if (event._tag === "Stdout") call.stdout += piece
+      if (event._tag === "Stderr") call.stderr += piece
       if (event._tag === "Progress") call.progress.push(piece)
       if (call.read === 0) {
         call.firstReadAt = yield* Clock.currentTimeMillis

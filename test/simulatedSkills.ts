@@ -70,6 +70,12 @@ export const outputOf = (spec: Spec, number: number): string =>
     ? `${head(spec.name, number)}${filler}`
     : Array.from({ length: spec.pieces }, (_, index) => pieceOf(spec, number, index)).join("")
 
+const lineOf = (number: number, index: number): string => `::progress:: ${progressOf(number, index)}\n`
+
+/** All that a run writes to standard error. */
+export const errorsOf = (spec: Spec, number: number): string =>
+  Array.from({ length: spec.pieces }, (_, index) => lineOf(number, index)).join("")
+
 /** Which run printed this, from its beginning. */
 export const numberOf = (output: string): number => Number(/^[^#]*#(\d+)\n/.exec(output)?.[1])
 
@@ -142,7 +148,7 @@ const write = Effect.fnUntraced(function*(
   const stderr: Array<Uint8Array> = []
   for (let index = 0; index < spec.pieces; index++) {
     const stdout = Buffer.from(pieceOf(spec, number, index))
-    const line = Buffer.from(`::progress:: ${progressOf(number, index)}\n`)
+    const line = Buffer.from(lineOf(number, index))
     stderr.push(line)
     yield* take({ _tag: "Stdout", data: stdout })
     count(chargeOf(stdout))

@@ -123,8 +123,20 @@ export interface RunResult {
 }
 
 /**
+ * What may be missing of what a stream passes on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Missing = "stdout" | "stderr" | "progress"
+
+/**
  * What happens during a run, in order; `Done` is the last. A server that does not stream causes `Stdout`, `Stderr` and
  * `Done` at the end.
+ *
+ * What is lost on its way is had again, at the latest with the final answer, and comes in its order. `missing` tells what of
+ * the output could not be: events of progress, standard error before the end of it that `result` has, or standard output
+ * beyond that of `result`.
  *
  * @category models
  * @since 0.1.0
@@ -134,7 +146,7 @@ export type StreamEvent =
   | { readonly _tag: "Stdout"; readonly data: Uint8Array }
   | { readonly _tag: "Stderr"; readonly data: Uint8Array }
   | { readonly _tag: "Progress"; readonly content: string }
-  | { readonly _tag: "Done"; readonly result: RunResult }
+  | { readonly _tag: "Done"; readonly result: RunResult; readonly missing: ReadonlyArray<Missing> }
 
 /**
  * A skill of the catalog and the replicas that serve it, ordered by name.

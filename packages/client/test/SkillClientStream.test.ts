@@ -127,25 +127,115 @@ describe("SkillClient.stream", () => {
       assert.deepStrictEqual(yield* collected, ["Stdout one ", "Stdout two", "done 0 one two"])
     })))
 
-  it.effect("a gap is an error that cancels the run", () =>
+  it.effect("puts in its order what comes too early", () =>
     withClient(Effect.gen(function*() {
-      yield* script(chunk(0, "a"), chunk(3, "d"), chunk(4, "e"))
-      const seen: Array<string> = []
-      const error = yield* Effect.flip(
-        Stream.runForEach(stream(), (event) => Effect.sync(() => seen.push(shown(event))))
+      yield* script(
+        chunk(0, "a"),
+        chunk(3, "d"),
+        chunk(2, "c", "stderr"),
+        { v: 2, event: "progress", seq: 1, content: "b" },
+        { v: 2, content: "ade", stderr: "c", streamed: { stdout: 3, stderr: 1, progress: 1 } }
       )
-      assert.deepStrictEqual(seen, ["Stdout a"])
-      assert.strictEqual(error.reason._tag, "ProtocolError")
-      assert.include(error.message, "events 1 to 2")
-      assert.strictEqual(yield* cancels, 1)
-      assert.strictEqual(yield* pending, 0)
+      assert.deepStrictEqual(yield* collected, [
+        "Stdout a",
+        "progress b",
+        "Stderr c",
+        "Stdout d",
+        "Stdout e",
+        "done 0 ade"
+      ])
     })))
 
-  it.effect("a final answer right behind a gap does not hide it", () =>
+  it.effect("passes nothing on behind a gap, and takes the rest of the output from the final answer", () =>
     withClient(Effect.gen(function*() {
-      yield* script(chunk(0, "a"), chunk(2, "c"), { v: 2, content: "abc", exit_code: 0 })
-      assert.strictEqual((yield* Effect.flip(collected)).reason._tag, "ProtocolError")
-      assert.strictEqual(yield* pending, 0)
+      yield* script(
+        chunk(0, "a"),
+        chunk(1, "1\n", "stderr"),
+        chunk(3, "c"),
+        chunk(4, "2\n", "stderr"),
+        chunk(5, "3\n", "stderr"),
+        { v: 2, content: "abcd", stderr: "1\n2\n3\n", streamed: { stdout: 4, stderr: 6, progress: 0 } }
+      )
+      assert.deepStrictEqual(yield* collected, ["Stdout a", "Stderr 1\n", "Stdout bcd", "Stderr 2\n3\n", "done 0 abcd"])
+    })))
+
+  const missingAfter = (...answers: ReadonlyArray<Json>) =>
+    withClient(Effect.gen(function*() {
+      yield* script(...answers)
+      const events = yield* Stream.runCollect(stream())
+      const stderr = events.flatMap((event) => event._tag === "Stderr" ? [Buffer.from(event.data).toString()] : [])
+      const done = events.at(-1)
+      return { missing: done?._tag === "Done" ? done.missing : assert.fail(), stderr: stderr.join("|") }
+    }))
+
+  it.effect("tells what of the output the final answer does not have either", () =>
+    Effect.gen(function*() {
+      const streamed = { stdout: 2, stderr: 6, progress: 1 }
+      const final = { v: 2, content: "ab", stderr: "2\n3\n", streamed }
+      // The tail begins behind what was passed on, in it, and right at its end.
+      assert.deepStrictEqual(
+        yield* missingAfter(chunk(0, "a"), { ...final, stderr: "3\n" }),
+        { missing: ["stderr", "progress"], stderr: "3\n" }
+      )
+      const progress = { v: 2, event: "progress", seq: 1, content: "b" }
+      assert.deepStrictEqual(
+        yield* missingAfter(chunk(0, "1\n2\n", "stderr"), progress, final),
+        { missing: [], stderr: "1\n2\n|3\n" }
+      )
+      assert.deepStrictEqual(
+        yield* missingAfter(chunk(0, "1\n", "stderr"), progress, final),
+        { missing: [], stderr: "1\n|2\n3\n" }
+      )
+      // What is not exact has no place that is known.
+      const inexact = { ...final, stderr: "\ufffd\n3\n" }
+      assert.deepStrictEqual(
+        yield* missingAfter(chunk(0, "1\n", "stderr"), progress, inexact),
+        { missing: ["stderr"], stderr: "1\n" }
+      )
+      // The cap is not the stream's.
+      assert.deepStrictEqual(
+        yield* missingAfter(progress, { ...final, stderr: "1\n2\n3\n", streamed: { ...streamed, stdout: 3 } }),
+        { missing: ["stdout", "progress"], stderr: "1\n2\n3\n" }
+      )
+      // A server that does not tell how much there was.
+      const untold = { v: 2, content: "ab", stderr: "1\n" }
+      assert.deepStrictEqual(yield* missingAfter(chunk(0, "a"), untold), { missing: [], stderr: "1\n" })
+      assert.deepStrictEqual(
+        yield* missingAfter(chunk(0, "1\n", "stderr"), chunk(2, "2\n", "stderr"), untold),
+        { missing: ["stderr", "progress"], stderr: "1\n" }
+      )
+    }))
+
+  it.effect("asks for the event that did not come, until it comes", () =>
+    withClient(Effect.gen(function*() {
+      const wire = yield* Wire
+      const told = () =>
+        wire.on(`@worker/${topic}/r1`).filter(({ body }) => body["kind"] === "read").map(({ body }) => body["next"])
+      const late = yield* Deferred.make<void>()
+      yield* serve([topic], (request) =>
+        Effect.gen(function*() {
+          for (const seq of [0, 2, 3]) yield* answerTo(request, { ...chunk(seq, `${seq}`), server: "r1" })
+          yield* Deferred.await(late)
+          yield* answerTo(request, { ...chunk(1, "1"), server: "r1" })
+        }))
+      const seen: Array<string> = []
+      const fiber = yield* Effect.forkChild(
+        Stream.runForEach(stream({ timeout: "10 seconds" }), (event) => Effect.sync(() => seen.push(shown(event))))
+      )
+      yield* wire.next(topic)
+      yield* Effect.repeat(Effect.yieldNow, { until: () => seen.length === 1 })
+      yield* TestClock.adjust(499)
+      assert.deepStrictEqual(told(), [])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(told(), [1])
+      yield* TestClock.adjust(250)
+      assert.deepStrictEqual(told(), [1, 1])
+      yield* Deferred.succeed(late, undefined)
+      yield* Effect.repeat(Effect.yieldNow, { until: () => seen.length === 4 })
+      assert.deepStrictEqual(seen, ["Stdout 0", "Stdout 1", "Stdout 2", "Stdout 3"])
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(told(), [1, 1])
+      yield* Fiber.interrupt(fiber)
     })))
 
   it.effect("an event that cannot be read is an error that cancels the run", () =>

@@ -381,6 +381,14 @@ describe("a call of which output came first", () => {
     return delivery
   }
 
+  it("is with nobody before its beginning came, and may be sent to another", () => {
+    const { delivery } = begin()
+    assert.isEmpty(delivery.onResponse(chunk("a", 1), 1))
+    assert.deepStrictEqual(tags(delivery.onResponse(alive("a"), 2)), ["Event"])
+    assert.deepStrictEqual(delivery.onTick(1003), [{ _tag: "Renew", server: "a" }])
+    assert.deepStrictEqual(delivery.onTick(1003 + Delivery.renewMs), [{ _tag: "Send", attempt: 1 }])
+  })
+
   it("hears nothing of a run of another replica", () => {
     const delivery = begun()
     assert.isEmpty(delivery.onResponse(chunk("b", 1), 2))

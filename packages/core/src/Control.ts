@@ -13,8 +13,9 @@ import * as Protocol from "./Protocol.ts"
 
 /**
  * A control message, sent on a topic that begins with `@`. `cancel`, `grant`, `read`, `received` and `waiting` have no answer;
- * `read` tells how much of a call's output was read since its beginning, in the bytes of `Protocol.chargeOf`, `received` how many
- * parts of its final response came in a row, and `waiting` that the caller is there. `renew` asks a replica for a
+ * `read` tells how much of a call's output was read since its beginning, in the bytes of `Protocol.chargeOf`, with `next` also that
+ * the event of this number did not come, `received` how many parts of its final response came in a row, and `waiting` that the
+ * caller is there. `renew` asks a replica for a
  * call: it is answered as a request that is sent again, or by the event `unknown`. `ping` is answered by an empty response,
  * the others by a response whose `content` is the JSON of `CatalogReply`, `TopologyReply`, `SkillReply` or `ResourceReply`.
  *
@@ -36,7 +37,13 @@ export const Control = Schema.Union([
   Schema.Struct({ kind: Schema.Literal("grant"), ...MessageCodec.address, offer: Schema.Natural }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
-  Schema.Struct({ kind: Schema.Literal("read"), ...MessageCodec.address, bytes: Schema.Natural }).pipe(
+  Schema.Struct({
+    kind: Schema.Literal("read"),
+    ...MessageCodec.address,
+    bytes: Schema.Natural,
+    /** The number of the event that the caller waits for, when it stands still: it is sent again, and what came behind it. */
+    next: Schema.optionalKey(Schema.Natural)
+  }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({

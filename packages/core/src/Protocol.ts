@@ -240,6 +240,24 @@ export const Usage = Schema.Struct(usageFields).pipe(Schema.encodeKeys(usageKeys
  */
 export type Usage = typeof Usage.Type
 
+const streamedFields = { stdout: Schema.Natural, stderr: Schema.Natural, progress: Schema.Natural }
+
+/**
+ * How much output a run had: the bytes of its streams, and how often it told of its progress.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Streamed = Schema.Struct(streamedFields)
+
+/**
+ * The type of `Streamed`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Streamed = typeof Streamed.Type
+
 /**
  * A file that a run created or changed.
  *
@@ -303,6 +321,8 @@ const responseFields = {
   data: Schema.optionalKey(Base64),
   /** Counts the events of one request, from 0. */
   seq: Schema.optionalKey(Schema.Natural),
+  /** In the final response to a caller that listed `chunk` or `progress`: how much its events had, also those that were not sent. */
+  streamed: Schema.optionalKey(Streamed),
   /** For `accepted`, `alive` and `offer`, and in the final response of a call that listed `accepted`: after how much silence of the replica the call may be taken for lost, in milliseconds. */
   leaseMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   /** For `event: "alive"`: the requests of this caller that the replica has in hand. */

@@ -195,6 +195,11 @@ const defaultInterruptGrace = "50 millis"
 export interface Hooks<E = never> {
   /** Sees the output while it is produced, and slows the script when it is slow. */
   readonly onOutput?: ((output: Output) => Effect.Effect<void>) | undefined
+  /**
+   * Sees, with `onOutput`, what is written to standard error beyond its cap, and kept nowhere: 32 MiB a second at most, to which
+   * the script is slowed.
+   */
+  readonly onUnkept?: ((stderr: Uint8Array) => Effect.Effect<void>) | undefined
   /** Runs when all is prepared, right before the process is started. When it fails, none is, and the run fails so. */
   readonly beforeStart?: Effect.Effect<void, E> | undefined
 }
@@ -360,7 +365,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   const run = Effect.fnUntraced(function*<E>(
     skill: SkillDiscovery.Skill,
     call: Call,
-    { beforeStart = Effect.void, onOutput }: Hooks<E>
+    { beforeStart = Effect.void, onOutput, onUnkept }: Hooks<E>
   ) {
     const script = call.script ?? Option.getOrUndefined(skill.entry)
     if (script === undefined || !skill.files.some((file) => file.path === script)) {
@@ -379,7 +384,7 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
     const execute = (limited: Executor.Spec) =>
       onOutput === undefined
         ? RedactedRun.collect(executor, limited, redactor)
-        : RedactedRun.stream(executor, limited, redactor, onOutput)
+        : RedactedRun.stream(executor, limited, redactor, { onOutput, onUnkept })
     const execution = yield* execute({ ...spec, timeout }).pipe(
       // The caller knows the time that it gave, not what was left of it.
       Effect.mapError((error) =>

@@ -330,6 +330,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     leases.heard(replyTo)
   }
 
+  const resending = yield* FiberMap.make<string, void, never>()
+  /** While that waits for the bus, others are heard. */
+  const sendAgain = (address: Replies.Address, events: ReadonlyArray<Protocol.Response>) =>
+    events.length === 0 ? Effect.void : FiberMap.run(
+      resending,
+      keyOf(address),
+      Effect.forEach(events, (event) => replies.send(address.replyTo, event), { discard: true }),
+      { onlyIfMissing: true }
+    )
+
   const controls = yield* Controls.make({
     id,
     topic,
@@ -361,7 +371,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       case "grant":
         return offers.grant(control, control.offer)
       case "read":
-        return credits.read(control, control.bytes, yield* Monotonic.millis)
+        return yield* sendAgain(control, credits.read(control, control, yield* Monotonic.millis))
       case "received":
         return parts.received(control, control.attempt, control.parts)
       case "waiting":

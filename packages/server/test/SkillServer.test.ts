@@ -476,13 +476,17 @@ for count in range(int(sys.argv[2])):
     const at = yield* Serving.serve({ ...options, skills: { flood: { "scripts/run.py": flood } } })
     const counter = `${at.directory}/count`
     const id = yield* at.send({ skill: "flood", args: [counter, `${count}`], accept: ["accepted", "chunk"], window })
-    const received = () => at.replies.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0)
-    const charged = () =>
-      at.replies.reduce((sum, { data }) => sum + (data === undefined ? 0 : Protocol.chargeOf(data.byteLength)), 0)
+    /** Each once, in their order, however often they were sent. */
+    const events = () => [...new Map(at.replies.flatMap(({ data, seq }) =>
+      data === undefined ? [] : [[seq, data]]
+    )).values()]
+    const received = () => events().reduce((sum, data) => sum + data.byteLength, 0)
+    const charged = () => events().reduce((sum, data) => sum + Protocol.chargeOf(data.byteLength), 0)
+    const sent = () => at.replies.filter(({ event }) => event === "chunk").map(({ seq }) => seq)
     const written = () => Fs.existsSync(counter) ? Fs.statSync(counter).size : 0
-    const read = (bytes: number, of = id) =>
-      at.control({ kind: "read", request_id: of, bytes }, Topic.worker(Serving.topic, "srv"))
-    return { at, id, received, charged, written, read }
+    const read = (bytes: number, of = id, more: object = {}) =>
+      at.control({ kind: "read", request_id: of, bytes, ...more }, Topic.worker(Serving.topic, "srv"))
+    return { at, id, received, charged, written, read, sent }
   })
 
   it.live("whose caller does not read, and lets it go on as far as that reads", () =>
@@ -509,6 +513,20 @@ for count in range(int(sys.argv[2])):
       })
       assert.strictEqual(received(), lines * 64 * kib)
       assert.strictEqual(at.finals(id)[0]?.status, "success")
+    }), 20_000)
+
+  it.live("whose caller says what did not come, and sends that again", () =>
+    Effect.gen(function*() {
+      const { charged, id, read, sent } = yield* start({ drain: 0 })
+      yield* Support.eventually("a window", () => charged() >= window / 2)
+      yield* Effect.sleep(500)
+      const first = sent()
+      yield* read(0, id, { next: first.at(-1) })
+      yield* Support.eventually("the last event again", () => sent().length === first.length + 1)
+      assert.deepStrictEqual(sent().slice(first.length), [first.at(-1)])
+      yield* read(charged(), id, { next: first.length })
+      yield* Support.eventually("the next ones", () => sent().length > first.length + 1)
+      assert.strictEqual(sent()[first.length + 1], first.length)
     }), 20_000)
 
   it.live("for no longer than a run may last", () =>
@@ -543,6 +561,23 @@ describe("SkillServer tells progress", () => {
       const events = at.replies.filter(({ event, requestId }) => event === "progress" && requestId === id)
       assert.deepStrictEqual(events.map(({ content, seq }) => [content, seq]), [["half", 0], ["done", 1]])
       assert.strictEqual(final.stderr, "::progress:: half\nno ::progress:: x\n::progress::done\n")
+    }))
+
+  it.live("also behind the cap of standard error, and of a line that is longer than that", () =>
+    Effect.gen(function*() {
+      const loud = `import sys
+sys.stderr.write("::progress:: one\\n" + "e" * 999999 + "\\n::progress::" + "l" * 20000000 + "\\n::progress:: two\\n")
+`
+      const at = yield* Serving.serve({ skills: { loud: { "scripts/run.py": loud } } })
+      const id = yield* at.send({ skill: "loud", accept: ["progress", "chunk"] })
+      const final = yield* at.final(id)
+      const events = at.replies.filter(({ event, requestId }) => event !== undefined && requestId === id)
+      const said = events.filter(({ event }) => event === "progress").map(({ content }) => content)
+      assert.deepStrictEqual(said, ["one", "l".repeat(1024), "two"])
+      const written = events.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0)
+      assert.strictEqual(written, 1024 * 1024)
+      assert.deepStrictEqual(final.truncated, ["stderr"])
+      assert.deepStrictEqual(final.streamed, { stdout: 0, stderr: 1024 * 1024, progress: 3 })
     }))
 })
 

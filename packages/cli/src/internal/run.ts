@@ -62,7 +62,13 @@ const saveArtifacts = Effect.fnUntraced(function*(out: string, artifacts: Readon
   }
 })
 
-const runJson = (result: SkillClient.RunResult, stdout: Uint8Array, stderr: string) => ({
+type Done = Extract<SkillClient.StreamEvent, { readonly _tag: "Done" }>
+
+const runJson = (
+  { missing, result }: Done,
+  stdout: Uint8Array,
+  stderr: string
+) => ({
   exit_code: result.exitCode ?? null,
   signal: result.signal ?? null,
   ...(isUtf8(stdout)
@@ -70,6 +76,7 @@ const runJson = (result: SkillClient.RunResult, stdout: Uint8Array, stderr: stri
     : { stdout_base64: Buffer.from(stdout).toString("base64") }),
   stderr,
   truncated: result.truncated,
+  missing,
   artifacts: result.artifacts.map((artifact) => artifactWire(artifact)),
   usage: result.usage ?? null,
   server: result.server ?? null
@@ -83,7 +90,7 @@ const makeSink = ({ json, out }: Input) => {
   const write = (data: Uint8Array) => Option.isSome(out) ? Io.evenUnread(Io.write(data)) : Io.write(data)
   const stdout: Array<Uint8Array> = []
   const stderr: Array<Uint8Array> = []
-  let result: SkillClient.RunResult | undefined
+  let done: Done | undefined
   const onEvent = (event: SkillClient.StreamEvent): Effect.Effect<void, Exit.Failed> => {
     switch (event._tag) {
       case "Stdout":
@@ -92,7 +99,7 @@ const makeSink = ({ json, out }: Input) => {
         return json ? Effect.sync(() => void stderr.push(event.data)) : Io.note(event.data)
       case "Done":
         return Effect.sync(() => {
-          result = event.result
+          done = event
         })
       default:
         return Effect.void
@@ -100,9 +107,9 @@ const makeSink = ({ json, out }: Input) => {
   }
   return {
     onEvent,
-    result: () => result,
-    json: (result: SkillClient.RunResult) =>
-      JSON.stringify(runJson(result, Buffer.concat(stdout), Buffer.concat(stderr).toString("utf8")), null, 2)
+    done: () => done,
+    json: (done: Done) =>
+      JSON.stringify(runJson(done, Buffer.concat(stdout), Buffer.concat(stderr).toString("utf8")), null, 2)
   }
 }
 
@@ -124,9 +131,10 @@ export const run = Effect.fnUntraced(function*(input: Input) {
       }),
       sink.onEvent
     )).pipe(Connection.orFailed(input))
-  const result = sink.result()
-  if (result === undefined) return yield* new Exit.Failed({ code: 3, message: "the run ended without a result" })
-  if (input.json) yield* Io.evenUnread(Io.line(sink.json(result)))
+  const done = sink.done()
+  if (done === undefined) return yield* new Exit.Failed({ code: 3, message: "the run ended without a result" })
+  const { result } = done
+  if (input.json) yield* Io.evenUnread(Io.line(sink.json(done)))
   if (Option.isSome(input.out)) yield* saveArtifacts(input.out.value, result.artifacts)
   else if (result.artifacts.length > 0 && !input.json) {
     yield* Io.note(
@@ -136,6 +144,10 @@ export const run = Effect.fnUntraced(function*(input: Input) {
   yield* Effect.forEach(
     result.truncated,
     (what) => Io.note(`warning: the answer does not have all of ${what}: see the server's limits`)
+  )
+  yield* Effect.forEach(
+    done.missing.filter((what) => what !== "progress"),
+    (what) => Io.note(`warning: a part of ${what} was lost on its way`)
   )
   if (result.exitCode !== 0) {
     const ended = result.signal === undefined ? `exit code ${result.exitCode}` : result.signal

@@ -43,8 +43,8 @@ export interface Deliveries {
     deadline: number,
     onEvent?: (response: Protocol.Response) => void
   ) => Effect.Effect<Protocol.Response, ClientError.Reason>
-  /** Tells who sent this event how much of the call's output was read since its beginning. */
-  readonly tellRead: (topic: string, event: Protocol.Response, bytes: number) => void
+  /** Tells who sent this event how much of the call's output was read since its beginning, and which event did not come. */
+  readonly tellRead: (topic: string, event: Protocol.Response, bytes: number, next?: number) => void
 }
 
 /** The events that a caller has to understand to be delivered. */
@@ -323,13 +323,14 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
-  const tellRead: Deliveries["tellRead"] = (topic, { requestId, server }, bytes) => {
+  const tellRead: Deliveries["tellRead"] = (topic, { requestId, server }, bytes, next) => {
     if (server === undefined) return
     run(connection.command(Topic.worker(topic, server), {
       kind: "read",
       requestId,
       replyTo: connection.replyTo,
-      bytes
+      bytes,
+      ...next === undefined ? {} : { next }
     }))
   }
 

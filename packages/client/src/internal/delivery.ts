@@ -244,14 +244,19 @@ export const make = (
   }
 
   const onOutput = (response: Protocol.Response, server: string | undefined, now: number): ReadonlyArray<Step> => {
+    // Without its beginning it binds the call to nobody.
+    const isAhead = told === undefined && (response.seq ?? 0) > 0
     if (server !== undefined) {
       if (isOut(server, response) || holder !== undefined && holder.server !== server) return []
       // What says that it has the call may come later, or never.
-      holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: true }
+      holder ??= { server, leaseMs: firstLeaseMs, heardAt: now, askedAt: undefined, renewedAt: 0, isTold: !isAhead }
       isWaiting = false
       alive(server, now, undefined)
     }
-    if (response.event === "chunk" || response.event === "progress") told ??= { server, attempt: response.attempt }
+    if (isAhead) return []
+    if (response.event === "chunk" || response.event === "progress" || response.seq === 0) {
+      told ??= { server, attempt: response.attempt }
+    }
     return [{ _tag: "Event", response }]
   }
 

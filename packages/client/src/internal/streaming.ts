@@ -4,7 +4,7 @@
  * The first of the final answer, a failure and the end of the time decides how the stream ends. Until the final answer
  * came, a failure, the end of the time and the end of the stream's scope interrupt the delivery, which cancels the run.
  */
-import * as Protocol from "@skillscale/core/Protocol"
+import type * as Protocol from "@skillscale/core/Protocol"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -32,20 +32,10 @@ export interface Options {
   readonly onEnd: (reason?: ClientError.Reason) => void
 }
 
-/** After so much silence what was read is told once more: that may have been lost, and so may all that was sent. */
-const silentMs = 1000
-
-const chargeOf = (event: SkillClient.StreamEvent): number => {
-  switch (event._tag) {
-    case "Stdout":
-    case "Stderr":
-      return Protocol.chargeOf(event.data.byteLength)
-    case "Progress":
-      return Protocol.chargeOf(Buffer.byteLength(event.content))
-    default:
-      return 0
-  }
-}
+/** For so long an event may be late when later ones came before it. Then it is asked for, and again after each. */
+const lateMs = 250
+/** After so many of these without anything it is asked for as well: what was told may have been lost, and so may all that was sent. */
+const silentRounds = 4
 
 export const make = Effect.fnUntraced(function*(
   deliveries: Deliveries.Deliveries,
@@ -53,30 +43,31 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Stream.Stream<SkillClient.StreamEvent, ClientError.Reason>, never, Scope.Scope> {
   const queue = yield* Queue.unbounded<SkillClient.StreamEvent, ClientError.Reason | Cause.Done>()
   const broken = Deferred.makeUnsafe<never, ClientError.Reason>()
-  const assemble = Assembly.make(asked)
+  const assembly = Assembly.make({ asked, window })
   let buffered = 0
-  /** What came last, and whether anything did since it was looked at. */
   let last: Protocol.Response | undefined
-  let isQuiet = true
+  /** For how many rounds nothing came that could be passed on. */
+  let stillRounds = 0
   let read = 0
   let told = 0
   let isOver = false
 
   const take = (response: Protocol.Response): void => {
-    const taken = assemble(response)
+    const taken = assembly.take(response)
     if (Result.isFailure(taken)) {
       Deferred.doneUnsafe(broken, Effect.fail(taken.failure))
       return
     }
     for (const event of taken.success) {
-      buffered += chargeOf(event)
+      buffered += Assembly.chargeOf(event)
       Queue.offerUnsafe(queue, event)
     }
   }
   const onEvent = (response: Protocol.Response): void => {
-    isQuiet = false
+    const before = assembly.next()
     last = response
     take(response)
+    if (response.seq === undefined || assembly.next() > before) stillRounds = -1
     if (buffered > maxBuffered) {
       const detail = `more than ${maxBuffered} bytes of output wait to be read; read the stream faster`
       Deferred.doneUnsafe(broken, Effect.fail(new ClientError.Overloaded({ where: "client", detail })))
@@ -103,21 +94,23 @@ export const make = Effect.fnUntraced(function*(
     Effect.ignoreCause,
     Effect.forkScoped({ startImmediately: true })
   )
-  const tell = (): void => {
+  const tell = (next?: number): void => {
     if (last === undefined) return
     told = read
-    deliveries.tellRead(asked.topic, last, read)
+    deliveries.tellRead(asked.topic, last, read, next)
   }
-  yield* Effect.sleep(silentMs).pipe(
+  const isStill = (): boolean =>
+    assembly.hasGap() ? stillRounds > 0 : buffered === 0 && stillRounds > 0 && stillRounds % silentRounds === 0
+  yield* Effect.sleep(lateMs).pipe(
     Effect.andThen(Effect.sync(() => {
-      if (isQuiet && buffered === 0 && !isOver) tell()
-      isQuiet = true
+      stillRounds += 1
+      if (isStill() && !isOver) tell(assembly.next())
     })),
     Effect.forever,
     Effect.forkScoped
   )
   return Stream.map(Stream.fromQueue(queue), (event) => {
-    const charge = chargeOf(event)
+    const charge = Assembly.chargeOf(event)
     buffered -= charge
     read += charge
     // What came with the final answer nobody waits for.

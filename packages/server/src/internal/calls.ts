@@ -16,7 +16,7 @@ import type * as Admission from "../Admission.ts"
 import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
-import type { Credits } from "./credits.ts"
+import * as Credits from "./credits.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
@@ -41,7 +41,7 @@ export interface Options {
   readonly replies: Replies
   readonly leases: Leases
   readonly offers: Offers
-  readonly credits: Credits
+  readonly credits: Credits.Credits
   readonly parts: AnswerParts
   /** What is sent in the end. */
   readonly toFinal: (request: Protocol.Request, response: Protocol.Response) => Effect.Effect<Protocol.Response>
@@ -207,21 +207,26 @@ export const make = (options: Options) => {
     const hasChunks = accepts(request, "chunk")
     const hasProgress = accepts(request, "progress")
     if (!hasChunks && !hasProgress) return undefined
-    const take = window === undefined ? undefined : yield* credits.begin(request, window)
+    const take = window === undefined ? Credits.unbounded() : yield* credits.begin(request, window)
     const progressIn = Progress.make()
-    let seq = 0
+    const streamed = { stdout: 0, stderr: 0, progress: 0 }
     const send = (bytes: number, make: (seq: number) => Protocol.Response) =>
       Effect.flatMap(
-        take === undefined ? Effect.succeed(true) : take(Protocol.chargeOf(bytes)),
-        (may) => may ? Effect.asVoid(replies.send(replyTo, Answer.ofAttempt(request, make(seq++)))) : Effect.void
+        take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
+        (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
-    return (output: SkillRunner.Output): Effect.Effect<void> => {
-      const said = hasProgress && output._tag === "Stderr" ? progressIn(output.data) : []
-      const progress = Effect.forEach(
+    const tellProgress = (stderr: Uint8Array): Effect.Effect<void> => {
+      const said = progressIn(stderr)
+      streamed.progress += said.length
+      return Effect.forEach(
         said,
         (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
         { discard: true }
       )
+    }
+    const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
+      streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
+      const progress = hasProgress && output._tag === "Stderr" ? tellProgress(output.data) : Effect.void
       return hasChunks
         ? Effect.andThen(
           send(output.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, output)),
@@ -229,6 +234,7 @@ export const make = (options: Options) => {
         )
         : progress
     }
+    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -250,7 +256,7 @@ export const make = (options: Options) => {
     }
     const text = data === "" ? undefined : Buffer.from(data)
     const own = Option.getOrElse(SkillManifest.timeout(skill.manifest), () => Duration.infinity)
-    const onOutput = yield* passOn(request)
+    const passing = yield* passOn(request)
     const isIdempotent = runner.isIdempotent(skill)
     const granted = accepts(request, "offer") && (!isIdempotent || isLate)
       ? yield* offers.begin(request, isIdempotent)
@@ -264,12 +270,14 @@ export const make = (options: Options) => {
       digest: request.digest,
       timeout: Math.min(leftMs, limitMs, Duration.toMillis(own))
     }, {
-      onOutput,
+      onOutput: passing?.onOutput,
+      onUnkept: passing?.onUnkept,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
     }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
     metrics.started(result.warm)
     const execMs = (yield* Monotonic.millis) - started
-    return Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const answer = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    return passing === undefined ? answer : { ...answer, streamed: passing.streamed }
   }, Effect.scoped)
 
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {

@@ -10,7 +10,7 @@ import type * as Executor from "../Executor.ts"
 
 const defaultGraceMs = 2_000
 const defaultStdoutBytes = 16 * 1024 * 1024
-const defaultStderrBytes = 1024 * 1024
+export const defaultStderrBytes = 1024 * 1024
 
 export interface ResolvedLimits {
   readonly cpuSeconds: number | null

@@ -23,9 +23,25 @@ describe("progress lines", () => {
     }
   })
 
-  it("are cut after 1,024 bytes", () => {
-    const [content = ""] = said([`::progress::${"x".repeat(900)}`, `${"x".repeat(900)}\n`])
-    assert.strictEqual(content, "x".repeat(1024))
+  it("are cut after 1,024 bytes, and told once, though they never end", () => {
+    const piece = "x".repeat(900)
+    assert.deepStrictEqual(said([`::progress::${piece}`, piece, piece, `${piece}\n::progress::y\n`]), [
+      "x".repeat(1024),
+      "y"
+    ])
+    assert.deepStrictEqual(said([`::progress::${"x".repeat(1024)}`, "\n::progress::y\n"]), ["x".repeat(1024), "y"])
     assert.isEmpty(said(["y".repeat(5000), "::progress::no\n"]))
+  })
+
+  it("are looked for in time that is little and linear", () => {
+    const take = Progress.make()
+    const began = performance.now()
+    for (const text of ["\n", "\n::progres", "x", "::progress::", "\n:"]) {
+      const piece = Buffer.alloc(1024 * 1024, text)
+      for (let count = 0; count < 32; count++) assert.isEmpty(take(piece))
+    }
+    // Line by line it takes tens of seconds.
+    assert.isBelow(performance.now() - began, 5000)
+    assert.deepStrictEqual(take(Buffer.from("\n::progress:: y\n")), ["y"])
   })
 })
