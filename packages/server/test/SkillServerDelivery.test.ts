@@ -258,7 +258,7 @@ describe("SkillServer asks whether a call is still waited for", () => {
 
   it.live("when its request was long on its way, and starts it when that is granted", () =>
     Effect.gen(function*() {
-      const at = yield* Serving.serve({ skills, metadata, lease: 200 })
+      const at = yield* Serving.serve({ skills, metadata, lease: "10 seconds" })
       for (const timestamp of [now() - 2, now() + 2]) {
         const request_id = `late ${timestamp}`
         yield* at.send({ request_id, skill: "echo", timestamp, ...offers })
@@ -267,6 +267,11 @@ describe("SkillServer asks whether a call is still waited for", () => {
         yield* at.control({ kind: "grant", request_id, offer: offer.offer ?? 0 }, own)
         assert.strictEqual((yield* at.final(request_id)).status, "success")
       }
+    }))
+
+  it.live("and does not start it when nobody grants that", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({ skills, metadata, lease: 100 })
       const answer = yield* at.call({ request_id: "given up", skill: "echo", timestamp: now() - 2, ...offers })
       assert.strictEqual(answer.code, "NotGranted")
     }))
@@ -293,10 +298,10 @@ describe("SkillServer offers a call that must not run twice", () => {
 
   it.live("before it starts, and starts when that is granted", () =>
     Effect.gen(function*() {
-      const { at, path, request } = yield* offering()
+      const { at, path, request } = yield* offering({ lease: "10 seconds" })
       yield* at.send(request)
       const offer = yield* heard(at, "once", "offer")
-      assert.deepInclude(offer, { server: "srv", offer: 0, leaseMs: 1000, v: 2 })
+      assert.deepInclude(offer, { server: "srv", offer: 0, leaseMs: 10_000, v: 2 })
       assert.strictEqual(runsOf(path), 0)
       yield* grant(at, offer.offer)
       yield* grant(at, offer.offer)
