@@ -398,6 +398,32 @@ describe("a proxy that does not read", () => {
       assert.deepStrictEqual(textsOf(peer.heard()), [`${huge.length} bytes`, "a", "b", "c", "one", "two"])
     }))
 
+  it.live("lets a publisher wait until a message has left, has expired, or the bus closes", () =>
+    Effect.gen(function*() {
+      const peer = yield* listen("XSUB", { address: unixSocket(), onReady: ({ socket }) => socket.pause() })
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      const { bus } = yield* Scope.provide(publisher(peer.address), scope)
+      const waiting = (payload: Buffer, more: Bus.PublishOptions = {}) =>
+        Effect.forkScoped(bus.publish("NEWS", payload, { ...more, waitsUntilSent: true }), { startImmediately: true })
+      const fibers = [
+        yield* waiting(huge),
+        yield* waiting(Buffer.from("expires"), { expiresInMs: 1 }),
+        yield* waiting(Buffer.from("next"))
+      ]
+      yield* Effect.sleep("50 millis")
+      assert.deepStrictEqual(fibers.map((fiber) => fiber.pollUnsafe()), [undefined, undefined, undefined])
+      peer.connections[0]?.socket.resume()
+      yield* Effect.forEach(fibers, Fiber.join)
+      yield* eventually("all", () => peer.heard().length >= 2)
+      assert.deepStrictEqual(textsOf(peer.heard()), [`${huge.length} bytes`, "next"])
+      peer.connections[0]?.socket.pause()
+      const last = yield* waiting(Buffer.concat([huge, huge]))
+      yield* Effect.sleep("20 millis")
+      assert.isUndefined(last.pollUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(last)
+    }))
+
   it.live("is waited for longer than that while it reads, however slowly", () =>
     Effect.gen(function*() {
       const peer = yield* listen("XSUB", {

@@ -71,8 +71,13 @@ export interface Connection {
   readonly pendingCount: () => number
   /** Enters a listener. It stays until its last answer, or until `close`. */
   readonly open: (send: Send, listener: Listener) => Result.Result<Address, ClientError.Reason>
-  /** Publishes the request of an open listener, and tells how many bytes it has when they have left this process. */
-  readonly transmit: (send: Send, address: Address, attempt: number) => Effect.Effect<number, ClientError.Reason>
+  /** Publishes the request of an open listener, and tells how many bytes it has. */
+  readonly transmit: (
+    send: Send,
+    address: Address,
+    attempt: number,
+    options?: Pick<Bus.PublishOptions, "waitsUntilSent">
+  ) => Effect.Effect<number, ClientError.Reason>
   /** Publishes a control message, which is lost when that takes more than a second or fails. */
   readonly command: (topic: string, control: Control.Control) => Effect.Effect<void>
   /** Removes a listener; when it was still open and `abandon` is set, tells the server. Takes at most a second. */
@@ -226,14 +231,14 @@ export const make = Effect.fnUntraced(function*(
     return Result.succeed({ requestId, replyTo })
   }
 
-  const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address, attempt) {
+  const transmit: Connection["transmit"] = Effect.fnUntraced(function*(send, address, attempt, options) {
     yield* Effect.annotateCurrentSpan("request_id", address.requestId)
     const payload = yield* Effect.mapError(Effect.fromResult(yield* send.encode(address, attempt)), fromEncoding)
     const { deadline = Infinity, topic } = send
     const expiry = deadline === Infinity
       ? {}
       : { expiresInMs: Math.max(0, deadline - Monotonic.millisOf(clock)) }
-    yield* publish(topic, payload, { ...expiry, waitsUntilSent: true })
+    yield* publish(topic, payload, { ...expiry, ...options })
     return payload.byteLength
   })
 

@@ -221,7 +221,7 @@ export const make = Effect.fnUntraced(function*(
       const transmit = (attempt: number) =>
         Effect.suspend(() => {
           isLeaving = true
-          return connection.transmit(send, address, attempt)
+          return connection.transmit(send, address, attempt, { waitsUntilSent: true })
         }).pipe(
           Effect.map((bytes) => delivery.onSent(bytes, now())),
           Effect.ensuring(Effect.sync(() => isLeaving = false))
