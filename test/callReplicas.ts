@@ -26,8 +26,14 @@ const running = Effect.fnUntraced(function*(
 ) {
   const calling = yield* Effect.forkScoped(Effect.exit(at.run(name, { skill, gate: "open" })))
   yield* at.begun(name)
-  const holder = () => at.wire.seen.findLast(({ message }) => message["event"] === "alive")?.message["server"]
-  yield* eventually("a sign of life", () => holder() !== undefined)
+  // Where every replica gets every request, the caller has one of them end it: not the one that it granted, or heard of first.
+  const { request_id } = requests(at.wire).at(-1) ?? assert.fail()
+  const granted = () => controlsOf(at.wire, "grant").find(({ message }) => message["request_id"] === request_id)
+  const accepted = () =>
+    at.wire.seen.find(({ message }) => message["event"] === "accepted" && message["request_id"] === request_id)
+  const holder = () => granted()?.topic.split("/").at(-1) ?? accepted()?.message["server"]
+  const isAlive = () => at.wire.seen.some(({ message }) => message["event"] === "alive" && message["server"] === holder())
+  yield* eventually("a sign of life", isAlive)
   return { calling, replica: at.by(String(holder())) }
 })
 
