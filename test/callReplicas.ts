@@ -32,7 +32,8 @@ const running = Effect.fnUntraced(function*(
   const accepted = () =>
     at.wire.seen.find(({ message }) => message["event"] === "accepted" && message["request_id"] === request_id)
   const holder = () => granted()?.topic.split("/").at(-1) ?? accepted()?.message["server"]
-  const isAlive = () => at.wire.seen.some(({ message }) => message["event"] === "alive" && message["server"] === holder())
+  const isAlive = () =>
+    at.wire.seen.some(({ message }) => message["event"] === "alive" && message["server"] === holder())
   yield* eventually("a sign of life", isAlive)
   return { calling, replica: at.by(String(holder())) }
 })
