@@ -1,7 +1,7 @@
 /**
  * Measures what delivery costs: a call that is acknowledged and leased against a plain one of version 1, by the
- * same caller; and from the end of
- * a caller's interest to the end of the process. Run: `node --conditions=source bench/delivery.ts`.
+ * same caller, which fails unless each of the first, and none of the others, is acknowledged; and from the end of a caller's
+ * interest to the end of the process. Run: `node --conditions=source bench/delivery.ts`.
  */
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Bus from "@skillscale/core/Bus"
@@ -29,47 +29,53 @@ const writeSkill = (folder: string, name: string, script: string): void => {
   Fs.writeFileSync(Path.join(scripts, "run.sh"), script)
 }
 
-/** A caller without a client: it publishes a request and waits for the final response. With `accept` it is leased. */
+/** What makes a request one that is leased, and acknowledged at once, as a server does where a caller asks for progress. */
+const terms = { v: 2, accept: ["accepted", "progress"], lease_ms: 30_000 }
+
+/** A caller without a client: it publishes a request, waits for the final response and tells whether it was acknowledged before. */
 const caller = Effect.gen(function*() {
   const bus = yield* Bus.Bus
   const replyTo = Topic.reply("bench_plain")
   const waiting = new Map<string, () => void>()
+  const acknowledged = new Set<string>()
   const messages = yield* bus.subscription([replyTo])
   yield* Stream.runForEach(messages, ({ frames }) =>
     Effect.sync(() => {
       const response: { readonly request_id: string; readonly event?: string } = JSON.parse(
         Buffer.from(frames[0] ?? []).toString("utf8")
       )
+      if (response.event === "accepted") acknowledged.add(response.request_id)
       if (response.event !== undefined) return
       waiting.get(response.request_id)?.()
       waiting.delete(response.request_id)
     })).pipe(Effect.forkScoped)
   let count = 0
   return (skill: string, data: string, more: object) =>
-    Effect.callback<void>((resume) => {
+    Effect.callback<boolean>((resume) => {
       const requestId = `plain${count++}`
-      waiting.set(requestId, () => resume(Effect.void))
+      waiting.set(requestId, () => resume(Effect.sync(() => acknowledged.delete(requestId))))
       const request = { request_id: requestId, reply_to: replyTo, intent: JSON.stringify({ skill, data }), ...more }
       Effect.runFork(bus.publish(topic, Buffer.from(JSON.stringify(request))))
     })
 })
 
-const timed = async (work: () => Promise<unknown>): Promise<number> => {
-  const began = performance.now()
-  await work()
-  return performance.now() - began
-}
-
 const acknowledged = (at: { readonly xsub: string; readonly xpub: string }) =>
   Effect.runPromise(Effect.scoped(Effect.gen(function*() {
     const call = yield* Effect.provideServiceEffect(caller, Bus.Bus, ZmqBus.make(at))
     const data = "x".repeat(1024)
+    const timed = async (more: object): Promise<number> => {
+      const began = performance.now()
+      const isAcknowledged = await Effect.runPromise(call("cat", data, more))
+      const took = performance.now() - began
+      if (isAcknowledged === (more === terms)) return took
+      throw new Error(isAcknowledged ? "a plain call was acknowledged" : "a leased call was not acknowledged")
+    }
     const round = async (count: number) => {
       const plain: Array<number> = []
       const leased: Array<number> = []
       for (let index = 0; index < count; index++) {
-        plain.push(await timed(() => Effect.runPromise(call("cat", data, {}))))
-        leased.push(await timed(() => Effect.runPromise(call("cat", data, { v: 2, accept: ["accepted"] }))))
+        plain.push(await timed({}))
+        leased.push(await timed(terms))
       }
       return { plain: median(plain), leased: median(leased) }
     }
