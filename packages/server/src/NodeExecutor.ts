@@ -316,7 +316,7 @@ export const make: Effect.Effect<
       Stream.suspend(() => {
         const resolved = resolve(spec)
         return "reason" in resolved ? Stream.fail(resolved) : streamWith(spawner, resolved)
-      }).pipe(Stream.withSpan("Executor.stream", { attributes: { file: spec.file } }))
+      }).pipe(Stream.withSpan("Executor.stream", { attributes: { file: spec.file }, captureStackTrace: false }))
   })
 })
 

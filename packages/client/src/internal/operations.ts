@@ -119,7 +119,7 @@ const observedStream = <A>(
     return yield* Effect.tapError(make(note), (reason) => Effect.sync(() => note(reason._tag)))
   })).pipe(
     Stream.mapError(failed(operation, skill)),
-    Stream.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: { skill } })
+    Stream.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: { skill }, captureStackTrace: false })
   )
 
 export const make = (
