@@ -59,7 +59,7 @@
       "type": "executable",
       "sources": [
         "src/reaper.cc", "src/reaper_limits.cc", "src/reaper_spare.cc", "src/process_tree.cc", "src/cpu_ledger.cc", "src/spawn.cc", "src/entry.cc", "src/packet.cc", "src/fork_server.cc",
-        "src/cell.cc", "src/view.cc", "src/traces.cc", "src/rules.cc", "src/landlock.cc", "src/system_calls.cc", "src/probe.cc"
+        "src/cell.cc", "src/view.cc", "src/traces.cc", "src/network_traces.cc", "src/rules.cc", "src/landlock.cc", "src/system_calls.cc", "src/probe.cc"
       ],
       "defines": ["_GNU_SOURCE"],
       "cflags_cc": ["-fno-rtti", "-fPIE"],

@@ -18,7 +18,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <utility>
 
 #include "cell_paths.h"
@@ -30,6 +29,8 @@ namespace {
 
 // The root is built where every system has a folder and nothing that a cell is given can lie below.
 constexpr char kRoot[] = "/sys";
+constexpr unsigned long kProcFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+constexpr char kProcOptions[] = "hidepid=invisible";
 
 bool WriteFile(const char* path, const char* text) {
   Descriptor file(open(path, O_WRONLY | O_CLOEXEC));
@@ -95,26 +96,6 @@ std::vector<std::string> RootsOf(const CellPlan& plan) {
   return roots;
 }
 
-// The sum of these numbers of a line, below 0 when they cannot be read; 0 where the kernel lacks what they count.
-long CountOf(const char* path, const char* line, std::initializer_list<const char*> names) {
-  const Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
-  if (!file) return errno == ENOENT ? 0 : -1;
-  char text[1024];
-  const ssize_t size = read(file.get(), text, sizeof text - 1);
-  if (size < 0) return -1;
-  text[size] = '\0';
-  const char* begin = strstr(text, line);
-  if (begin == nullptr) return -1;
-  const std::string found(begin, strcspn(begin, "\n"));
-  long sum = 0;
-  for (const char* name : names) {
-    const size_t at = found.find(std::string(" ") + name + " ");
-    if (at == std::string::npos) return -1;
-    sum += strtol(found.c_str() + at + strlen(name) + 2, nullptr, 10);
-  }
-  return sum;
-}
-
 bool MakeLink(const char* to, const char* path) {
   return symlink(to, (std::string(kRoot) + path).c_str()) == 0 || errno == EEXIST;
 }
@@ -168,8 +149,8 @@ bool Cell::Enter(const CellPlan& plan, StepError* failure) {
   if (!Unshare(plan, failure)) return false;
   if (!root && !BuildRoot(plan, failure)) return false;
   if (!Fork(failure)) return false;
-  if (!Settle(plan, failure)) return false;
   own_network_ = !plan.network;
+  if (!Settle(plan, failure)) return false;
   roots_ = RootsOf(plan);
   view_.Settle(plan.skills, std::move(readable_), var_tmp_);
   entered_ = true;
@@ -325,14 +306,14 @@ bool Cell::Settle(const CellPlan& plan, StepError* failure) {
   const std::string root = kRoot;
   // A mount that came from a more privileged namespace cannot become the root; one on top of it can.
   if (mount(kRoot, kRoot, nullptr, MS_BIND | MS_REC, nullptr) < 0) return Fails(failure, protocol::kMount);
-  if (mount("proc", (root + "/proc").c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0) {
+  if (mount("proc", (root + "/proc").c_str(), "proc", kProcFlags, kProcOptions) < 0) {
     return Fails(failure, protocol::kMountProc);
   }
   if (chdir(kRoot) < 0) return Fails(failure, protocol::kChdir);
   if (syscall(SYS_pivot_root, ".", ".") < 0) return Fails(failure, protocol::kPivotRoot);
   if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0 || !MakeTerminals()) return Fails(failure, protocol::kMount);
   if (sethostname("skill", 5) < 0) return Fails(failure, protocol::kUnshare);
-  if (!plan.network && !RaiseLoopback()) return Fails(failure, protocol::kSocket);
+  if (own_network_ && (!RaiseLoopback() || !network_.Note())) return Fails(failure, protocol::kSocket);
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || Fails(failure, protocol::kPrctl);
 }
 
@@ -354,11 +335,9 @@ bool Cell::HasCleanTerminals() const {
   return std::all_of(terminals_.begin(), terminals_.end(), [](const Noted& noted) { return noted.IsSame(); });
 }
 
-// Nobody of the run is left, so that a connection which is still there goes on without one. The kernel counts its orphans for the
-// whole machine, but those that are in use, or wait, for each network.
-bool Cell::HasConnections() const {
-  return own_network_ && (CountOf("/proc/net/sockstat", "TCP:", {"inuse", "tw"}) != 0 || CountOf("/proc/net/sockstat6", "TCP6:", {"inuse"}) != 0);
-}
+bool Cell::RenewNetwork() { return unshare(CLONE_NEWNET) == 0 && RaiseLoopback() && network_.Note(); }
+
+bool Cell::ForgetLooks() { return mount(nullptr, "/proc", nullptr, MS_REMOUNT | kProcFlags, kProcOptions) == 0; }
 
 bool Cell::Open(const ViewPlan& plan, StepError* failure) {
   if (!view_.Close()) return Fails(failure, protocol::kMount);

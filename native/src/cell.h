@@ -6,7 +6,7 @@
 // cell serves one run at a time, so that what a run sees of other processes is its own tree and the reaper, which it cannot touch.
 //
 // `Open` gives a run its own view (view.h) of that. To take one away takes time, so a view in which a run left no trace is kept
-// for the next run of the same plan.
+// for the next run of the same plan. So is the network, for whoever comes next; one in which a run did anything is left for a new one.
 //
 // A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
 // files belong to that user inside.
@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "network_traces.h"
 #include "step_error.h"
 #include "traces.h"
 #include "view.h"
@@ -55,8 +56,12 @@ class Cell {
   // Whether nothing can be seen in the open view of the run that was in it, so that it can be that of the next one. To be asked once
   // for each run.
   bool IsUntouched();
-  // Whether a connection that a run made on the loopback device still has its ports, as it does for a minute after it was closed.
-  bool HasConnections() const;
+  // Whether nothing can be seen in the cell's own network of what was done there, where this process has a part in so many sockets.
+  bool HasCleanNetwork(long sockets) const { return !own_network_ || network_.AreNone(sockets); }
+  // Takes a new one for this process and what it starts from now on.
+  bool RenewNetwork();
+  // The files of /proc have the time at which they were looked at first. Makes that now, for those that nobody has open.
+  bool ForgetLooks();
 
  private:
   bool BecomeUser(const CellPlan& plan, StepError* failure);
@@ -78,6 +83,7 @@ class Cell {
   std::vector<Shown> readable_;
   std::vector<std::string> roots_;
   View view_;
+  NetworkTraces network_;
   // What is mounted at /dev/pts, for all views that leave it alone.
   std::vector<Noted> terminals_;
 };

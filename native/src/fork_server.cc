@@ -116,6 +116,15 @@ void ForkServer::GiveUp() {
   next_rest_ = std::min(2 * next_rest_, kMaxRest);
 }
 
+void ForkServer::Rest() {
+  if (pid_ == 0) return;
+  used_rest_ = given_up_ == key_ ? std::min(2 * used_rest_, kMaxRest) : 0;
+  used_rest_ = std::max(used_rest_, kMinRest);
+  given_up_ = key_;
+  End();
+  rest_ = used_rest_;
+}
+
 void ForkServer::End() {
   socket_.Reset();
   ready_ = false;

@@ -4,7 +4,8 @@
 // pay for servers that nobody uses, and replaced when others are asked for or when it has forked kMaxForks times. While it
 // starts it has the cell to itself, because what it reads then is in all that it forks. One that ended by itself before it was
 // ready gave up, because the script's imports cannot be carried over a fork, and is tried again only after kMaxRest further runs;
-// one that something else ended after a few, and after twice as many each time. Not having one costs time, nothing else.
+// one that something else ended after a few, and after twice as many each time. So is one whose runs use the cell's network, which
+// is then left for a new one: who runs there stays in the old one. Not having one costs time, nothing else.
 #ifndef SKILLSCALE_FORK_SERVER_H_
 #define SKILLSCALE_FORK_SERVER_H_
 
@@ -41,6 +42,8 @@ class ForkServer {
   void End();
   // Ends one that is not ready yet, and lets it rest.
   void GiveUp();
+  // Ends one whose network a run has used, and lets it rest, longer each time.
+  void Rest();
   // Somebody else has reaped it.
   void Reaped(int status) {
     pid_ = 0;
@@ -58,6 +61,7 @@ class ForkServer {
   std::string given_up_;
   uint32_t rest_ = 0;
   uint32_t next_rest_ = 0;
+  uint32_t used_rest_ = 0;
   // Of the last one that ended.
   int status_ = 0;
 };

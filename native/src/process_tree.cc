@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 
 #include "descriptor.h"
 
@@ -224,6 +225,45 @@ void AddStat(pid_t pid, TreeUse* use) {
   use->bytes += ended ? ThreadBytes(pid) : stat.bytes;
 }
 
+bool HasMemory(pid_t thread) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", thread);
+  Stat stat;
+  return ReadStat(path, &stat) && stat.bytes > 0;
+}
+
+// A thread by which the memory of a process can be named: the main one, unless that has ended; 0 for none.
+pid_t ThreadWithMemory(pid_t pid) {
+  if (HasMemory(pid)) return pid;
+  pid_t found = 0;
+  AnyThread(pid, [&found](pid_t thread, const Stat& stat) {
+    if (stat.bytes > 0) found = thread;
+    return found > 0;
+  });
+  return found;
+}
+
+// Whether this is another memory than those, of which there is one thread each, in the kernel's order. A child of vfork has its
+// parent's until it becomes another program.
+bool AddMemory(pid_t thread, std::vector<pid_t>* memories) {
+  size_t low = 0;
+  size_t high = memories->size();
+  while (low < high) {
+    const size_t middle = (low + high) / 2;
+    const long order = syscall(SYS_kcmp, thread, (*memories)[middle], KCMP_VM, 0, 0);
+    // Two threads that end have the same: none.
+    if (order == 0) return !HasMemory(thread);
+    if (order != 1 && order != 2) return true;
+    if (order == 1) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  memories->insert(memories->begin() + static_cast<std::ptrdiff_t>(low), thread);
+  return true;
+}
+
 // The process's share of its memory that is not that of a file; falls back on all that is resident.
 uint64_t ProportionalBytes(pid_t pid) {
   char path[64];
@@ -278,7 +318,11 @@ bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, Tr
   for (size_t i = 0; i < pids.size; i++) AddStat(pids.items[i], use);
   if (use->bytes <= enough) return true;
   use->bytes = 0;
-  for (size_t i = 0; i < pids.size; i++) use->bytes += ProportionalBytes(pids.items[i]);
+  std::vector<pid_t> memories;
+  for (size_t i = 0; i < pids.size; i++) {
+    const pid_t thread = ThreadWithMemory(pids.items[i]);
+    if (thread == 0 || AddMemory(thread, &memories)) use->bytes += ProportionalBytes(pids.items[i]);
+  }
   return true;
 }
 

@@ -40,8 +40,8 @@ void SignalDescendants(int signal, Order order);
 // Signals everybody else in the pid namespace of which this is the first process, but `except`.
 void SignalNamespace(int signal, pid_t except);
 // Adds up what every descendant uses, or, as the first process of a pid namespace, everybody else in it but those in `except`. Pages that a
-// fork shares are counted once: what each process has at most is added up first, and looked at closely only when that is
-// more than `enough`.
+// fork shares are counted once, and so is a memory that several processes have: what each process has at most is added up first, and
+// looked at closely only when that is more than `enough`.
 bool MeasureTree(bool whole_namespace, uint64_t enough, const Except& except, TreeUse* use);
 // Whether both have the same memory, as far as the kernel tells.
 bool ShareMemory(pid_t one, pid_t other);

@@ -114,7 +114,7 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
   }
   may_start_ = (packet->command.flags & protocol::kMayStart) != 0;
   limits_ = plan.limits();
-  terminating_ = killing_ = ended_ = warm_ = false;
+  terminating_ = killing_ = ended_ = warm_ = used_network_ = false;
   exceeded_ = protocol::kNoLimit;
   ForgetCpu();
   main_ = 0;
@@ -124,6 +124,10 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
     DropSpare();
     plan_ = std::move(plan);
     EndStrangers();
+    if (leaving_) {
+      *failure = {EAGAIN, protocol::kUnshare};
+      return false;
+    }
     StepError error;
     Confinement confinement;
     if (!cold && fork_server_.Serves(plan_) && Open(plan_, &confinement, &error)) {
@@ -156,7 +160,9 @@ bool Reaper::Begin(Packet* packet, const Strings& strings, bool cold, SpawnFailu
 
 // Makes what a run finds, and the rules that it is under.
 bool Reaper::Open(const RunPlan& plan, Confinement* confinement, StepError* failure) {
-  return (!cell_.entered() || cell_.Open(plan.view(), failure)) &&
+  ViewPlan view = plan.view();
+  view.may_stay = !plan.ahead() && fork_server_.Serves(plan);
+  return (!cell_.entered() || cell_.Open(view, failure)) &&
          (!plan.has(protocol::kConfined) || rules_.Make(plan, confinement, failure));
 }
 
@@ -202,10 +208,10 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
 
 // Nobody is left of a run. Tells whether the next one may come at once.
 protocol::Cleanness Reaper::Freed() {
-  // Its ports would be taken for the next run. Asked once: who is told to wait for a cell that leaves must see it leave.
-  last_run_ = cell_.HasConnections();
-  starting_ = cell_.entered() && !leaving_ && !last_run_ && fork_server_.Wanted(plan_) && may_start_;
-  return starting_ || last_run_ ? protocol::kBusy : protocol::kFree;
+  used_network_ = UsedNetwork();
+  if (used_network_) fork_server_.Rest();
+  starting_ = cell_.entered() && !leaving_ && !used_network_ && fork_server_.Wanted(plan_) && may_start_;
+  return starting_ || used_network_ ? protocol::kBusy : protocol::kFree;
 }
 
 // What a run had is taken away, after all that waits was told.
@@ -216,8 +222,9 @@ void Reaper::Leave() {
   ended_number_ = spare_number_;
   const bool keep = !starting_ && !plan_.ahead() && plan_.has(protocol::kConfined) && fork_server_.Serves(plan_) && cell_.IsUntouched() && cell_.view().IsCurrent();
   if (!keep && !cell_.view().Close()) leaving_ = true;
-  if (last_run_) leaving_ = true;
+  Forget(used_network_);
   if (leaving_ || !cell_.entered()) return;
+  if (used_network_) Say(protocol::kReady);
   // Where a process will wait, it has the rules.
   if (plan_.warm() == 0 && plan_.has(protocol::kConfined)) rules_.Prepare(plan_);
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";

@@ -66,6 +66,8 @@ class Reaper {
   void BeginCold();
   void EndStrangers();
   void EndOthers();
+  bool UsedNetwork() const;
+  void Forget(bool used_network);
   bool OthersLeft() const;
   void DropKeeper();
   Except Uncounted() const { return {fork_server_.pid(), keeper_, fading_}; }
@@ -78,8 +80,8 @@ class Reaper {
   bool terminating_ = false;
   bool killing_ = false;
   bool leaving_ = false;
-  // The cell takes no other run.
-  bool last_run_ = false;
+  // The last run used the cell's network, so that the next one gets a new one.
+  bool used_network_ = false;
   int exit_code_ = 0;
   uint64_t started_ = 0;
   // Of the run's processes that are gone, but not through those that live: what the reaper waited for, and what nobody did.

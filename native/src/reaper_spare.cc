@@ -303,6 +303,16 @@ void Reaper::EndOthers() {
     }
     fading_ = 0;
   }
+  Forget(UsedNetwork());
+}
+
+// A socket that is on the way to nobody keeps its name and port. The reaper has one end of the fork server's, which has the other.
+bool Reaper::UsedNetwork() const { return cell_.entered() && !cell_.HasCleanNetwork(fork_server_.socket() >= 0 ? 2 : 0); }
+
+// What the kernel knows of those that were in the cell.
+void Reaper::Forget(bool used_network) {
+  if (!cell_.entered()) return;
+  if (!cell_.ForgetLooks() || (used_network && !cell_.RenewNetwork())) leaving_ = true;
 }
 
 // Whether there is anybody in the cell but the reaper and its fork server.

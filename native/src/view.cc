@@ -28,6 +28,7 @@ constexpr uint64_t kInodesPerMegabyte = 1024;
 constexpr uint64_t kMinInodes = 16 * 1024;
 // What an extended attribute takes at most: 64 KiB and its name, of 1 KiB for each file.
 constexpr uint64_t kFilesOfAttribute = 66;
+constexpr int kMaxNumbered = 64;
 
 // Makes the folders above and of a path that lies in a folder of a run's own.
 bool MakeOwnFolders(const std::string& path) {
@@ -41,6 +42,20 @@ bool MakeOwnFolders(const std::string& path) {
 bool MakeOwn(const std::string& path, bool folder) {
   if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST;
   return static_cast<bool>(Descriptor(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)));
+}
+
+// An overlay numbers its folders in the order in which they are looked at. Looks at all of them, unless there are too many.
+bool NumberFolders(const std::string& top, int* numbered) {
+  DIR* const folder = opendir(top.c_str());
+  if (folder == nullptr) return false;
+  bool complete = ++*numbered <= kMaxNumbered;
+  while (const dirent* entry = complete ? readdir(folder) : nullptr) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    complete = entry->d_type != DT_UNKNOWN && (entry->d_type != DT_DIR || NumberFolders(top + "/" + name, numbered));
+  }
+  closedir(folder);
+  return complete;
 }
 
 // Overlay options separate folders by colons.
@@ -86,7 +101,10 @@ bool View::Open(const ViewPlan& plan, StepError* failure) {
     }
   }
   if (plan.at[0] != '\0' && (!HideFolders(plan, failure) || !Overlay(plan, failure))) return false;
-  if (!overlay_.empty()) traces_.Note(kScratch, kWork);
+  if (overlay_.empty()) return true;
+  int numbered = 0;
+  numbered_ = plan.may_stay && NumberFolders(overlay_, &numbered);
+  traces_.Note(kScratch, kWork);
   return true;
 }
 
@@ -179,7 +197,7 @@ bool View::Close() {
     if (!var_tmp_ && strcmp(place, "/var/tmp") == 0) continue;
     if (umount2(place, MNT_DETACH) < 0 && errno != EINVAL) closed = false;
   }
-  open_ = false;
+  open_ = numbered_ = false;
   traces_.Forget();
   return closed;
 }

@@ -24,6 +24,8 @@ struct ViewPlan {
   const char* inputs;
   // All that the run may write together.
   uint64_t disk_bytes;
+  // Another run may find the same view.
+  bool may_stay = false;
 };
 
 // A path of the host that runs may read although it lies in a folder of their own.
@@ -41,7 +43,7 @@ class View {
   // To be called when it is closed.
   bool Open(const ViewPlan& plan, StepError* failure);
   // Whether a run in it left no trace. To be asked once for each run.
-  bool IsUntouched() { return traces_.AreNone(); }
+  bool IsUntouched() { return numbered_ && traces_.AreNone(); }
   // Whether it still shows the skill that is at its path: another folder may have taken its place.
   bool IsCurrent() const;
   // Returns a descriptor of the folder that has what the run wrote over its skill, or -1 when it wrote nothing there.
@@ -72,6 +74,8 @@ class View {
   std::string lower_;
   dev_t lower_device_ = 0;
   ino_t lower_inode_ = 0;
+  // Which numbers the folders of the overlay have is not up to a run.
+  bool numbered_ = false;
   Traces traces_;
 };
 

@@ -1,4 +1,4 @@
-// Checks ShareMemory of process_tree.cc; compiled together with it by process_tree.test.ts. Exits with the number of differences.
+// Checks ShareMemory and MeasureTree of process_tree.cc; compiled together with it by process_tree.test.ts. Exits with the number of differences.
 #include "process_tree.h"
 
 #include <pthread.h>
@@ -12,7 +12,9 @@
 
 namespace {
 
+using skillscale::MeasureTree;
 using skillscale::ShareMemory;
+using skillscale::TreeUse;
 
 int differences = 0;
 
@@ -21,6 +23,8 @@ void Expect(const char* what, bool holds) {
   fprintf(stderr, "%s\n", what);
   differences++;
 }
+
+constexpr uint64_t kBytes = 32 << 20;
 
 int Sleep(void*) {
   for (;;) syscall(SYS_pause);
@@ -54,6 +58,7 @@ pid_t Start(Shared* shared) {
     while (__atomic_load_n(&shared->keeper, __ATOMIC_ACQUIRE) == 0 || (shared->main_thread_ends && !IsZombie(pid))) sched_yield();
     return pid;
   }
+  if (mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0) == MAP_FAILED) _exit(1);
   pthread_t other;
   if (pthread_create(&other, nullptr, Stay, nullptr) != 0) _exit(1);
   __atomic_store_n(&shared->keeper, clone(Sleep, stack + sizeof stack, CLONE_VM, nullptr), __ATOMIC_RELEASE);
@@ -66,13 +71,23 @@ pid_t Start(Shared* shared) {
 
 int main() {
   Shared* const shared =
-      static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+      static_cast<Shared*>(mmap(nullptr, 2 * sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   for (const bool main_thread_ends : {false, true}) {
     *shared = {0, main_thread_ends};
     const pid_t pid = Start(shared);
     const pid_t keeper = shared->keeper;
     Expect(main_thread_ends ? "without its main thread" : "with its main thread", ShareMemory(pid, keeper));
     Expect("with a stranger", !ShareMemory(pid, getpid()));
+    Shared* const others = shared + 1;
+    *others = {0, main_thread_ends};
+    const pid_t another = Start(others);
+    TreeUse use;
+    Expect("measures", MeasureTree(false, 0, {}, &use));
+    Expect("counts every memory", use.bytes >= 2 * kBytes);
+    Expect("counts a memory once", use.bytes < 3 * kBytes);
+    kill(another, SIGKILL);
+    kill(others->keeper, SIGKILL);
+    waitpid(another, nullptr, 0);
     kill(pid, SIGKILL);
     siginfo_t info;
     waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT);

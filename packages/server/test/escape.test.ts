@@ -142,6 +142,18 @@ const lookAtLimits = `limits = [resource.getrlimit(n) for n in range(16)]
 niceness = os.getpriority(os.PRIO_PROCESS, 0)
 print(limits, niceness, os.sched_getaffinity(0), os.sched_getscheduler(0))`
 
+/** Connects in the way that lets the kernel note something of the peer, and tells the options that it then sends. */
+const askFastOpen = `import socket, struct
+def fast_open(address):
+    server = socket.socket(); server.bind(("0.0.0.0", 0)); server.setsockopt(6, 27, 1); server.listen(8)
+    client = socket.socket(); client.sendto(b"x", 0x20000000, (address, server.getsockname()[1])); other = server.accept()[0]
+    seen = other.getsockopt(6, 28, 200)
+    for s in (other, client): s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.close()
+    start = (seen[0] & 15) * 4; options = seen[start + 20:start + (seen[start + 12] >> 4) * 4]; kinds = []
+    while options and options[0] != 0:
+        kinds.append(options[0]); options = options[1:] if options[0] == 1 else options[options[1]:]
+    return kinds`
+
 /** Tries to leave as much as it can with whoever starts the runs of its cell. */
 const leaveLimits = `def attempt(what):
     try: what()
@@ -211,6 +223,32 @@ client = socket.create_connection(("127.0.0.1", 31337), source_address=("127.0.0
 client.close(); server.accept()[0].close(); print("left")`,
         `import socket
 print([line.split()[1] for line in open("/proc/net/tcp")][1:], socket.create_server(("127.0.0.1", 22222)).getsockname())`
+      ],
+      [
+        "nothing that its network learned",
+        `${askFastOpen}
+fast_open("127.77.0.6"); print("left")`,
+        `${askFastOpen}
+print(fast_open("127.77.0.5"))`
+      ],
+      [
+        "no counter of its network",
+        `import socket
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("192.0.2.1", 9))
+except OSError: print("left")`,
+        `print([open("/proc/net/" + name).read() for name in ("snmp", "netstat", "snmp6")])`
+      ],
+      [
+        "no labels of flows",
+        `import socket, struct
+label = struct.pack("!16sI", socket.inet_pton(socket.AF_INET6, "::1"), 0x12345) + struct.pack("=BBHHHI", 0, 1, 1, 60, 60, 0)
+socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).setsockopt(41, 32, label); print("left")`,
+        `print(open("/proc/net/ip6_flowlabel").readlines()[1:])`
+      ],
+      [
+        "no times at which it looked at /proc",
+        `os.stat("/proc/sys/kernel/acct"); print("left")`,
+        `now = os.stat("/proc/self/limits").st_ctime_ns; print(os.stat("/proc/sys/kernel/acct").st_ctime_ns >= now)`
       ]
     ] as const
   ) {
@@ -226,6 +264,27 @@ print([line.split()[1] for line in open("/proc/net/tcp")][1:], socket.create_ser
       })
     )
   }
+
+  test(
+    "its network to the next one only if it has made nothing there",
+    Effect.gen(function*() {
+      const at = yield* Kit.host
+      const look = `print(os.readlink("/proc/self/ns/net"))`
+      // The kernel finds these by itself, at any time, and then they are gone.
+      const leave = `import socket
+one, other = socket.socketpair()
+sockets = [one, other, socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(), socket.socket(socket.AF_UNIX)]
+for s, name in zip(sockets[2:], [("127.0.0.1", 22223), ("127.0.0.1", 22224), "\\0left"]): s.bind(name)
+socket.send_fds(one, [b"x"], [s.fileno() for s in sockets])`
+      const first = yield* outputOf(at, look, cold(at))
+      for (let round = 0; round < 3; round++) assert.strictEqual(yield* outputOf(at, look, cold(at)), first)
+      for (let round = 0;; round++) {
+        assert.isBelow(round, 20, "the next run has the same network")
+        yield* Kit.run(at, leave, cold(at))
+        if (first !== (yield* outputOf(at, look, cold(at)))) break
+      }
+    })
+  )
 
   const noLimits = (mode: Kit.Mode, run: typeof Kit.run) =>
     Effect.gen(function*() {

@@ -508,6 +508,34 @@ pathlib.Path("/tmp/.local/lib").mkdir(parents=True)`
       yield* Effect.provide(traces, layer(true, Support.executorFor(directory, { concurrency: 1 })))
     }))
 
+  test("does not tell by the numbers of folders in which order another run looked at them", () =>
+    Effect.gen(function*() {
+      const directory = yield* Support.folder
+      const folders = ["a", "b", "c", "d"]
+      const look = `import os, sys
+own = os.path.dirname(os.path.dirname(__file__)) + "/"
+if sys.argv[1:] == ["trace"]: os.mkdir("/tmp/trace")
+else: [os.stat(own + name) for name in sys.argv[1:]]
+print(os.stat("/tmp").st_ctime_ns, [os.stat(own + name).st_ino for name in "abcd"])`
+      Support.writeSkill(directory, "testing/sample", {
+        "scripts/run.py": look,
+        ...Object.fromEntries(folders.map((name) => [`${name}/file`, "x"]))
+      })
+      const skill = yield* Support.load(directory, "sample")
+      const orders = Effect.gen(function*() {
+        const numbers = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const result = yield* warmed(skill, { args })
+          if (result._tag === "Failure") return assert.fail(JSON.stringify(failed(result, skill.root)))
+          return Support.text(result.success.stdout).split(" [")
+        })
+        const [first, seen] = yield* numbers(...folders)
+        assert.deepStrictEqual(yield* numbers(), [first, seen], "the view is another one")
+        yield* numbers("trace")
+        assert.strictEqual((yield* numbers(...folders.toReversed()))[1], seen)
+      })
+      yield* Effect.provide(orders, layer(true, Support.executorFor(directory, { concurrency: 1 })))
+    }))
+
   test("keeps no marks on the folders that its view consists of", () =>
     Effect.gen(function*() {
       const directory = yield* Support.folder
