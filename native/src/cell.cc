@@ -247,7 +247,8 @@ bool Cell::BecomeUser(const CellPlan& plan, StepError* failure) {
 }
 
 bool Cell::MapSkills(const CellPlan& plan, StepError* failure) {
-  for (size_t i = 0; i < plan.skills.size(); i++) {
+  // What is written through to the host keeps its owner.
+  for (size_t i = 0; i < plan.skills.size() - plan.open; i++) {
     const std::string& folder = plan.skills[i];
     struct stat about;
     if (stat(folder.c_str(), &about) < 0) {
@@ -338,6 +339,10 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   if (!SetMountAttributes(AT_FDCWD, kRoot, AT_RECURSIVE,
                           MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)) {
     return Fails(failure, protocol::kMountSetattr);
+  }
+  for (size_t i = plan.skills.size() - plan.open; i < plan.skills.size(); i++) {
+    const std::string place = kRoot + FolderOf(i);
+    if (!SetMountAttributes(AT_FDCWD, place.c_str(), 0, 0, -1, MOUNT_ATTR_RDONLY)) return Fails(failure, protocol::kMountSetattr);
   }
   for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
     const std::string target = std::string(kRoot) + device;
@@ -440,7 +445,7 @@ bool Cell::Open(const ViewPlan& view, StepError* failure) {
     }
   }
   if (view.at[0] != '\0' && (!HideFolders(view, failure) || !Overlay(view, failure))) return false;
-  if (!overlay_.empty()) traces_.Note(kScratch, kWork);
+  if (!overlay_.empty() && !direct_) traces_.Note(kScratch, kWork);
   return true;
 }
 
@@ -486,6 +491,12 @@ bool Cell::Overlay(const ViewPlan& view, StepError* failure) {
   if (stat(lower_.c_str(), &about) < 0) return Fails(failure, protocol::kOverlay);
   lower_device_ = about.st_dev;
   lower_inode_ = about.st_ino;
+  direct_ = view.direct;
+  if (direct_) {
+    if (mount(lower_.c_str(), view.at, nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
+    overlay_ = view.at;
+    return true;
+  }
   std::string lower = Escaped(lower_);
   if (view.inputs[0] != '\0') lower = Escaped(Hidden(view.inputs)) + ":" + lower;
   const Descriptor context(OpenFileSystem("overlay"));
@@ -507,7 +518,7 @@ bool Cell::IsCurrent() const {
 }
 
 int Cell::TakeChanges() const {
-  if (overlay_.empty() || traces_.IsSame(kUpper)) return -1;
+  if (overlay_.empty() || direct_ || traces_.IsSame(kUpper)) return -1;
   DIR* folder = opendir(kUpper);
   if (folder == nullptr) return -1;
   bool any = false;
@@ -532,6 +543,7 @@ bool Cell::Close() {
   bool closed = true;
   if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
   overlay_.clear();
+  direct_ = false;
   for (size_t i = hiding_.size(); i-- > 0;) closed = umount2(hiding_[i].c_str(), MNT_DETACH) == 0 && closed;
   hiding_.clear();
   for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);

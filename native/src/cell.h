@@ -7,7 +7,7 @@
 //
 // `Open` gives a run its private, empty /tmp and /dev/shm and, where a skill is named, an overlay over the skill's folder
 // at the folder's own path, where nothing else of the folders with skills is; all that the run writes is in one tmpfs of
-// bounded size. `Close` takes them away, which makes all processors wait for each other, once for each mount; so a view in
+// bounded size. What installs packages is given a folder of the host to write in the place of an overlay. `Close` takes them away, which makes all processors wait for each other, once for each mount; so a view in
 // which a run left no trace is kept for the next run of the same plan.
 //
 // A server that is root becomes an ordinary user for its cells; the folders with skills are mapped so that their owner's
@@ -36,8 +36,10 @@ struct CellPlan {
   gid_t gid = 0;
   // Absolute paths of files and folders. What is missing is left out.
   std::vector<std::string> readable;
-  // Absolute folders below which skills are.
+  // Absolute folders below which skills are, then those of which a run can be given a folder to write.
   std::vector<std::string> skills;
+  // How many of them are such.
+  size_t open = 0;
 };
 
 struct ViewPlan {
@@ -47,6 +49,8 @@ struct ViewPlan {
   const char* skill;
   // A folder whose files lie over those of the skill; empty for none.
   const char* inputs;
+  // The folder itself is at the path, for the run to write, and not an overlay over it.
+  bool direct;
   // All that the run may write together.
   uint64_t disk_bytes;
 };
@@ -112,6 +116,8 @@ class Cell {
   // Those that are hidden now.
   std::vector<std::string> hiding_;
   std::string overlay_;
+  // It is no overlay, but a folder of the host.
+  bool direct_ = false;
   // Where the skill of the overlay is, and which folder that was.
   std::string lower_;
   dev_t lower_device_ = 0;

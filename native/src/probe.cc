@@ -83,7 +83,7 @@ int Probe(uid_t uid, gid_t gid) {
         }));
   Print("overlay", Ask([&plan](Answer* answer) {
           Cell cell;
-          const ViewPlan view{"/usr/bin", "/usr/bin", "", 1024 * 1024};
+          const ViewPlan view{"/usr/bin", "/usr/bin", "", false, 1024 * 1024};
           if (cell.Enter(plan, &answer->failure)) cell.Open(view, &answer->failure);
         }));
   if (geteuid() == 0) {
