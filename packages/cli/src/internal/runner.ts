@@ -116,7 +116,9 @@ export const layer = (options: Options) =>
       ? runner
       : Layer.provideMerge(
         runner,
-        Exit.layerOrUsage(Dependencies.layerConfig(cache, options.sandbox)).pipe(Layer.provide(Dependencies.executor))
+        Exit.layerOrUsage(Dependencies.layerConfig(cache, options.sandbox)).pipe(
+          Layer.provide(Dependencies.executor({ directory: cache }))
+        )
       )
     return prepares.pipe(
       Layer.provide(Interpreter.layer),
