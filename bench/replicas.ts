@@ -98,6 +98,7 @@ const server = (topic: string, xsub: string, xpub: string, onBegin: (topic: stri
     })),
     Layer.provide(Layer.mock(Executor.Executor, {
       canOverlay: () => false,
+      canShow: () => false,
       capabilities: {
         name: "sleep",
         limits: false,

@@ -127,16 +127,18 @@ bool ReadKind(const Fields& fields, const char* name, Kind* kind) {
 bool ReadConfinement(const Fields& fields, RunRequest* request) {
   uint64_t flags = 0;
   if (!ReadKind(fields, "kind", &request->kind) || !fields.Whole("flags", 0, &flags)) return false;
-  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected | protocol::kAhead | protocol::kLasting));
+  request->flags = static_cast<uint32_t>(flags & (protocol::kConfined | protocol::kAllowList | protocol::kConnected | protocol::kAhead | protocol::kLasting |
+                                                   protocol::kDirect | protocol::kPlainModes));
   return true;
 }
 
-// Paths that every reaper is told, those that runs may read before those with skills.
+// Paths that every reaper is told: those that runs may read, those with skills, the last of which runs can be given to write.
 bool ReadPaths(const Fields& fields, Napi::Env env, SupervisorOptions* options) {
   uint64_t readable = 0;
   uint64_t skills = 0;
+  uint64_t open = 0;
   if (!fields.Text("paths", &options->paths) || !fields.Whole("readable", 0, &readable) ||
-      !fields.Whole("skills", 0, &skills)) {
+      !fields.Whole("skills", 0, &skills) || !fields.Whole("open", 0, &open)) {
     return false;
   }
   const std::string& paths = options->paths;
@@ -146,8 +148,10 @@ bool ReadPaths(const Fields& fields, Napi::Env env, SupervisorOptions* options) 
       static_cast<uint64_t>(ends) != readable + skills) {
     return Refuse(env, "paths", "readable paths, then folders with skills, each ended by NUL");
   }
+  if (open > skills) return Refuse(env, "open", "at most as many as there are folders with skills");
   options->readable = static_cast<uint32_t>(readable);
   options->skills = static_cast<uint32_t>(skills);
+  options->open = static_cast<uint32_t>(open);
   return true;
 }
 

@@ -171,7 +171,8 @@ bool Cell::BecomeUser(const CellPlan& plan, StepError* failure) {
 }
 
 bool Cell::MapSkills(const CellPlan& plan, StepError* failure) {
-  for (size_t i = 0; i < plan.skills.size(); i++) {
+  // What is written through to the host keeps its owner.
+  for (size_t i = 0; i < plan.skills.size() - plan.open; i++) {
     const std::string& folder = plan.skills[i];
     struct stat about;
     if (stat(folder.c_str(), &about) < 0) {
@@ -262,6 +263,10 @@ bool Cell::BuildRoot(const CellPlan& plan, StepError* failure) {
   if (!SetMountAttributes(AT_FDCWD, kRoot, AT_RECURSIVE,
                           MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)) {
     return Fails(failure, protocol::kMountSetattr);
+  }
+  for (size_t i = plan.skills.size() - plan.open; i < plan.skills.size(); i++) {
+    const std::string place = kRoot + FolderOf(i);
+    if (!SetMountAttributes(AT_FDCWD, place.c_str(), 0, 0, -1, MOUNT_ATTR_RDONLY)) return Fails(failure, protocol::kMountSetattr);
   }
   for (const char* device : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}) {
     const std::string target = std::string(kRoot) + device;

@@ -34,8 +34,10 @@ struct CellPlan {
   gid_t gid = 0;
   // Absolute paths of files and folders. What is missing is left out.
   std::vector<std::string> readable;
-  // Absolute folders below which skills are.
+  // Absolute folders below which skills are, then those of which a run can be given a folder to write.
   std::vector<std::string> skills;
+  // How many of them are such.
+  size_t open = 0;
 };
 
 class Cell {

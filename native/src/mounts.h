@@ -15,10 +15,10 @@ inline int OpenTree(const char* path, unsigned flags) {
   return static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, path, flags));
 }
 
-inline bool SetMountAttributes(int fd, const char* path, unsigned flags, uint64_t set, int user_namespace = -1) {
+inline bool SetMountAttributes(int fd, const char* path, unsigned flags, uint64_t set, int user_namespace = -1, uint64_t clear = 0) {
   struct {
     uint64_t set, clear, propagation, user_namespace;
-  } attributes{set, 0, 0, user_namespace < 0 ? 0 : static_cast<uint64_t>(user_namespace)};
+  } attributes{set, clear, 0, user_namespace < 0 ? 0 : static_cast<uint64_t>(user_namespace)};
   return syscall(SYS_mount_setattr, fd, path, flags, &attributes, sizeof attributes) == 0;
 }
 

@@ -38,10 +38,14 @@ export interface SupervisorOptions {
   readonly controlGroups: string
   /** Where runs that are prepared for live: 0 among the host's processes, 1 in a cell, 2 in a cell with the host's network. */
   readonly kind: number
-  /** `readable` paths that confined runs may read, then `skills` folders with skills, each followed by NUL. */
+  /**
+   * `readable` paths that confined runs may read, then `skills` folders with skills, each followed by NUL. The last `open` of the
+   * folders keep their owners, and runs can be given folders below them to write.
+   */
   readonly paths: string
   readonly readable: number
   readonly skills: number
+  readonly open: number
   /** Whom confined runs of root become. */
   readonly uid: number
   readonly gid: number
@@ -55,12 +59,21 @@ export interface SupervisorOptions {
 
 /**
  * The bits of `flags`: under Landlock and a system call filter; that filter as a list of what is allowed; with whatever
- * network there is; its warm start is a process that was started ahead; the inputs of its overlay are there for later runs, too.
+ * network there is; its warm start is a process that was started ahead; the inputs of its overlay are there for later runs, too;
+ * its view is the skill's folder itself, to be written; the filter refuses what makes files set-user-ID or set-group-ID.
  *
  * @category models
  * @since 0.1.0
  */
-export const flags = { confined: 1, allowList: 2, connected: 4, ahead: 16, lasting: 32 } as const
+export const flags = {
+  confined: 1,
+  allowList: 2,
+  connected: 4,
+  ahead: 16,
+  lasting: 32,
+  direct: 64,
+  plainModes: 128
+} as const
 
 /**
  * One program to start. `strings` holds the working directory, the file, the view (its path, the skill's folder, the folder

@@ -4,7 +4,7 @@
 // one record. Its strings are NUL-terminated: behind the record when they fit into kInlineBytes, else in a memfd that
 // travels as the last descriptor.
 //
-//   Configure   argc readable paths, envc folders with skills
+//   Configure   argc readable paths, envc folders with skills, the last writec of which runs can be given to write
 //   Spawn       working directory, file, then of the view the path, the skill and the inputs (empty for none), writec
 //               writable and readc readable paths, warmc strings of a warm start (a key, then the command of the fork
 //               server or of what is started ahead), argc arguments, envc environment entries; three descriptors: standard input, output, error
@@ -61,6 +61,10 @@ inline constexpr uint32_t kMayStart = 8;
 inline constexpr uint32_t kAhead = 16;
 // Of Spawn: the folder with inputs is there for later runs, too.
 inline constexpr uint32_t kLasting = 32;
+// Of Spawn: the view is the skill's folder itself, to be written.
+inline constexpr uint32_t kDirect = 64;
+// Of Spawn: the filter refuses what makes files set-user-ID or set-group-ID.
+inline constexpr uint32_t kPlainModes = 128;
 
 // Whether anybody is left of a run, and if not, whether the reaper can take the next one.
 enum Cleanness : uint32_t { kLeft = 0, kFree = 1, kBusy = 2 };

@@ -348,6 +348,7 @@ bool Reaper::Settle(const Packet& packet, const Strings& strings, StepError* fai
     plan.gid = command.gid;
     plan.readable = std::move(readable);
     for (uint32_t i = 0; i < command.envc; i++) plan.skills.emplace_back(strings.envp()[i]);
+    plan.open = std::min<size_t>(command.writec, plan.skills.size());
     if (!cell_.Enter(plan, failure)) return false;
     readable = cell_.roots();
   }

@@ -54,6 +54,7 @@ bool ReaperPool::Configure(Reaper& reaper, StepError* failure) {
   configure.type = protocol::kConfigure;
   configure.argc = options_.readable;
   configure.envc = options_.skills;
+  configure.writec = options_.open;
   configure.uid = options_.uid;
   configure.gid = options_.gid;
   if (reaper.kind != Kind::kPlain) configure.flags |= protocol::kIsolated;

@@ -30,10 +30,12 @@ struct SupervisorOptions {
   std::string reaper_path;
   // Where those that are started ahead live.
   Kind kind = Kind::kPlain;
-  // What every reaper is configured with: the strings, and how many of them are readable paths and folders with skills.
+  // What every reaper is configured with: the strings, how many of them are readable paths and folders with skills, and how many of
+  // these a run can be given to write.
   std::string paths;
   uint32_t readable = 0;
   uint32_t skills = 0;
+  uint32_t open = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint64_t epoch = 0;

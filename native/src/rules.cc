@@ -57,8 +57,9 @@ bool Rules::Filter(const RunPlan& plan, const SystemCallFilter** filter, StepErr
   if (!supported) return true;
   const bool allow_list = plan.has(protocol::kAllowList);
   const bool connected = LeavesTcp(plan);
-  const size_t index = (allow_list ? 1 : 0) + (connected ? 2 : 0);
-  if (!built_[index]) built_[index] = filters_[index].Build({allow_list, connected ? Sockets::kLocal : Sockets::kNone});
+  const bool plain_modes = plan.has(protocol::kPlainModes);
+  const size_t index = (allow_list ? 1 : 0) + (connected ? 2 : 0) + (plain_modes ? 4 : 0);
+  if (!built_[index]) built_[index] = filters_[index].Build({allow_list, connected ? Sockets::kLocal : Sockets::kNone, plain_modes});
   if (built_[index]) {
     *filter = &filters_[index];
     return true;

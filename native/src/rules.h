@@ -45,8 +45,8 @@ class Rules {
   Landlock landlock_;
   bool prepared_ = false;
   // One for each set of flags that matters to it.
-  SystemCallFilter filters_[4];
-  bool built_[4] = {};
+  SystemCallFilter filters_[8];
+  bool built_[8] = {};
 };
 
 }  // namespace skillscale

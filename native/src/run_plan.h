@@ -43,7 +43,7 @@ class RunPlan {
   bool has(uint32_t flag) const { return (command_.flags & flag) != 0; }
 
   const char* head(size_t index) const { return heads_[index].c_str(); }
-  ViewPlan view() const { return {head(kAt), head(kSkill), head(kInputs), command_.limits.disk_bytes, false}; }
+  ViewPlan view() const { return {head(kAt), head(kSkill), head(kInputs), command_.limits.disk_bytes, false, has(protocol::kDirect)}; }
   size_t writable() const { return command_.writec; }
   size_t readable() const { return command_.readc; }
   // The writable paths, then the readable ones.

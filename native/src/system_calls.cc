@@ -2,6 +2,7 @@
 #include "system_calls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/netlink.h>
 #include <linux/prctl.h>
@@ -12,6 +13,7 @@
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -183,6 +185,11 @@ enum Verdict : uint8_t {
   kOfOthers,
   kOfOthersByKind,
   kLimits,
+  // Their second or third argument is a mode; or it is one when the one before says that a file is made.
+  kSecondMode,
+  kThirdMode,
+  kThirdModeOfNew,
+  kFourthModeOfNew,
   kVerdicts
 };
 
@@ -194,6 +201,8 @@ constexpr uint32_t kRefusedClones = kNewNamespaces | CLONE_PARENT;
 // All that unshare may take; new flags are refused as well.
 constexpr uint32_t kOwnParts = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint32_t kSocketTypes = 0xf;
+// O_TMPFILE without O_DIRECTORY, which is a part of it.
+constexpr uint32_t kTemporaryFile = 020000000;
 
 class Verdicts {
  public:
@@ -214,12 +223,26 @@ class Verdicts {
     for (const uint16_t number : kOnOthers) of_[number] = kOfOthers;
     of_[__NR_setpriority] = of_[__NR_ioprio_set] = kOfOthersByKind;
     of_[__NR_prlimit64] = kLimits;
+    if (policy.plain_modes) SetModes();
   }
+
+  bool plain_modes() const { return of_[__NR_fchmod] == kSecondMode; }
 
   // Above the highest number everything is as at kNumbers.
   Verdict operator[](size_t number) const { return number < kNumbers ? of_[number] : kAbsent; }
 
  private:
+  void SetModes() {
+    of_[__NR_openat2] = kAbsent;
+    of_[__NR_fchmod] = kSecondMode;
+    of_[__NR_fchmodat] = of_[kFchmodat2] = of_[__NR_mkdirat] = of_[__NR_mknodat] = kThirdMode;
+    of_[__NR_openat] = kFourthModeOfNew;
+#ifdef __x86_64__
+    of_[__NR_chmod] = of_[__NR_creat] = of_[__NR_mkdir] = of_[__NR_mknod] = kSecondMode;
+    of_[__NR_open] = kThirdModeOfNew;
+#endif
+  }
+
   void Fill(Range range, Verdict verdict) {
     for (size_t number = range.first; number <= range.last; number++) of_[number] = verdict;
   }
@@ -324,6 +347,13 @@ class Compiler {
     labels[kOfOthers] = OfOthers(0);
     labels[kOfOthersByKind] = OfOthersByKind();
     labels[kLimits] = Limits();
+    labels[kSecondMode] = labels[kThirdMode] = labels[kThirdModeOfNew] = labels[kFourthModeOfNew] = allow_;
+    if (verdicts.plain_modes()) {
+      labels[kSecondMode] = Mode(1);
+      labels[kThirdMode] = Mode(2);
+      labels[kThirdModeOfNew] = ModeOfNew(1);
+      labels[kFourthModeOfNew] = ModeOfNew(2);
+    }
 
     Run runs[kNumbers + 1];
     size_t count = 0;
@@ -342,6 +372,18 @@ class Compiler {
   Label Clone() {
     code_.IfAnyBit(kRefusedClones, refuse_, allow_);
     return code_.LoadArgument(0);
+  }
+
+  Label Mode(size_t argument) {
+    code_.IfAnyBit(S_ISUID | S_ISGID, refuse_, allow_);
+    return code_.LoadArgument(argument);
+  }
+
+  // Of what is only opened the mode has no meaning, and may be anything.
+  Label ModeOfNew(size_t flags) {
+    const Label mode = Mode(flags + 1);
+    code_.IfAnyBit(O_CREAT | kTemporaryFile, mode, allow_);
+    return code_.LoadArgument(flags);
   }
 
   Label Unshare() {

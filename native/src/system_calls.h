@@ -13,7 +13,8 @@
 // clone3, whose flags no filter can see and which libcs then replace by clone, io_uring, IPC, what the allow list
 // lacks, and each number above the highest known here, because nobody has judged it yet. EPERM answers where the
 // kernel would refuse an ordinary user. A socket of a closed family fails with EAFNOSUPPORT, as on a kernel without
-// that family, which resolvers and clients know how to take.
+// that family, which resolvers and clients know how to take. With `plain_modes` a mode with set-user-ID or set-group-ID is refused
+// with EPERM, and openat2, whose modes no filter can see, with ENOSYS.
 //
 // The program is a binary search over ranges of numbers, about ten steps to any verdict. Since Linux 5.11 the kernel
 // finds out at installation which numbers are allowed whatever their arguments, and does not run it for these.
@@ -41,6 +42,8 @@ enum class Sockets : uint8_t {
 struct SystemCallPolicy {
   bool allow_list = false;
   Sockets sockets = Sockets::kUnix;
+  // Files and folders are made, and get, no modes set-user-ID or set-group-ID.
+  bool plain_modes = false;
 };
 
 class SystemCallFilter {

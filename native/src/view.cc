@@ -101,7 +101,7 @@ bool View::Open(const ViewPlan& plan, StepError* failure) {
     }
   }
   if (plan.at[0] != '\0' && (!HideFolders(plan, failure) || !Overlay(plan, failure))) return false;
-  if (overlay_.empty()) return true;
+  if (overlay_.empty() || direct_) return true;
   int numbered = 0;
   numbered_ = plan.may_stay && NumberFolders(overlay_, &numbered);
   traces_.Note(kScratch, kWork);
@@ -144,6 +144,12 @@ bool View::Overlay(const ViewPlan& plan, StepError* failure) {
   if (stat(lower_.c_str(), &about) < 0) return Fails(failure, protocol::kOverlay);
   lower_device_ = about.st_dev;
   lower_inode_ = about.st_ino;
+  direct_ = plan.direct;
+  if (direct_) {
+    if (mount(lower_.c_str(), plan.at, nullptr, MS_BIND, nullptr) < 0) return Fails(failure, protocol::kMount);
+    overlay_ = plan.at;
+    return true;
+  }
   std::string lower = Escaped(lower_);
   if (plan.inputs[0] != '\0') lower = Escaped(Hidden(plan.inputs)) + ":" + lower;
   const Descriptor context(OpenFileSystem("overlay"));
@@ -165,7 +171,7 @@ bool View::IsCurrent() const {
 }
 
 int View::TakeChanges() const {
-  if (overlay_.empty() || traces_.IsSame(kUpper)) return -1;
+  if (overlay_.empty() || direct_ || traces_.IsSame(kUpper)) return -1;
   DIR* folder = opendir(kUpper);
   if (folder == nullptr) return -1;
   bool any = false;
@@ -190,6 +196,7 @@ bool View::Close() {
   bool closed = true;
   if (!overlay_.empty()) closed = umount2(overlay_.c_str(), MNT_DETACH) == 0;
   overlay_.clear();
+  direct_ = false;
   for (size_t i = hiding_.size(); i-- > 0;) closed = umount2(hiding_[i].c_str(), MNT_DETACH) == 0 && closed;
   hiding_.clear();
   for (size_t i = readable_.size(); i-- > 0;) umount2(readable_[i].path.c_str(), MNT_DETACH);

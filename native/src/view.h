@@ -1,6 +1,6 @@
 // What one run finds in a cell and may write: a private, empty /tmp and /dev/shm and, where a skill is named, an overlay over
 // the skill's folder at the folder's own path, where nothing else of the folders with skills is. All that the run writes is
-// in one tmpfs of bounded size. `Close` takes the mounts away, which makes all processors wait for each other, once for each.
+// in one tmpfs of bounded size. What installs packages is given a folder of the host to write in the place of an overlay. `Close` takes the mounts away, which makes all processors wait for each other, once for each.
 #ifndef SKILLSCALE_VIEW_H_
 #define SKILLSCALE_VIEW_H_
 
@@ -26,6 +26,8 @@ struct ViewPlan {
   uint64_t disk_bytes;
   // Another run may find the same view.
   bool may_stay = false;
+  // The folder itself is at the path, for the run to write, and not an overlay over it.
+  bool direct = false;
 };
 
 // A path of the host that runs may read although it lies in a folder of their own.
@@ -70,6 +72,8 @@ class View {
   // The folders that are hidden now.
   std::vector<std::string> hiding_;
   std::string overlay_;
+  // It is no overlay, but a folder of the host.
+  bool direct_ = false;
   // Where the skill of the overlay is, and which folder that was.
   std::string lower_;
   dev_t lower_device_ = 0;

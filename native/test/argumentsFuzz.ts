@@ -221,6 +221,7 @@ const create = async (from: Random, what: string) => {
     object["paths"] = paths.map((one) => `${one}\0`).join("")
     object["readable"] = from.below(paths.length + 1)
     object["skills"] = paths.length - Number(object["readable"]) + (from.chance(0.2) ? 1 : 0)
+    if (from.chance(0.5)) object["open"] = from.below(paths.length + 1)
   }
   if (from.chance(0.2)) object["kind"] = from.of([1, 2, 2 ** 50])
   if (from.chance(0.3)) object["uid"] = from.whole()

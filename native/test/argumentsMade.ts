@@ -154,6 +154,7 @@ export const judgePool = (object: unknown): ReadonlySet<string> => {
   const paths = String(Reflect.get(object, "paths"))
   const [readable, skills] = ["readable", "skills"].map((name) => Number(Reflect.get(object, name)))
   if (paths !== "" && !paths.endsWith("\0") || endsOf(paths) !== (readable ?? 0) + (skills ?? 0)) wrong.add("paths")
+  else if (!wrong.has("open") && Number(Reflect.get(object, "open")) > (skills ?? 0)) wrong.add("open")
   return wrong
 }
 

@@ -52,6 +52,7 @@ export const pool = (reaperPath: string, more?: Partial<Native.SupervisorOptions
   paths: "",
   readable: 0,
   skills: 0,
+  open: 0,
   uid: 65_534,
   gid: 65_534,
   epoch: 0,

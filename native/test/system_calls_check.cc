@@ -8,6 +8,7 @@
 //
 // Prints every difference and exits with their number.
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -58,6 +59,7 @@ constexpr size_t kSteps = 13;
 constexpr SystemCallPolicy kPolicies[] = {
     {false, Sockets::kNone}, {false, Sockets::kUnix}, {false, Sockets::kLocal},
     {true, Sockets::kNone},  {true, Sockets::kUnix},  {true, Sockets::kLocal},
+    {false, Sockets::kNone, true}, {false, Sockets::kLocal, true}, {true, Sockets::kLocal, true},
 };
 
 int failures = 0;
@@ -75,7 +77,8 @@ int failures = 0;
 const char* Describe(const SystemCallPolicy& policy) {
   static constexpr const char* kNames[] = {"default-none", "default-unix", "default-local",
                                            "list-none",    "list-unix",    "list-local"};
-  return kNames[(policy.allow_list ? 3 : 0) + static_cast<int>(policy.sockets)];
+  static constexpr const char* kPlain[] = {"plain-none", "", "plain-local", "plain-list-none", "", "plain-list-local"};
+  return (policy.plain_modes ? kPlain : kNames)[(policy.allow_list ? 3 : 0) + static_cast<int>(policy.sockets)];
 }
 
 int NumberOf(const Expectation& expectation) {
@@ -153,10 +156,29 @@ Outcome Interpret(std::span<const sock_filter> program, const seccomp_data& data
   return {kInvalid, steps};
 }
 
-int ExpectedFor(int number, bool allow_list) {
+// What makes files or changes modes: which argument is the mode, and which one before it says that a file is made, or -1.
+struct ModeCall {
+  const char* name;
+  int mode;
+  int flags;
+};
+constexpr ModeCall kModeCalls[] = {
+    {"fchmod", 1, -1}, {"fchmodat", 2, -1}, {"fchmodat2", 2, -1}, {"mkdirat", 2, -1}, {"mknodat", 2, -1}, {"openat", 3, 2},
+#ifdef __x86_64__
+    {"chmod", 1, -1},  {"creat", 1, -1},    {"mkdir", 1, -1},     {"mknod", 1, -1},   {"open", 2, 1},
+#endif
+};
+
+int ExpectedFor(int number, const SystemCallPolicy& policy) {
   for (const Expectation& expectation : kExpectations) {
     if (NumberOf(expectation) != number) continue;
-    switch (expectation.verdicts[allow_list ? 1 : 0]) {
+    if (policy.plain_modes) {
+      if (strcmp(expectation.name, "openat2") == 0) return ENOSYS;
+      for (const ModeCall& call : kModeCalls) {
+        if (strcmp(expectation.name, call.name) == 0) return kByArguments;
+      }
+    }
+    switch (expectation.verdicts[policy.allow_list ? 1 : 0]) {
       case 'a':
         return 0;
       case 'p':
@@ -175,7 +197,7 @@ void CheckNumbers() {
   for (const SystemCallPolicy& policy : kPolicies) {
     const SystemCallFilter filter = Built(policy);
     for (int number = 0; number <= 600; number++) {
-      const int expected = ExpectedFor(number, policy.allow_list);
+      const int expected = ExpectedFor(number, policy);
       for (const uint64_t argument : kPatterns) {
         seccomp_data data{number, kNative, 0, {argument, argument, argument, argument, argument, argument}};
         const Outcome outcome = Interpret(filter.program(), data);
@@ -218,6 +240,26 @@ void CheckArguments() {
       for (uint64_t type = 0; type < 16; type++) {
         Expect(answer("socket", family, type, 0) == EAFNOSUPPORT, "%s: family %d", Describe(policy),
                static_cast<int>(family));
+      }
+    }
+  }
+}
+
+void CheckModes() {
+  for (const SystemCallPolicy& policy : kPolicies) {
+    const SystemCallFilter filter = Built(policy);
+    for (const ModeCall& call : kModeCalls) {
+      for (const uint64_t flags : {uint64_t{O_RDWR}, uint64_t{O_WRONLY | O_CREAT | O_EXCL}, uint64_t{O_TMPFILE | O_RDWR}}) {
+        for (const uint64_t mode : {0755, 01777, 0100644, 02755, 04755, 06000, 0104755}) {
+          seccomp_data data{NumberOf(call.name), kNative, 0, {}};
+          data.args[call.mode] = mode;
+          if (call.flags >= 0) data.args[call.flags] = flags;
+          const bool makes = call.flags < 0 || flags != O_RDWR;
+          const int expected = policy.plain_modes && makes && (mode & 06000) != 0 ? EPERM : 0;
+          const int actual = Interpret(filter.program(), data).answer;
+          Expect(actual == expected, "%s: %s with mode %#lo and flags %#lo: %d instead of %d", Describe(policy), call.name,
+                 static_cast<unsigned long>(mode), static_cast<unsigned long>(flags), actual, expected);
+        }
       }
     }
   }
@@ -467,6 +509,7 @@ int main(int argc, char** argv) {
   if (strcmp(command, "table") == 0) {
     CheckNumbers();
     CheckArguments();
+    CheckModes();
     CheckShape();
   } else if (strcmp(command, "kernel") == 0) {
     CheckKernel();

@@ -449,6 +449,42 @@ export const prepareTimeout: Config.Config<Duration.Duration> = setting(
 )
 
 /**
+ * The memory of one program that installs dependencies, with all that it starts: `SKILLSCALE_PREPARE_MEMORY`, by default 2 GiB.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prepareMemory: Config.Config<number> = setting("SKILLSCALE_PREPARE_MEMORY", Bytes, 2 * 1024 ** 3)
+
+/**
+ * Its processes and threads at a time: `SKILLSCALE_PREPARE_PROCESSES`, by default 256.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prepareProcesses: Config.Config<number> = setting("SKILLSCALE_PREPARE_PROCESSES", Processes, 256)
+
+/**
+ * Its CPU time: `SKILLSCALE_PREPARE_CPU`, in seconds unless it has a unit, by default 10 minutes.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prepareCpu: Config.Config<Duration.Duration> = setting(
+  "SKILLSCALE_PREPARE_CPU",
+  duration("seconds"),
+  Duration.minutes(10)
+)
+
+/**
+ * The largest file that it may write: `SKILLSCALE_PREPARE_FILE`, by default 4 GiB.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const prepareFile: Config.Config<number> = setting("SKILLSCALE_PREPARE_FILE", Bytes, 4 * 1024 ** 3)
+
+/**
  * Where messages are published: `SKILLSCALE_PROXY_XSUB`, by default `tcp://127.0.0.1:5444`. Several proxies have commas
  * between them.
  *

@@ -31,7 +31,8 @@ import * as NativeExecutor from "./NativeExecutor.ts"
 import * as Sandbox from "./Sandbox.ts"
 
 /**
- * What the skill asks for cannot be read, is not for a skill to ask for, or is too much. Only a change of the skill helps.
+ * What the skill asks for cannot be read, is not for a skill to ask for, or is too much: also for the memory, the processes, the CPU
+ * time or the files that a build may have. Only a change of the skill helps.
  *
  * @category errors
  * @since 0.1.0
@@ -153,6 +154,14 @@ export interface Options {
   readonly maxBytes?: number | undefined
   /** The longest that one program of a build may run. Default: 10 minutes. */
   readonly timeout?: Duration.Input | undefined
+  /** Memory of one program of a build with all that it starts, in bytes. Default: 2 GiB. */
+  readonly memoryBytes?: number | undefined
+  /** Its processes and threads at a time. Default: 256. */
+  readonly processes?: number | undefined
+  /** Its CPU time, rounded up to seconds. Default: 10 minutes. */
+  readonly cpuTime?: Duration.Input | undefined
+  /** The largest file that it may write, in bytes. Default: 4 GiB. */
+  readonly fileBytes?: number | undefined
   /**
    * Whether installing may run code of packages: install scripts of npm, source packages of Python, and packages that do not
    * come from an index. Default: false.
@@ -216,7 +225,9 @@ const reasonOf = (failure: Environments.Failure): DependenciesError["reason"] =>
     return new BuildFailed({ tool: failure.tool, how: failure.how, output: failure.output })
   }
   if (failure instanceof Build.Missing) return new NotInstalled({ detail: failure.detail })
-  if (failure instanceof Requirements.Refused || failure instanceof Cache.Outgrown) {
+  if (
+    failure instanceof Requirements.Refused || failure instanceof Cache.Outgrown || failure instanceof Tools.Exceeded
+  ) {
     return new Refused({ detail: failure.message })
   }
   return new CacheUnusable({ detail: failure.message })
@@ -263,9 +274,29 @@ export const make = Effect.fnUntraced(function*(
   const limits = { scripts: options.installScripts ?? false }
   const confined = options.sandbox !== "off" && executor.capabilities.confines
   const timeout = options.timeout ?? "10 minutes"
-  const cache = yield* Cache.make({ directory: options.directory, maxBytes: options.maxBytes ?? 10 * 1024 ** 3 })
+  const isOther = confined && process.getuid?.() === 0
+  const builder = isOther ? { uid: NativeExecutor.nobody, gid: NativeExecutor.nobody } : undefined
+  const cache = yield* Cache.make({
+    directory: options.directory,
+    maxBytes: options.maxBytes ?? 10 * 1024 ** 3,
+    canShow: confined ? executor.canShow : undefined,
+    builder
+  })
+  const held = {
+    memoryBytes: options.memoryBytes ?? 2 * 1024 ** 3,
+    processes: options.processes ?? 256,
+    cpuSeconds: Math.max(1, Math.ceil(Duration.toSeconds(options.cpuTime ?? "10 minutes"))),
+    fileBytes: options.fileBytes ?? 4 * 1024 ** 3
+  }
   const environments = yield* Environments.make({
-    build: Build.make(executor, { env: options.env ?? process.env, timeout, confined, ...limits }),
+    build: Build.make(executor, {
+      env: options.env ?? process.env,
+      timeout,
+      confined,
+      builder,
+      limits: held,
+      ...limits
+    }),
     cache,
     limits,
     patienceMs: 2 * Duration.toMillis(timeout),
@@ -292,31 +323,34 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Provides an executor for builds: its confined runs are the server's own user, who owns the cache, among the processes of the
- * host. Where the native executor is not available builds are not confined.
+ * Provides an executor for builds in a cache, that `prepareDirectory` made. Its confined runs are whom those of skills are, 65534
+ * where the server is root, and find what runs find, the settings of the system for programs that fetch packages, and, with
+ * `cells`, of the cache nothing but what they build. Where the native executor is not available builds are not confined.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerExecutor: Layer.Layer<
-  Executor.Executor,
-  never,
-  ChildProcessSpawner.ChildProcessSpawner
-> = Layer.unwrap(
-  Effect.map(Sandbox.readable(), (readable) => {
-    const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
-    return NativeExecutor.layerOrNode({
-      concurrency: 16,
-      warm: 1,
-      idle: 1,
-      prestart: 0,
-      sandbox: { readable, cells: false, ...own }
-    })
-  })
-)
+export const layerExecutor = (
+  options: Pick<Options, "directory" | "env"> & {
+    /** Whether to use cells where the kernel has them. Default: true. */
+    readonly cells?: boolean | undefined
+  }
+): Layer.Layer<Executor.Executor, never, ChildProcessSpawner.ChildProcessSpawner> =>
+  Layer.unwrap(Effect.suspend(() => {
+    const env = options.env ?? process.env
+    const extra = Tools.readable(env).filter((path) => !`${options.directory}/`.startsWith(`${path}/`))
+    return Effect.map(Sandbox.readable({ path: env["PATH"], extra }), (readable) =>
+      NativeExecutor.layerOrNode({
+        concurrency: 16,
+        warm: 1,
+        idle: 1,
+        prestart: 0,
+        sandbox: { readable, open: Cache.shownOf(options.directory), cells: options.cells }
+      }))
+  }))
 
 /**
- * Prepares skills in the given cache, by `layerExecutor` or one whose confined runs are the server's user, too.
+ * Prepares skills in the given cache, by `layerExecutor` or one whose confined runs are 65534 where the server is root.
  *
  * @category layers
  * @since 0.1.0
@@ -325,8 +359,8 @@ export const layer = (options: Options): Layer.Layer<Dependencies, never, Execut
   Layer.effect(Dependencies, make(options))
 
 /**
- * Prepares skills as `SKILLSCALE_INSTALL_SCRIPTS`, `SKILLSCALE_MAX_CACHE` and `SKILLSCALE_PREPARE_TIMEOUT` say, in a cache that
- * `prepareDirectory` made.
+ * Prepares skills as `SKILLSCALE_INSTALL_SCRIPTS`, `SKILLSCALE_MAX_CACHE` and the settings `SKILLSCALE_PREPARE_…` say, in a cache
+ * that `prepareDirectory` made.
  *
  * @category layers
  * @since 0.1.0
@@ -341,6 +375,10 @@ export const layerConfig = (
       sandbox,
       maxBytes: yield* Settings.maxCache,
       timeout: yield* Settings.prepareTimeout,
+      memoryBytes: yield* Settings.prepareMemory,
+      processes: yield* Settings.prepareProcesses,
+      cpuTime: yield* Settings.prepareCpu,
+      fileBytes: yield* Settings.prepareFile,
       installScripts: (yield* Settings.installScripts) === "on"
     })
   }))

@@ -52,6 +52,8 @@ export interface Confinement {
   readonly writable: ReadonlyArray<string>
   /** Files and folders that the run may read besides those that every run may. Default: none. */
   readonly readable?: ReadonlyArray<string> | undefined
+  /** Whether nothing gets a mode set-user-ID or set-group-ID, as far as a filter of system calls can see it. Default: `false`. */
+  readonly plainModes?: boolean | undefined
 }
 
 /**
@@ -85,6 +87,11 @@ export interface Overlay {
   readonly inputs?: string | undefined
   /** Whether that folder is there, unchanged, for later runs, too. Default: `false`. */
   readonly lasting?: boolean | undefined
+  /**
+   * Whether the run has the folder `skill` itself at the path, as it is, and writes there; only where `canShow` says so of both, with
+   * no `inputs`. Default: `false`.
+   */
+  readonly direct?: boolean | undefined
   /** Looks at what the run wrote, in a folder that is there until it returns. Not called when it wrote nothing. */
   readonly onWritten: (folder: string) => Effect.Effect<void>
 }
@@ -390,6 +397,8 @@ export class Executor extends Context.Service<Executor, {
   readonly capabilities: Capabilities
   /** Whether the folder of a skill can have an `Overlay`. */
   readonly canOverlay: (skill: string) => boolean
+  /** Whether a run can be given the folder itself, or another one at its path, with `Overlay.direct`. */
+  readonly canShow: (folder: string) => boolean
   /** Runs a program and collects its output. A program that exits non-zero or crashes is a result, not an error. */
   readonly run: (spec: Spec) => Effect.Effect<Execution, ExecutorError>
   /** Runs a program and emits its output as it is produced, then one `Exit`. A slow consumer slows the program. */

@@ -69,6 +69,8 @@ export interface SandboxOptions {
    * Default: none; no skill can have an overlay.
    */
   readonly folders?: ReadonlyArray<string> | undefined
+  /** Folders below which there are such that a run may be given to write, in the same form. Default: none. */
+  readonly open?: ReadonlyArray<string> | undefined
   /** Whom confined runs of a server become that is root. Default: 65534 for both. */
   readonly uid?: number | undefined
   readonly gid?: number | undefined
@@ -151,7 +153,14 @@ interface Sizes extends PoolSizes {
 }
 
 const largestConcurrency = 4096
-const nobody = 65_534
+
+/**
+ * The user and the group that confined runs of a server become that is root.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const nobody = 65_534
 
 const resolveOptions = (options: Options): Effect.Effect<Sizes, ExecutorUnavailable> => {
   const concurrency = options.concurrency ?? 64
@@ -300,7 +309,8 @@ export const make = Effect.fnUntraced(
       gid: options.sandbox?.gid ?? nobody,
       readable: [...options.sandbox?.readable ?? (yield* Sandbox.readable()), ...Object.values(Native.warm())],
       // One below another would be mapped twice.
-      folders: outermost(options.sandbox?.folders ?? [])
+      folders: outermost(options.sandbox?.folders ?? []),
+      open: outermost(options.sandbox?.open ?? [])
     }
     const withCells = options.sandbox?.cells !== false
     const plain = Effect.mapError(
@@ -327,6 +337,7 @@ export const make = Effect.fnUntraced(
     return Executor.Executor.of({
       capabilities,
       canOverlay,
+      canShow: (path) => supervisor.cells && sandbox.open.some((folder) => path.startsWith(`${folder}/`)),
       run: (spec) =>
         Effect.suspend(() => {
           const resolved = resolveSpec(spec)

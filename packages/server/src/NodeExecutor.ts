@@ -307,6 +307,7 @@ export const make: Effect.Effect<
   return Executor.Executor.of({
     capabilities,
     canOverlay: () => false,
+    canShow: () => false,
     run: (spec) =>
       Effect.suspend(() => {
         const resolved = resolve(spec)

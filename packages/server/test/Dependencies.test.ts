@@ -121,6 +121,26 @@ describe("Dependencies", () => {
       assert.deepStrictEqual(yield* dependencies.inspect(skill), { status: "ready" })
     }))
 
+  it.live("waits ten times as long as a failed attempt took before another one", () =>
+    Effect.gen(function*() {
+      const { breaks, hold, installed, layer, pass } = yield* Fixture.faked({ retryAfter: 0 })
+      const dependencies = yield* service(layer)
+      const skill = yield* Support.skill({ "run.py": script(["six"]) })
+      yield* hold
+      yield* breaks(true)
+      const began = Date.now()
+      const waiting = yield* Effect.forkChild(Effect.flip(dependencies.prepare(skill)), { startImmediately: true })
+      yield* Support.eventually("it takes a while", () => installed().length === 1 && Date.now() - began > 400)
+      yield* pass
+      yield* Fiber.join(waiting)
+      const tookMs = Date.now() - began
+      yield* breaks(false)
+      yield* Effect.flip(dependencies.prepare(skill))
+      assert.deepStrictEqual(installed(), ["six"])
+      yield* later(10 * tookMs, dependencies.prepare(skill))
+      assert.deepStrictEqual(installed(), ["six", "six"])
+    }))
+
   it.live("says what cannot be had on this server, and what a skill may not ask for", () =>
     Effect.gen(function*() {
       const { installed, layer } = yield* Fixture.faked()
@@ -190,7 +210,9 @@ const runner = (directory: string, env: Dependencies.Options["env"], sandbox: Sk
     })
     return SkillRunner.layer({ sandbox }).pipe(
       Layer.provide(Layer.mergeAll(Interpreter.layer, WorkingView.layer(), Secrets.layer({}))),
-      Layer.provideMerge(Layer.provide(Dependencies.layer({ directory, env }), Dependencies.layerExecutor)),
+      Layer.provideMerge(
+        Layer.provide(Dependencies.layer({ directory, env }), Dependencies.layerExecutor({ directory, env }))
+      ),
       Layer.provide(executor),
       Layer.provide(NodeServices.layer)
     )
@@ -288,7 +310,7 @@ describe("Dependencies with the real programs", () => {
       }
       const dependencies = yield* service(
         Dependencies.layer({ directory, env }).pipe(
-          Layer.provide(Layer.provide(Dependencies.layerExecutor, NodeServices.layer))
+          Layer.provide(Layer.provide(Dependencies.layerExecutor({ directory, env }), NodeServices.layer))
         )
       )
       const python = yield* Effect.flip(dependencies.prepare(yield* Support.skill({ "run.py": script(["six"]) })))

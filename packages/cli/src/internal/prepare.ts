@@ -20,6 +20,11 @@ const layer = Layer.unwrap(
   })
 ).pipe(Layer.provide(NodeServices.layer))
 
+const executor = Layer.unwrap(Effect.map(Cache.directory, (directory) => Dependencies.layerExecutor({ directory })))
+  .pipe(
+    Layer.provide(NodeServices.layer)
+  )
+
 /** What the cache has for skills, in their order; nothing where it cannot be looked at. */
 export const inspect = (
   skills: ReadonlyArray<SkillDiscovery.Skill>
@@ -87,7 +92,7 @@ const prepareAll = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscov
 export const prepare = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillDiscovery.Skill>) {
   // What fails is said on its own line, so that the log need not.
   const failed = yield* prepareAll(skills).pipe(
-    Effect.provide(Layer.provide(layer, Layer.provide(Dependencies.layerExecutor, NodeServices.layer))),
+    Effect.provide(Layer.provide(layer, executor)),
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
   if (failed.length > 0) {

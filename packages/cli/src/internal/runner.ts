@@ -117,7 +117,7 @@ export const layer = (options: Options) =>
       : Layer.provideMerge(
         runner,
         Exit.layerOrUsage(Dependencies.layerConfig(cache, options.sandbox)).pipe(
-          Layer.provide(Dependencies.layerExecutor)
+          Layer.provide(Dependencies.layerExecutor({ directory: cache }))
         )
       )
     return prepares.pipe(

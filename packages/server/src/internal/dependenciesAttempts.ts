@@ -1,6 +1,7 @@
 /**
  * The attempts to prepare skills: at most one at a time for each skill as it is now, begun when somebody follows or asks for
- * the skill, ended when it changed or went, and begun again when it failed a while ago or the cache lost what it made.
+ * the skill, ended when it changed or went, and begun again when it failed a while ago or the cache lost what it made. What took
+ * long to fail waits longer, so that no skill keeps a server busy with attempts.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -20,7 +21,7 @@ export interface Options {
   readonly obtain: Environments.Environments["obtain"]
   readonly cache: Pick<Cache.Cache, "release" | "isComplete">
   readonly toError: (skill: string) => (failure: Environments.Failure) => Dependencies.DependenciesError
-  /** How long after a failure another attempt is begun. */
+  /** How long after a failure another attempt is begun at the earliest. */
   readonly retryAfterMs: number
 }
 
@@ -29,6 +30,9 @@ type State = Dependencies.State
 
 const ready: State = { status: "ready" }
 const preparing: State = { status: "preparing" }
+
+/** How many times as long as a failed attempt took no other is begun. */
+const restShare = 10
 
 /** Skills that nobody follows and that are remembered. */
 const maxRemembered = 1_024
@@ -39,6 +43,7 @@ interface Held {
   readonly done: Deferred.Deferred<Dependencies.Prepared, Dependencies.DependenciesError>
   fiber: Fiber.Fiber<void> | undefined
   exit: Exit.Exit<Dependencies.Prepared, Dependencies.DependenciesError> | undefined
+  beganAt: number
   endedAt: number
   keys: ReadonlyArray<string>
   followers: number
@@ -114,6 +119,7 @@ export const make = Effect.fnUntraced(function*({ cache, obtain, retryAfterMs, t
       done: Deferred.makeUnsafe(),
       fiber: undefined,
       exit: undefined,
+      beganAt: yield* Clock.currentTimeMillis,
       endedAt: 0,
       keys: [],
       followers: before?.followers ?? 0
@@ -148,7 +154,8 @@ export const make = Effect.fnUntraced(function*({ cache, obtain, retryAfterMs, t
     if (Exit.isSuccess(one.exit)) return isThere(one) ? one : yield* begin(skill)
     const failure = Exit.findErrorOption(one.exit)
     const mayHelp = Option.isNone(failure) || failure.value.isRetryable
-    const isLate = (yield* Clock.currentTimeMillis) - one.endedAt >= retryAfterMs
+    const pauseMs = Math.max(retryAfterMs, restShare * (one.endedAt - one.beganAt))
+    const isLate = (yield* Clock.currentTimeMillis) - one.endedAt >= pauseMs
     return mayHelp && isLate ? yield* begin(skill) : one
   })
 

@@ -11,9 +11,11 @@ import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
 import * as Path from "node:path"
 import type * as Executor from "../Executor.ts"
+import type { Place } from "./dependenciesCache.ts"
 import * as PackageJson from "./dependenciesPackageJson.ts"
 import { Refused, type Requirements } from "./dependenciesRequirements.ts"
 import * as Tools from "./dependenciesTools.ts"
+import * as Tree from "./dependenciesTree.ts"
 
 /** A program that is needed is not on this machine. */
 export class Missing extends Data.TaggedError("Missing")<{ readonly detail: string }> {}
@@ -73,16 +75,9 @@ const libc = (): string => {
   }
 }
 
-/** In place of whatever a program left there. */
-const place = (folder: string, name: string, text: string): Effect.Effect<void, Tools.Failed> =>
-  Effect.try({
-    try: () => {
-      const path = Path.join(folder, name)
-      Fs.rmSync(path, { recursive: true, force: true })
-      Fs.writeFileSync(path, text, { mode: 0o644, flag: "wx" })
-    },
-    catch: (cause) => new Tools.Failed({ tool: name, how: `cannot be written: ${String(cause)}`, output: "" })
-  })
+/** Tells why a file cannot be written. */
+const unwritten = (name: string) => (cause: unknown) =>
+  new Tools.Failed({ tool: name, how: `cannot be written: ${String(cause)}`, output: "" })
 
 /** A file that a program left. Throws for what is none, and for more than can be meant. */
 const readLeft = (folder: string, name: string): string => {
@@ -118,6 +113,19 @@ const digest = (parts: ReadonlyArray<unknown>): string =>
 export const make = (executor: Executor.Executor["Service"], options: Options) => {
   const tools = Tools.make(executor, options)
   const { env, path, run } = tools
+
+  /** In place of whatever a program left there. */
+  const put = ({ folder }: Place, name: string, text: string): Effect.Effect<void, Tools.Failed> =>
+    Effect.tryPromise({
+      try: async () => {
+        const path = Path.join(folder, name)
+        await Tree.remove(path)
+        await FsPromises.writeFile(path, text, { mode: 0o644, flag: "wx" })
+        // Of the environment, which a program may look at to tell whose it is.
+        if (options.builder !== undefined) await FsPromises.lchown(path, options.builder.uid, options.builder.gid)
+      },
+      catch: unwritten(name)
+    })
 
   const ask = Effect.fnUntraced(function*(program: string) {
     const found = Tools.search(program, path)
@@ -166,37 +174,37 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   const keyOfPython = (base: Python, needs: Requirements): string =>
     `python-${digest(["python", 2, options.scripts, base.identity, { ...needs, python: "" }])}`
 
-  const buildPython = Effect.fnUntraced(function*(folder: string, base: Python, needs: Requirements) {
-    const own = Path.join(folder, "venv", "bin", "python")
-    yield* place(folder, "requirements.txt", `${needs.packages.join("\n")}\n`)
+  const buildPython = Effect.fnUntraced(function*(at: Place, base: Python, needs: Requirements) {
+    const own = Path.join(at.at, "venv", "bin", "python")
+    yield* put(at, "requirements.txt", `${needs.packages.join("\n")}\n`)
     const more = ["-r", "requirements.txt"]
     if (needs.constraints.length > 0) {
-      yield* place(folder, "constraints.txt", `${needs.constraints.join("\n")}\n`)
+      yield* put(at, "constraints.txt", `${needs.constraints.join("\n")}\n`)
       more.push("-c", "constraints.txt")
     }
     if (needs.hashes) more.push("--require-hashes")
     const uv = Tools.search("uv", path)
     if (uv !== undefined) {
       const quiet = ["--no-progress", "--color", "never", "--no-python-downloads"]
-      yield* run("uv venv", folder, uv, ["venv", ...quiet, "--no-project", "--python", base.file, "venv"])
+      yield* run("uv venv", at, uv, ["venv", ...quiet, "--no-project", "--python", base.file, "venv"])
       if (needs.packages.length === 0) return
       const prerelease = needs.prereleases ? ["--prerelease", "allow"] : []
       // Copied, so that the environment depends on nothing outside of it.
       const how = ["--python", own, "--link-mode", "copy", ...prerelease]
       const safe = options.scripts ? [] : ["--only-binary", ":all:"]
-      yield* run("uv pip install", folder, uv, ["pip", "install", ...quiet, ...how, ...safe, ...more])
+      yield* run("uv pip install", at, uv, ["pip", "install", ...quiet, ...how, ...safe, ...more])
       // Compiled now, since runs cannot; by a Python that looks at no site-packages, since files `.pth` there are code.
       const compile = ["-I", "-S", "-m", "compileall", "-q", Path.join("venv", "lib")]
       // Some packages have files for other versions of Python.
-      return yield* Effect.ignore(run("compileall", folder, base.file, compile))
+      return yield* Effect.catchTag(run("compileall", at, base.file, compile), "Failed", () => Effect.void)
     }
-    yield* run("python3 -m venv", folder, base.file, ["-I", "-m", "venv", "venv"])
+    yield* run("python3 -m venv", at, base.file, ["-I", "-m", "venv", "venv"])
     if (needs.packages.length === 0) return
     const prerelease = needs.prereleases ? ["--pre"] : []
     const safe = options.scripts ? [] : ["--only-binary", ":all:"]
     const pip = options.scripts ? ["-I", "-m", "pip"] : ["-I", "-c", guardedPip]
     const install = ["install", "--no-input", "--progress-bar", "off"]
-    yield* run("pip install", folder, own, [...pip, ...install, ...prerelease, ...safe, ...more])
+    yield* run("pip install", at, own, [...pip, ...install, ...prerelease, ...safe, ...more])
   })
 
   const keyOfNode = (wanted: PackageJson.NodePackages): string => {
@@ -206,8 +214,8 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   }
 
   /** What npm makes of the operator's settings, without credentials. */
-  const configOf = Effect.fnUntraced(function*(npm: string, folder: string) {
-    const answer = yield* tools.ask("npm config list", folder, npm, ["config", "list", "--json"])
+  const configOf = Effect.fnUntraced(function*(npm: string, at: Place) {
+    const answer = yield* tools.ask("npm config list", at, npm, ["config", "list", "--json"])
     return yield* Effect.try({
       try: () => PackageJson.parse(answer, "it"),
       catch: () => new Tools.Failed({ tool: "npm config list", how: "did not answer with JSON", output: "" })
@@ -216,43 +224,41 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
 
   /** Has npm choose versions, and downloads none: what packages of the registry themselves ask for is looked at before. */
   const resolve = Effect.fnUntraced(
-    function*(npm: string, folder: string, manifest: string, quiet: ReadonlyArray<string>) {
+    function*(npm: string, at: Place, manifest: string, quiet: ReadonlyArray<string>) {
       const only = ["--package-lock-only", "--package-lock", "--save", "--lockfile-version=3", "--ignore-scripts"]
       const all = "--omit-lockfile-registry-resolved=false"
-      yield* run("npm install", folder, npm, ["install", ...quiet, ...only, all], guardedNpm)
-      return yield* refusing(() => PackageJson.locked(manifest, readLeft(folder, lockName), "package.json"))
+      yield* run("npm install", at, npm, ["install", ...quiet, ...only, all], guardedNpm)
+      return yield* refusing(() => PackageJson.locked(manifest, readLeft(at.folder, lockName), "package.json"))
     }
   )
 
-  const buildNode = Effect.fnUntraced(function*(folder: string, wanted: PackageJson.NodePackages) {
+  const buildNode = Effect.fnUntraced(function*(at: Place, wanted: PackageJson.NodePackages) {
     const npm = Tools.search("npm", path)
     if (npm === undefined) {
       return yield* Effect.fail(new Missing({ detail: "needs npm, which is not installed on this server" }))
     }
     const { lock, manifest } = wanted
-    yield* place(folder, "package.json", manifest)
+    yield* put(at, "package.json", manifest)
     const quiet = ["--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     if (options.scripts) {
-      if (lock !== undefined) yield* place(folder, Path.basename(lock.name), lock.text)
+      if (lock !== undefined) yield* put(at, Path.basename(lock.name), lock.text)
       const what = lock === undefined ? "install" : "ci"
-      yield* run(`npm ${what}`, folder, npm, [what, ...quiet])
+      yield* run(`npm ${what}`, at, npm, [what, ...quiet])
     } else {
-      const config = yield* configOf(npm, folder)
-      const found = lock === undefined ? yield* resolve(npm, folder, manifest, quiet) : { manifest, lock }
-      yield* place(folder, "package.json", found.manifest)
-      yield* place(folder, lockName, yield* refusing(() => PackageJson.settle(found.lock, config)))
-      yield* run("npm ci", folder, npm, ["ci", ...quiet, "--ignore-scripts"], guardedNpm)
+      const config = yield* configOf(npm, at)
+      const found = lock === undefined ? yield* resolve(npm, at, manifest, quiet) : { manifest, lock }
+      yield* put(at, "package.json", found.manifest)
+      yield* put(at, lockName, yield* refusing(() => PackageJson.settle(found.lock, config)))
+      yield* run("npm ci", at, npm, ["ci", ...quiet, "--ignore-scripts"], guardedNpm)
     }
     // npm makes none when all that was asked for is optional and not for this platform.
-    yield* Effect.promise(() => FsPromises.mkdir(Path.join(folder, "node_modules"), { recursive: true, mode: 0o755 }))
+    yield* Effect.tryPromise({
+      try: () => FsPromises.mkdir(Path.join(at.folder, "node_modules"), { recursive: true, mode: 0o755 }),
+      catch: unwritten("node_modules")
+    })
   })
 
-  const cleaned = <Needs extends ReadonlyArray<unknown>, E>(
-    build: (folder: string, ...needs: Needs) => Effect.Effect<void, E>
-  ) =>
-  (folder: string, ...needs: Needs) => Effect.andThen(build(folder, ...needs), tools.clean(folder))
-
-  return { pythonFor, keyOfPython, buildPython: cleaned(buildPython), keyOfNode, buildNode: cleaned(buildNode) }
+  return { pythonFor, keyOfPython, buildPython, keyOfNode, buildNode }
 }
 
 export type Build = ReturnType<typeof make>

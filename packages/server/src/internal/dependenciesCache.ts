@@ -1,21 +1,24 @@
 /**
  * Keeps built environments by their content, for all servers of a machine.
  *
- * An environment is built in its final place, since Python's hold their own path, under a lock that names the process which
- * builds; it counts only when its marker is there, which is written last, where no program of a build can write. Each process says which environments it uses. To
+ * An environment holds its own path where it is Python's. So its programs find it at its final place from the beginning: in a cell
+ * that shows there what is in a folder that nobody else reaches, and that is moved when it is complete; else in the place itself. It is built
+ * under a lock that names the process which builds; it counts only when its marker is there, which is written last, where no program of
+ * a build can write. Each process says which environments it uses. To
  * build, to begin to use and to remove one all take its lock, so that none is removed while somebody uses it.
  */
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
-import * as FsPromises from "node:fs/promises"
 import * as Path from "node:path"
 import * as Owner from "./dependenciesOwner.ts"
+import * as Tree from "./dependenciesTree.ts"
 
 /** The folder cannot be used, or not be trusted. */
 export class Unusable extends Data.TaggedError("Unusable")<{ readonly message: string }> {
@@ -24,10 +27,10 @@ export class Unusable extends Data.TaggedError("Unusable")<{ readonly message: s
   }
 }
 
-/** What is being built has become larger than the cache may be. */
+/** What is being built has become larger than the cache may be, or is nothing to be kept. */
 export class Outgrown extends Data.TaggedError("Outgrown")<{ readonly message: string }> {
-  constructor(maxBytes: number) {
-    super({ message: `it takes more than the ${maxBytes} bytes that the cache may have (SKILLSCALE_MAX_CACHE)` })
+  constructor(message: string) {
+    super({ message })
   }
 }
 
@@ -42,9 +45,34 @@ export interface Options {
   /** Absolute, checked by `open`. */
   readonly directory: string
   readonly maxBytes: number
+  /** Whether programs can be shown another folder at this path. Default: never. */
+  readonly canShow?: ((path: string) => boolean) | undefined
+  /** Whose a folder is while it is built, where the server is root; by default root's. */
+  readonly builder?: { readonly uid: number; readonly gid: number } | undefined
+}
+
+/** Where an environment is built. */
+export interface Place {
+  /** Absolute; where the server finds it. */
+  readonly folder: string
+  /** Where it is when it is complete, and where its programs find it. */
+  readonly at: string
+  /** A folder for what the programs need only while they build, as the server and as they find it. */
+  readonly work: string
+  readonly workAt: string
+  /** The home of one program, which is made when it starts. */
+  readonly home: string
+  readonly homeAt: string
 }
 
 const environments = "environments"
+const building = "building"
+/** Folders in hand that programs are shown elsewhere. */
+const trees = "building/trees"
+/** What could not be removed. */
+const aside = "building/aside"
+/** What the file system may lose to others while something is built, besides what the cache may have. */
+const otherBytes = 1024 ** 3
 const markers = "complete"
 const pollMs = 100
 const stealMs = 10_000
@@ -53,6 +81,12 @@ const codeOf = (error: unknown): unknown => error instanceof Error && "code" in 
 
 /** Where environments are; what runs may read. */
 export const environmentsOf = (directory: string): string => Path.join(directory, environments)
+
+/** Folders below which programs of builds are shown what they build. */
+export const shownOf = (directory: string): ReadonlyArray<string> => [
+  environmentsOf(directory),
+  Path.join(directory, trees)
+]
 
 /** Like `mkdir` with `recursive`, which does not end where nothing can be made, such as in /proc. */
 const makeFolders = (path: string): void => {
@@ -75,7 +109,7 @@ export const open = (directory: string): string => {
   try {
     makeFolders(directory)
     const real = Fs.realpathSync(directory)
-    for (const name of ["", environments, markers, "locks", "servers"]) {
+    for (const name of ["", environments, markers, "locks", "servers", building, trees, aside]) {
       const path = Path.join(real, name)
       makeFolders(path)
       const stat = Fs.lstatSync(path)
@@ -87,6 +121,8 @@ export const open = (directory: string): string => {
         throw new Unusable(`${path} can be written by every user, who could put code into it; chmod o-w it`)
       }
     }
+    // Builds are passed on the way, and have names that nobody knows.
+    for (const name of [building, trees]) Fs.chmodSync(Path.join(real, name), 0o711)
     Fs.accessSync(environmentsOf(real), Fs.constants.W_OK)
     return real
   } catch (error) {
@@ -135,41 +171,6 @@ const breakLock = (lock: string, now: number): void => {
   }
 }
 
-/** Calls `visit` for all that is below a folder. What goes meanwhile is left out. */
-const walk = async (folder: string, visit: (path: string, stat: Fs.Stats) => Promise<void> | void): Promise<void> => {
-  const pending = [folder]
-  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-    for (const entry of await FsPromises.readdir(path, { withFileTypes: true }).catch(() => [])) {
-      const inner = Path.join(path, entry.name)
-      const stat = await FsPromises.lstat(inner).catch(() => undefined)
-      if (stat === undefined) continue
-      if (stat.isDirectory()) pending.push(inner)
-      await visit(inner, stat)
-    }
-  }
-}
-
-/** Size on disk, in bytes. */
-const sizeOf = async (folder: string): Promise<number> => {
-  let bytes = 0
-  await walk(folder, (_, { blocks }) => {
-    bytes += blocks * 512
-  })
-  return bytes
-}
-
-const privileged = Fs.constants.S_IFMT | 0o7000
-
-/** Takes from what was built all that it is not for: rights of its owner for others, and whatever is neither file, folder nor link. */
-const disarm = (folder: string): Promise<void> =>
-  walk(folder, async (path, stat) => {
-    if (stat.isDirectory() || stat.isFile()) {
-      if ((stat.mode & 0o6000) !== 0) await FsPromises.chmod(path, stat.mode & ~privileged)
-    } else if (!stat.isSymbolicLink()) {
-      await FsPromises.rm(path)
-    }
-  })
-
 interface Kept {
   readonly key: string
   readonly bytes: number
@@ -178,7 +179,7 @@ interface Kept {
 }
 
 /** Makes the view that one server has of the cache; the scope ends its uses. */
-export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options) {
+export const make = Effect.fnUntraced(function*({ builder, canShow = () => false, directory, maxBytes }: Options) {
   const owner = Owner.self()
   const name = `${owner}-${randomBytes(4).toString("hex")}`
   const own = Path.join(directory, "servers", name)
@@ -186,6 +187,7 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
   const folderOf = (key: string) => Path.join(directory, environments, key)
   const lockOf = (key: string) => Path.join(directory, "locks", key)
   const markerOf = (key: string) => Path.join(directory, markers, key)
+  const isOutside = (key: string) => canShow(folderOf(key)) && canShow(Path.join(directory, trees, key))
   const isComplete = (key: string) => Fs.existsSync(markerOf(key)) && Fs.existsSync(folderOf(key))
 
   const saveUses = () => {
@@ -248,10 +250,13 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
     }
   }
 
+  const unusable = (path: string) => (error: unknown) =>
+    new Unusable(`${path}: ${error instanceof Error ? error.message : String(error)}`)
+
   const attempt = <A>(path: string, body: () => A) =>
     Effect.try({
       try: body,
-      catch: (cause) => new Unusable(`${path}: ${cause instanceof Error ? cause.message : String(cause)}`)
+      catch: unusable(path)
     })
 
   const unlock = (key: string) => Effect.sync(() => Fs.rmSync(lockOf(key), { force: true }))
@@ -282,19 +287,93 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
       })
     )
 
-  const removeFolder = (key: string) =>
-    Effect.promise(async () => {
-      await FsPromises.rm(markerOf(key), { force: true })
-      await FsPromises.rm(folderOf(key), { recursive: true, force: true })
-    }).pipe(Effect.catchCause((cause) => Effect.logWarning("cannot remove an environment", key, cause)))
+  const warned = (message: string, path: string) => ({ message: reason }: Unusable) =>
+    Effect.logWarning(message).pipe(Effect.annotateLogs({ path, reason }))
 
-  /** Looks at the size of a folder every second, and more seldom where looking takes long, and fails when it is too large. */
-  const outgrows = (folder: string): Effect.Effect<never, Outgrown> =>
+  /** Removes a folder, or at least puts it out of the way. */
+  const discard = (path: string): Effect.Effect<void> =>
+    Effect.tryPromise({ try: () => Tree.remove(path), catch: unusable(path) }).pipe(
+      Effect.catch((error) =>
+        Effect.tryPromise({
+          try: () => Tree.setAside(path, Path.join(directory, aside)),
+          catch: unusable(path)
+        }).pipe(
+          Effect.flatMap((now) => warned("what was built cannot be removed and is set aside", now)(error)),
+          Effect.catch(warned("what was built can neither be removed nor set aside", path))
+        )
+      )
+    )
+
+  const removeFolder = (key: string) =>
+    Effect.suspend(() => {
+      Fs.rmSync(markerOf(key), { force: true })
+      return discard(folderOf(key))
+    })
+
+  const placeOf = (key: string): Place => {
+    const at = folderOf(key)
+    const own = `${key}-${randomBytes(16).toString("hex")}`
+    if (!isOutside(key)) {
+      const work = Path.join(directory, building, own)
+      const home = Path.join(work, "home")
+      return { folder: at, at, work, workAt: work, home, homeAt: home }
+    }
+    const folder = Path.join(directory, trees, own)
+    return {
+      folder,
+      at,
+      work: Path.join(folder, ".work"),
+      workAt: Path.join(at, ".work"),
+      home: Path.join(folder, ".home"),
+      homeAt: Path.join(at, ".home")
+    }
+  }
+
+  /** Makes the folders of a build, for those who build alone. */
+  const makePlace = ({ folder, work }: Place): void => {
+    for (const path of [folder, work]) {
+      Fs.mkdirSync(path, { mode: 0o700 })
+      // Without what it may have from the folder above.
+      Fs.chmodSync(path, 0o700)
+      if (builder !== undefined) Fs.chownSync(path, builder.uid, builder.gid)
+    }
+  }
+
+  const looking = <A>(path: string, look: () => Promise<A>): Effect.Effect<A, Outgrown | Unusable> =>
+    Effect.tryPromise({
+      try: look,
+      catch: (error) => error instanceof Tree.Unfit ? new Outgrown(error.message) : unusable(path)(error)
+    })
+
+  const freeBytes = (): number => {
+    const { bavail, bsize } = Fs.statfsSync(directory)
+    return bavail * bsize
+  }
+
+  /**
+   * Looks at the size of a build every second, and more seldom where looking takes long, and fails when it is too large. Bytes of
+   * removed files that are still open are in no folder, but are missing from the file system.
+   */
+  const outgrows = ({ folder, work }: Place): Effect.Effect<never, Outgrown | Unusable> =>
     Effect.gen(function*() {
+      const before = freeBytes()
+      const folders = work.startsWith(`${folder}/`) ? [folder] : [folder, work]
       for (let restMs = 1000;;) {
         yield* Effect.sleep(restMs)
         const began = performance.now()
-        if ((yield* Effect.promise(() => sizeOf(folder))) > maxBytes) return yield* Effect.fail(new Outgrown(maxBytes))
+        let bytes = 0
+        for (const path of folders) bytes += yield* looking(path, () => Tree.sizeOf(path))
+        if (bytes > maxBytes) {
+          const message = `it takes more than the ${maxBytes} bytes that the cache may have (SKILLSCALE_MAX_CACHE)`
+          return yield* Effect.fail(new Outgrown(message))
+        }
+        if (before - freeBytes() > maxBytes + otherBytes) {
+          return yield* Effect.fail(
+            new Unusable(
+              `while it was built the file system of ${directory} lost more than ${maxBytes + otherBytes} bytes`
+            )
+          )
+        }
         restMs = Math.max(1000, 10 * (performance.now() - began))
       }
     })
@@ -307,28 +386,34 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
     key: string,
     patienceMs: number,
     onWait: (pid: string) => Effect.Effect<void>,
-    build: (folder: string) => Effect.Effect<void, E>
+    build: (place: Place) => Effect.Effect<void, E>
   ): Effect.Effect<string, E | Busy | Outgrown | Unusable> => {
-    const folder = folderOf(key)
+    const at = folderOf(key)
+    const fill = Effect.fnUntraced(function*(place: Place): Effect.fn.Return<void, E | Outgrown | Unusable> {
+      const { folder } = place
+      // Nobody else is to get in before it is disarmed.
+      yield* attempt(folder, () => makePlace(place))
+      yield* Effect.raceFirst(build(place), outgrows(place))
+      yield* Effect.andThen(discard(place.home), discard(place.work))
+      yield* looking(folder, () => Tree.handOver(folder))
+      const bytes = yield* looking(folder, () => Tree.sizeOf(folder))
+      yield* attempt(at, () => {
+        const next = `${markerOf(key)}.next`
+        Fs.writeFileSync(next, JSON.stringify({ bytes }), { mode: 0o644 })
+        if (folder !== at) Fs.renameSync(folder, at)
+        Fs.renameSync(next, markerOf(key))
+      })
+    })
     const make = Effect.gen(function*(): Effect.fn.Return<string, E | Outgrown | Unusable> {
       yield* attempt(own, () => use(key))
       if (isComplete(key)) {
         touch(markerOf(key))
-        return folder
+        return at
       }
       yield* removeFolder(key)
-      // Nobody else is to get in before it is disarmed.
-      yield* attempt(folder, () => Fs.mkdirSync(folder, { mode: 0o700 }))
-      yield* Effect.raceFirst(build(folder), outgrows(folder))
-      yield* Effect.promise(() => disarm(folder))
-      const bytes = yield* Effect.promise(() => sizeOf(folder))
-      yield* attempt(folder, () => {
-        const next = `${markerOf(key)}.next`
-        Fs.writeFileSync(next, JSON.stringify({ bytes }), { mode: 0o644 })
-        Fs.chmodSync(folder, 0o755)
-        Fs.renameSync(next, markerOf(key))
-      })
-      return folder
+      const place = placeOf(key)
+      yield* Effect.onError(fill(place), () => Effect.andThen(discard(place.work), discard(place.folder)))
+      return at
     })
     const undo = Effect.suspend(() =>
       Effect.andThen(isComplete(key) ? Effect.void : removeFolder(key), Effect.sync(() => release(key)))
@@ -343,13 +428,31 @@ export const make = Effect.fnUntraced(function*({ directory, maxBytes }: Options
     return { key, bytes, usedAt: stat?.mtimeMs ?? 0, complete: isComplete(key) }
   }
 
+  /** Removes what killed builds left, and tells how much there is that cannot be removed. */
+  const tidy = Effect.gen(function*() {
+    const left = (name: string) =>
+      Fs.readdirSync(Path.join(directory, name)).map((one) => Path.join(directory, name, one))
+    for (const path of [...left(building), ...left(trees)]) {
+      const key = /^(.*)-[0-9a-f]{32}$/.exec(Path.basename(path))?.[1]
+      if (key === undefined || !tryLock(key, Date.now())) continue
+      yield* Effect.ensuring(discard(path), unlock(key))
+    }
+    let bytes = 0
+    for (const path of left(aside)) {
+      const gone = yield* Effect.exit(Effect.tryPromise(() => Tree.remove(path)))
+      if (Exit.isSuccess(gone)) continue
+      bytes += yield* Effect.orElseSucceed(looking(path, () => Tree.sizeOf(path)), () => 0)
+    }
+    return bytes
+  })
+
   /** Removes what was not used for longest until the rest is within the bound, and what a killed process left half built. */
   const trim = Effect.gen(function*() {
     const names = [environments, markers].flatMap((name) => Fs.readdirSync(Path.join(directory, name)))
     const all = [...new Set(names.filter((name) => !name.endsWith(".next")))].map(look).sort((a, b) =>
       a.usedAt - b.usedAt
     )
-    let total = all.reduce((sum, { bytes }) => sum + bytes, 0)
+    let total = all.reduce((sum, { bytes }) => sum + bytes, yield* tidy)
     for (const { bytes, complete, key } of all) {
       if (complete && total <= maxBytes) continue
       if (usedByAnyone(Date.now()).has(key) || !tryLock(key, Date.now())) continue

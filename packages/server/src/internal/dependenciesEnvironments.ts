@@ -14,7 +14,14 @@ import * as Requirements from "./dependenciesRequirements.ts"
 import type * as Tools from "./dependenciesTools.ts"
 import * as OwnEnvironment from "./ownEnvironment.ts"
 
-export type Failure = Tools.Failed | Build.Missing | Cache.Busy | Cache.Outgrown | Cache.Unusable | Requirements.Refused
+export type Failure =
+  | Tools.Failed
+  | Tools.Exceeded
+  | Build.Missing
+  | Cache.Busy
+  | Cache.Outgrown
+  | Cache.Unusable
+  | Requirements.Refused
 
 export interface Options {
   readonly build: Build.Build
@@ -37,7 +44,9 @@ export interface Progress {
 interface Piece {
   readonly key: string
   readonly what: string
-  readonly build: (folder: string) => Effect.Effect<void, Tools.Failed | Build.Missing | Requirements.Refused>
+  readonly build: (
+    place: Cache.Place
+  ) => Effect.Effect<void, Tools.Failed | Tools.Exceeded | Build.Missing | Requirements.Refused>
 }
 
 interface Pieces {
@@ -100,13 +109,13 @@ export const make = Effect.fnUntraced(function*({ build, cache, concurrency, lim
       python.push({
         key: build.keyOfPython(base, needs),
         what: `installing ${count} Python ${count === 1 ? "package" : "packages"}`,
-        build: (folder) => build.buildPython(folder, base, needs)
+        build: (place) => build.buildPython(place, base, needs)
       })
     }
     const node = Array.from(plan.node, ([at, wanted]): readonly [string, Piece] => [at, {
       key: build.keyOfNode(wanted),
       what: "installing packages of Node",
-      build: (folder) => build.buildNode(folder, wanted)
+      build: (place) => build.buildNode(place, wanted)
     }])
     return { python, pythonOf: plan.pythonOf, node: new Map(node) }
   })
@@ -142,10 +151,10 @@ export const make = Effect.fnUntraced(function*({ build, cache, concurrency, lim
     let built = false
     for (const { build: make, key, what } of all(pieces)) {
       const waits = (pid: string) => progress.detail(`waiting for process ${pid}`)
-      const work = (folder: string) =>
+      const work = (place: Cache.Place) =>
         Effect.suspend(() => {
           built = true
-          return Effect.andThen(progress.detail(what), builders.withPermit(make(folder)))
+          return Effect.andThen(progress.detail(what), builders.withPermit(make(place)))
         })
       yield* Effect.uninterruptibleMask((restore) =>
         Effect.andThen(

@@ -2,30 +2,60 @@
  * Runs the programs that build environments: with the operator's settings for proxies and indexes and nothing else of the
  * environment, and, where the executor can do that, confined to the folder that they build in.
  *
- * Confined they reach the network, read the system and the operator's settings, and write nowhere else: whatever a package makes
- * of the program that installs it, nothing else of the host changes, and nothing that another environment is made from.
+ * Confined they are who runs are, and find what runs find, but for the network, a copy of the operator's settings, and the folder, where
+ * alone they write: whatever a package makes of the program that installs it, nothing else of the host changes, and nothing that
+ * another environment is made from. Confined or not, they are held to limits, where the executor has them.
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
-import * as FsPromises from "node:fs/promises"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import type * as Executor from "../Executor.ts"
+import type { Place } from "./dependenciesCache.ts"
+import * as Tree from "./dependenciesTree.ts"
 
 /** A program that builds did not do it; `output` is the end of what it printed. */
 export class Failed extends Data.TaggedError("Failed")<
   { readonly tool: string; readonly how: string; readonly output: string }
 > {}
 
+/** A program that builds used more than it may, and would again. */
+export class Exceeded extends Data.TaggedError("Exceeded")<{ readonly message: string }> {
+  constructor(message: string) {
+    super({ message })
+  }
+}
+
+/** What each program of a build may use, with all that it starts. */
+export interface Limits {
+  /** Memory of all processes together, in bytes. */
+  readonly memoryBytes: number
+  /** Processes and threads at a time. */
+  readonly processes: number
+  /** CPU time, in whole seconds. */
+  readonly cpuSeconds: number
+  /** The largest file, in bytes. */
+  readonly fileBytes: number
+}
+
 export interface Options {
+  readonly limits: Limits
+  /** Whose the private files of confined programs are; by default the server's. */
+  readonly builder?: { readonly uid: number; readonly gid: number } | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly timeout: Duration.Input
   /** Whether programs are confined. Without it they can do what the server can. */
   readonly confined: boolean
 }
+
+/** What a process may reserve besides what all may use together. */
+const reservedBytes = 1024 ** 3
+
+/** What a build has in memory for `/tmp`, in a cell; its temporary files are elsewhere. */
+const temporaryBytes = 256 * 1024 ** 2
 
 /** The end of a build's output that is kept, in bytes. */
 const maxOutput = 64 * 1024
@@ -68,8 +98,9 @@ export const environment = (
 
 /** Names of files and folders with settings of these programs, below the home, for configuration, and of the system. */
 const settings = {
-  home: [".npmrc", ".netrc", "_netrc", ".pip", ".local/share/uv", ".local/share/python_keyring"],
+  home: [".npmrc", ".netrc", "_netrc", ".pip"],
   config: ["pip", "uv", "python_keyring"],
+  data: ["uv/credentials", "python_keyring"],
   system: ["/etc/pip.conf", "/etc/uv", "/etc/npmrc"]
 }
 
@@ -83,22 +114,92 @@ const pathsIn = (value: string): ReadonlyArray<string> =>
     }
   })
 
-/** Not a setting of the programs, but where they look for more than theirs. */
-const places = /^(?:PATH|HOME|TMPDIR|XDG_.*)$/
+/** Not a setting of the programs, but where they look for more than theirs, or a cache, which they have of their own. */
+const places = /^(?:PATH|HOME|TMPDIR|XDG_.*|.*_CACHE_DIR|npm_config_cache)$/
 
-/** What of the host the operator's settings are, or name. */
-export const settingsOf = (env: Readonly<Record<string, string>>): ReadonlyArray<string> => {
-  const { HOME: home, XDG_CONFIG_DIRS: dirs = "/etc/xdg", XDG_CONFIG_HOME: config } = env
-  const below = (folder: string | undefined, names: ReadonlyArray<string>) =>
-    folder === undefined || !Path.isAbsolute(folder) ? [] : names.map((name) => Path.join(folder, name))
+type Env = Readonly<Record<string, string>>
+
+const isFolder = (path: string | undefined): path is string => path !== undefined && Path.isAbsolute(path)
+
+/** Whether a folder is a home, or has one in it. */
+const holds = (path: string, home: string | undefined): boolean =>
+  path === "/" || isFolder(home) && `${Path.resolve(home)}/`.startsWith(`${Path.resolve(path)}/`)
+
+/** Files and folders of the host with settings, besides those of the operator's home. */
+export const settingsOf = (env: Env): ReadonlyArray<string> => {
+  const { HOME: home, XDG_CONFIG_DIRS: dirs = "/etc/xdg" } = env
   const all = [
     ...settings.system,
-    ...below(home, settings.home),
-    ...below(config ?? (home === undefined ? undefined : Path.join(home, ".config")), settings.config),
-    ...dirs.split(":").flatMap((folder) => below(folder, settings.config)),
+    ...dirs.split(":").filter(isFolder).flatMap((folder) => settings.config.map((name) => Path.join(folder, name))),
     ...Object.entries(env).flatMap(([name, value]) => places.test(name) ? [] : pathsIn(value))
   ]
-  return [...new Set(all)].filter((path) => path !== "/" && Fs.existsSync(path))
+  return [...new Set(all.map((path) => Path.resolve(path)))].filter((path) => !holds(path, home) && Fs.existsSync(path))
+}
+
+/** What of the operator's settings is copied, and where to, below a home of a build's own. */
+const copiedOf = (
+  { HOME: home, XDG_CONFIG_HOME: config, XDG_DATA_HOME: data }: Env
+): ReadonlyArray<readonly [string, string]> => {
+  const below = (folder: string | undefined, names: ReadonlyArray<string>, to: string) =>
+    isFolder(folder)
+      ? names.map((name): readonly [string, string] => [Path.join(folder, name), Path.join(to, name)])
+      : []
+  const usual = (name: string) => isFolder(home) ? Path.join(home, name) : undefined
+  return [
+    ...below(home, settings.home, ""),
+    ...below(config ?? usual(".config"), settings.config, ".config"),
+    ...below(data ?? usual(".local/share"), settings.data, ".local/share")
+  ]
+}
+
+const maxSettingBytes = 1024 ** 2
+const maxSettings = 256
+
+/** Names of variables whose files lie where they are because of others beside them. */
+const besides = /FIND_LINKS|INDEX/
+
+/**
+ * Copies the operator's settings to a home of a build's own, where the user that builds can read them though the operator's cannot
+ * be. Returns the variables that say so.
+ */
+const copySettings = (env: Env, home: string, homeAt: string, builder: Options["builder"]): Env => {
+  const give = (path: string) => builder === undefined ? undefined : Fs.chownSync(path, builder.uid, builder.gid)
+  let count = 0
+  const makeFolder = (path: string): void => {
+    if (Fs.existsSync(path)) return
+    makeFolder(Path.dirname(path))
+    Fs.mkdirSync(path, { mode: 0o700 })
+    give(path)
+  }
+  const copy = (from: string, to: string): boolean => {
+    const stat = Fs.statSync(from, { throwIfNoEntry: false })
+    if (stat === undefined || ++count > maxSettings) return false
+    if (stat.isDirectory()) {
+      for (const name of Fs.readdirSync(from)) copy(Path.join(from, name), Path.join(to, name))
+      return true
+    }
+    if (!stat.isFile() || stat.size > maxSettingBytes) return false
+    makeFolder(Path.dirname(to))
+    Fs.writeFileSync(to, Fs.readFileSync(from), { mode: 0o600 })
+    give(to)
+    return true
+  }
+  // There is none, and its parent is no link.
+  Fs.mkdirSync(home, { mode: 0o700 })
+  give(home)
+  for (const [from, to] of copiedOf(env)) copy(from, Path.join(home, to))
+  const named = Object.entries(env).flatMap(([name, value]): ReadonlyArray<readonly [string, string]> => {
+    if (places.test(name) || besides.test(name) || !Path.isAbsolute(value)) return []
+    const to = Path.join("named", String(count), Path.basename(value))
+    const isFile = Fs.statSync(value, { throwIfNoEntry: false })?.isFile() === true
+    return isFile && copy(value, Path.join(home, to)) ? [[name, Path.join(homeAt, to)]] : []
+  })
+  return {
+    ...Object.fromEntries(named),
+    HOME: homeAt,
+    XDG_CONFIG_HOME: Path.join(homeAt, ".config"),
+    XDG_DATA_HOME: Path.join(homeAt, ".local", "share")
+  }
 }
 
 /** Without the credentials of addresses, and without what would control a terminal. */
@@ -142,58 +243,113 @@ const homeOf = (file: string): string => {
   return Fs.existsSync(Path.join(above, "package.json")) ? above : folder
 }
 
-/** What is made in the folder of a build while it lasts, so that no two of them have anything in common. */
-const scratch = ".work"
+const pathOf = (env: Readonly<Record<string, string | undefined>>): string =>
+  `${Path.dirname(process.execPath)}${Path.delimiter}${env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"}`
 
-const scratchEnvironment = (folder: string): Readonly<Record<string, string>> => {
-  const work = Path.join(folder, scratch)
-  return {
-    TMPDIR: work,
-    XDG_CACHE_HOME: work,
-    PIP_CACHE_DIR: Path.join(work, "pip"),
-    UV_CACHE_DIR: Path.join(work, "uv"),
-    npm_config_cache: Path.join(work, "npm")
+/** What programs of builds have to find of the host, besides what runs find: themselves and the settings of the system. */
+export const readable = (env: Readonly<Record<string, string | undefined>>): ReadonlyArray<string> => {
+  const path = pathOf(env)
+  const programs = ["uv", "npm"].flatMap((name) => search(name, path) ?? [])
+  const own = environment(env, path)
+  return [...programs.map(homeOf).filter((folder) => !holds(folder, own["HOME"])), ...settingsOf(own)]
+}
+
+/** What is only there while a build lasts, so that no two of them have anything in common. */
+const workEnvironment = (work: string): Env => ({
+  TMPDIR: work,
+  XDG_CACHE_HOME: work,
+  PIP_CACHE_DIR: Path.join(work, "pip"),
+  UV_CACHE_DIR: Path.join(work, "uv"),
+  npm_config_cache: Path.join(work, "npm")
+})
+
+const boundOf = (reason: Executor.Reason): string | undefined => {
+  switch (reason._tag) {
+    case "MemoryLimit":
+      return "SKILLSCALE_PREPARE_MEMORY"
+    case "ProcessLimit":
+      return "SKILLSCALE_PREPARE_PROCESSES"
+    case "CpuLimit":
+      return "SKILLSCALE_PREPARE_CPU"
+    case "OutputLimit":
+      return "SKILLSCALE_PREPARE_FILE"
+    case "DiskLimit":
+      return "in /tmp"
+    default:
+      return undefined
   }
 }
 
 export const make = (executor: Executor.Executor["Service"], options: Options) => {
-  const found = options.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
-  const path = `${Path.dirname(process.execPath)}${Path.delimiter}${found}`
+  const path = pathOf(options.env)
   const env = environment(options.env, path)
-  const readable = settingsOf(env)
+  const { limits } = options
+  const held: Executor.Limits = {
+    treeBytes: limits.memoryBytes,
+    memoryBytes: limits.memoryBytes + reservedBytes,
+    treeTasks: limits.processes,
+    cpuSeconds: limits.cpuSeconds,
+    fileBytes: limits.fileBytes,
+    diskBytes: temporaryBytes
+  }
 
-  const specOf = (
-    folder: string,
+  const specOf = async (
+    place: Place,
     file: string,
     args: ReadonlyArray<string>,
     more: Readonly<Record<string, string>>
-  ): Executor.Spec => {
+  ): Promise<Executor.Spec> => {
     // New files are readable for runs, which may be another user, and never writable for others.
     const spec = {
       file: "/bin/sh",
       args: ["-c", "umask 022; exec \"$@\"", "sh", file, ...args],
-      cwd: folder,
+      cwd: place.at,
       env: { ...env, ...more },
-      timeout: options.timeout
+      timeout: options.timeout,
+      limits: held
     }
     if (!options.confined) return spec
-    Fs.mkdirSync(Path.join(folder, scratch), { recursive: true, mode: 0o700 })
+    const isShown = place.folder !== place.at
+    // Anew for each, since the one before could write there.
+    await Tree.remove(place.home)
+    const own = copySettings(env, place.home, place.homeAt, options.builder)
     return {
       ...spec,
-      env: { ...spec.env, ...scratchEnvironment(folder) },
+      env: { ...env, ...own, ...workEnvironment(place.workAt), ...more },
       confinement: {
         network: true,
         systemCalls: "deny",
-        writable: [folder],
-        readable: [homeOf(file), ...readable].filter((path) => path !== "/" && path !== env["HOME"])
-      }
+        plainModes: true,
+        writable: isShown ? [] : [place.folder, place.work],
+        readable: isShown ? [] : [homeOf(file), ...settingsOf(env)].filter((path) => !holds(path, env["HOME"]))
+      },
+      ...isShown ? { overlay: { at: place.at, skill: place.folder, direct: true, onWritten: () => Effect.void } } : {}
     }
   }
+
+  /** Why there is no result: a limit, which the next attempt would reach as well, or something else. */
+  const failing = (tool: string, error: Executor.ExecutorError, output: string): Failed | Exceeded => {
+    const { reason } = error
+    const bound = boundOf(reason)
+    const how = error.message.slice(error.file.length + 1)
+    if (bound !== undefined) return new Exceeded(`${tool} ${how} (${bound})`)
+    return new Failed({
+      tool,
+      how: reason._tag === "TimedOut" ? `did not end within ${reason.timeoutMs / 1000} s` : how,
+      output
+    })
+  }
+
+  const specified = (tool: string, ...needs: Parameters<typeof specOf>) =>
+    Effect.tryPromise({
+      try: () => specOf(...needs),
+      catch: (error) => new Failed({ tool, how: `cannot have its settings: ${String(error)}`, output: "" })
+    })
 
   /** Runs a program to its end, in the folder of a build. */
   const run = Effect.fnUntraced(function*(
     tool: string,
-    folder: string,
+    place: Place,
     file: string,
     args: ReadonlyArray<string>,
     more: Readonly<Record<string, string>> = {}
@@ -207,12 +363,9 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
       })
     const failed = (how: string) => new Failed({ tool, how, output: printable(kept) })
     const unbounded = { stdoutBytes: Number.MAX_SAFE_INTEGER, stderrBytes: Number.MAX_SAFE_INTEGER }
-    yield* Stream.runForEach(executor.stream({ ...specOf(folder, file, args, more), ...unbounded }), keep).pipe(
-      Effect.mapError((error) =>
-        failed(
-          error.reason._tag === "TimedOut" ? `did not end within ${error.reason.timeoutMs / 1000} s` : error.message
-        )
-      )
+    const spec = yield* specified(tool, place, file, args, more)
+    yield* Stream.runForEach(executor.stream({ ...spec, ...unbounded }), keep).pipe(
+      Effect.mapError((error) => failing(tool, error, printable(kept)))
     )
     if (exit?.exitCode === 0) return
     return yield* failed(
@@ -221,23 +374,12 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   })
 
   /** Runs a program in the folder of a build, for what it prints. */
-  const ask = Effect.fnUntraced(function*(tool: string, folder: string, file: string, args: ReadonlyArray<string>) {
-    const failed = (how: string) => new Failed({ tool, how, output: "" })
-    const { exitCode, stdout } = yield* Effect.mapError(
-      executor.run(specOf(folder, file, args, {})),
-      (error) => failed(error.message)
-    )
-    if (exitCode !== 0) return yield* failed(`exited with ${exitCode}`)
+  const ask = Effect.fnUntraced(function*(tool: string, place: Place, file: string, args: ReadonlyArray<string>) {
+    const spec = yield* specified(tool, place, file, args, {})
+    const { exitCode, stdout } = yield* Effect.mapError(executor.run(spec), (error) => failing(tool, error, ""))
+    if (exitCode !== 0) return yield* new Failed({ tool, how: `exited with ${exitCode}`, output: "" })
     return Buffer.from(stdout).toString("utf8")
   })
 
-  return {
-    path,
-    env,
-    run,
-    ask,
-    /** Removes what the programs left for themselves. */
-    clean: (folder: string) =>
-      Effect.promise(() => FsPromises.rm(Path.join(folder, scratch), { recursive: true, force: true }))
-  }
+  return { path, env, run, ask }
 }

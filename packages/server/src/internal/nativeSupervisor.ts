@@ -77,7 +77,8 @@ const flagsOf = ({ confinement, overlay, warm }: ResolvedSpec): number =>
     ? 0
     : Native.flags.confined | (confinement.systemCalls === "allow" ? Native.flags.allowList : 0) |
       (confinement.network ? Native.flags.connected : 0) | (warm?.kind === "node" ? Native.flags.ahead : 0) |
-      (overlay?.lasting === true ? Native.flags.lasting : 0)
+      (overlay?.lasting === true ? Native.flags.lasting : 0) | (overlay?.direct === true ? Native.flags.direct : 0) |
+      (confinement.plainModes === true ? Native.flags.plainModes : 0)
 
 let places: ReturnType<typeof Native.warm> | undefined
 
@@ -161,6 +162,7 @@ export interface Places {
   readonly gid: number
   readonly readable: ReadonlyArray<string>
   readonly folders: ReadonlyArray<string>
+  readonly open: ReadonlyArray<string>
 }
 
 /** Starts it, and closes it with the scope. */
@@ -175,7 +177,7 @@ export const makeSupervisor = Effect.fnUntraced(
     const context = yield* Effect.context<never>()
     const listeners = new Map<number, Listener>()
     // A folder that was replaced is another one, though it has the same path; cells show the one that they were made with.
-    const epoch = () => numberOf(sandbox.folders.map(identityOf).join())
+    const epoch = () => numberOf([...sandbox.folders, ...sandbox.open].map(identityOf).join())
     let nextId = 1
     let supervisor: Native.Supervisor | null = null
     let onReady: (exit: Exit.Exit<number, Unavailable>) => void = () => {}
@@ -221,9 +223,10 @@ export const makeSupervisor = Effect.fnUntraced(
             reaperPath,
             controlGroups: groups.folder,
             kind: cells ? 1 : 0,
-            paths: [...sandbox.readable, ...sandbox.folders].map((path) => `${path}\0`).join(""),
+            paths: [...sandbox.readable, ...sandbox.folders, ...sandbox.open].map((path) => `${path}\0`).join(""),
             readable: sandbox.readable.length,
-            skills: sandbox.folders.length,
+            skills: sandbox.folders.length + sandbox.open.length,
+            open: sandbox.open.length,
             uid: sandbox.uid,
             gid: sandbox.gid,
             epoch: epoch(),

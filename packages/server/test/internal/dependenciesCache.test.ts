@@ -21,7 +21,7 @@ const setup = Effect.fnUntraced(function*(maxBytes = 1024 ** 3) {
     return { ...cache, close: Scope.close(scope, Exit.void) }
   })
   const builds: Array<string> = []
-  const fill = (name: string, bytes = 10) => (folder: string) =>
+  const fill = (name: string, bytes = 10) => ({ folder }: Pick<Cache.Place, "folder">) =>
     Effect.sync(() => {
       builds.push(name)
       Fs.writeFileSync(Path.join(folder, "content"), Buffer.alloc(bytes, 1))
@@ -42,7 +42,8 @@ it.live("builds once for servers that want the same at the same time", () =>
     const { builds, fill, server } = yield* setup()
     const [one, other] = [yield* server, yield* server]
     const gate = yield* Deferred.make<void>()
-    const slow = (folder: string) => Effect.andThen(Deferred.await(gate), fill("slow")(folder))
+    const slow = ({ folder }: Pick<Cache.Place, "folder">) =>
+      Effect.andThen(Deferred.await(gate), fill("slow")({ folder }))
     const waits: Array<string> = []
     const first = yield* Effect.forkChild(one.acquire("k", 5_000, silent, slow), { startImmediately: true })
     yield* Support.eventually("it builds", () => other.inspect("k") === "building")
@@ -89,11 +90,12 @@ it.live("leaves nothing of what failed or was interrupted", () =>
   Effect.gen(function*() {
     const { directory, entries, fill, server } = yield* setup()
     const cache = yield* server
-    const failing = (folder: string) => Effect.andThen(fill("half")(folder), Effect.fail("no"))
+    const failing = ({ folder }: Pick<Cache.Place, "folder">) =>
+      Effect.andThen(fill("half")({ folder }), Effect.fail("no"))
     assert.strictEqual(yield* Effect.flip(cache.acquire("k", 5_000, silent, failing)), "no")
     const begun = yield* Deferred.make<void>()
-    const endless = (folder: string) =>
-      fill("half")(folder).pipe(Effect.andThen(Deferred.succeed(begun, undefined)), Effect.andThen(Effect.never))
+    const endless = ({ folder }: Pick<Cache.Place, "folder">) =>
+      fill("half")({ folder }).pipe(Effect.andThen(Deferred.succeed(begun, undefined)), Effect.andThen(Effect.never))
     const fiber = yield* Effect.forkChild(cache.acquire("k", 5_000, silent, endless))
     yield* Deferred.await(begun)
     yield* Fiber.interrupt(fiber)
@@ -127,6 +129,60 @@ it.live("removes the least recently used beyond its bound, and never what a live
     yield* mine.acquire("f", 5_000, silent, fill("f", size))
     yield* mine.trim
     assert.deepStrictEqual(entries(), ["e", "f"])
+  }))
+
+const isFixed = (file: string, fixed: boolean): boolean =>
+  ChildProcess.spawnSync("chattr", [fixed ? "+i" : "-i", file], { stdio: "ignore" }).status === 0
+
+it.live.skipIf(process.getuid?.() !== 0)(
+  "sets aside what cannot be removed, and counts it",
+  () =>
+    Effect.gen(function*() {
+      const size = 256 * 1024
+      const { directory, entries, fill, server } = yield* setup(2.5 * size)
+      const half = Path.join(Cache.environmentsOf(directory), "k")
+      Fs.mkdirSync(half)
+      Fs.writeFileSync(Path.join(half, "fixed"), Buffer.alloc(size, 1))
+      assert.isTrue(isFixed(Path.join(half, "fixed"), true))
+      const aside = Path.join(directory, "building", "aside")
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          for (const folder of [half, ...Fs.readdirSync(aside).map((name) => Path.join(aside, name))]) {
+            isFixed(Path.join(folder, "fixed"), false)
+          }
+        })
+      )
+      const cache = yield* server
+      const folder = yield* cache.acquire("k", 5_000, silent, fill("k", size))
+      assert.deepStrictEqual(Fs.readdirSync(folder), ["content"])
+      assert.match(Fs.readdirSync(aside).join(), /^k-[^,]+$/)
+      // With what is aside there is room for one.
+      Fs.utimesSync(Path.join(directory, "complete", "k"), 1, 1)
+      cache.release("k")
+      yield* cache.acquire("l", 5_000, silent, fill("l", size))
+      yield* cache.trim
+      assert.deepStrictEqual(entries(), ["l"])
+      for (const name of Fs.readdirSync(aside)) isFixed(Path.join(aside, name, "fixed"), false)
+      yield* cache.trim
+      assert.deepStrictEqual(Fs.readdirSync(aside), [])
+    })
+)
+
+it.live("removes what killed builds left, and not what is in hand", () =>
+  Effect.gen(function*() {
+    const { directory, fill, server } = yield* setup()
+    const [building, trees] = [Path.join(directory, "building"), Path.join(directory, "building", "trees")]
+    const suffix = "0".repeat(32)
+    for (const path of [`${building}/a-${suffix}`, `${trees}/a-${suffix}`, `${trees}/b-${suffix}`]) {
+      Fs.mkdirSync(path)
+      Fs.writeFileSync(Path.join(path, "file"), "")
+    }
+    Fs.writeFileSync(Path.join(directory, "locks", "b"), Owner.self())
+    const cache = yield* server
+    yield* cache.acquire("c", 5_000, silent, fill("c"))
+    yield* cache.trim
+    assert.deepStrictEqual(Fs.readdirSync(building).sort(), ["aside", "trees"])
+    assert.deepStrictEqual(Fs.readdirSync(trees), [`b-${suffix}`])
   }))
 
 it.live("refuses a folder into which others could put code", () =>
