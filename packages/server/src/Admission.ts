@@ -62,6 +62,8 @@ export interface Options {
   readonly workers?: number | undefined
   /** Calls that wait for a worker. Default: 64. */
   readonly queue?: number | undefined
+  /** Whether a caller's calls may get workers now. While they may not, they wait, and others take their turns. Default: always. */
+  readonly mayWork?: ((caller: string) => boolean) | undefined
 }
 
 /**
@@ -97,6 +99,8 @@ export interface Admission {
   readonly load: Effect.Effect<Load>
   /** Calls that run at a time. */
   readonly workers: number
+  /** To be called when `mayWork` may have come true for somebody. */
+  readonly reconsider: () => void
 }
 
 interface Ticket {
@@ -115,6 +119,7 @@ interface Ticket {
 export const make = (options?: Options, onLoad: (load: Load) => void = () => {}): Admission => {
   const workers = Math.max(1, options?.workers ?? 4)
   const queue = Math.max(0, options?.queue ?? 64)
+  const mayWork = options?.mayWork ?? (() => true)
   /** The calls that wait, by caller; the caller whose turn it is comes first. */
   const lines = new Map<string, Set<Ticket>>()
   let queued = 0
@@ -147,7 +152,7 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
 
   const take = (caller: string): Ticket | undefined => {
     const ticket: Ticket = { caller, state: "waiting", onSettled: () => {} }
-    if (running < workers) {
+    if (running < workers && mayWork(caller)) {
       running += 1
       ticket.state = "granted"
     } else if (queued < queue) {
@@ -164,7 +169,7 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
   }
 
   const next = (): Ticket | undefined => {
-    const [first] = lines
+    const first = Array.from(lines).find(([caller]) => mayWork(caller))
     if (first === undefined) return undefined
     const [caller, line] = first
     const [ticket] = line
@@ -224,5 +229,16 @@ export const make = (options?: Options, onLoad: (load: Load) => void = () => {})
       })
     )
 
-  return { admit, load: Effect.sync(load), workers }
+  const reconsider = (): void => {
+    if (queued === 0) return
+    while (running < workers) {
+      const following = next()
+      if (following === undefined) break
+      running += 1
+      settle(following, "granted")
+    }
+    onLoad(load())
+  }
+
+  return { admit, load: Effect.sync(load), workers, reconsider }
 }

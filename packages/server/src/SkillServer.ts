@@ -80,7 +80,7 @@ export interface Options extends Admission.Options {
   /** How many bytes of such replies are kept; the oldest go first. Default: 64 MiB. */
   readonly keptReplyBytes?: number | undefined
   /**
-   * Replies of more than four times as many bytes are sent in parts of so many, to callers that understand that. Default: 64 KiB.
+   * Replies of more than four times as many bytes are sent in parts of so many, to callers that understand that. Default: 16 KiB.
    */
   readonly partBytes?: number | undefined
 }
@@ -115,6 +115,10 @@ const maxControls = 64
 const idPattern = /^[\w.-]{1,64}$/
 /** How many bytes of refusals are kept. */
 const keptRefusalBytes = 1024 * 1024
+/** While so much of answers waits for one caller, none of its calls is begun. */
+const keptAnswerBytes = 16 * 1024 * 1024
+/** How much of answers may wait for all callers. */
+const allAnswerBytes = 256 * 1024 * 1024
 /** Kept in place of a reply that the caller has. */
 const confirmed = new Uint8Array()
 /** What a call may end with that was offered, and did not start. */
@@ -142,7 +146,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
   const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
-  const admission = Admission.make(options, (load) => {
+  const admission = Admission.make({ ...options, mayWork: (caller) => parts.hasRoomFor(caller) }, (load) => {
     metrics.load(load)
     loads.load(load)
   })
@@ -162,7 +166,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
   const offers = Offers.make({ id, leaseMs, replies })
   const credits = Credits.make({ limitMs: limit })
-  const parts = Parts.make({ id, replies, partBytes: options.partBytes ?? 64 * 1024 })
+  const parts = Parts.make({
+    id,
+    replies,
+    partBytes: options.partBytes ?? 16 * 1024,
+    callerBytes: keptAnswerBytes,
+    totalBytes: allAnswerBytes,
+    onTaken: () => admission.reconsider()
+  })
   const finished = Finished.make({
     keepMs: Duration.toMillis(options.keepReplies ?? "1 minute"),
     maxBytes: options.keptReplyBytes ?? 64 * 1024 * 1024
@@ -373,7 +384,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       case "read":
         return yield* sendAgain(control, credits.read(control, control, yield* Monotonic.millis))
       case "received":
-        return parts.received(control, control.attempt, control.parts)
+        return parts.received(control, control.attempt, control.parts, yield* Monotonic.millis)
       case "waiting":
         return
       case "renew": {

@@ -63,7 +63,7 @@ interface Known extends Delivery.Habits {
   silentUntil: number
 }
 
-/** Servers of which it is known when they sent a part. */
+/** Servers of which it is known when they sent output or a part. */
 const maxBulky = 1024
 
 /** A replica says that it has the call. */
@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function*(
   const now = () => Monotonic.millisOf(clock)
   const topics = new Map<string, Known>()
   const waiting = new Set<() => void>()
-  /** When parts of final responses came last, by server, the latest last. */
+  /** When output or parts of final responses came last, by server, the latest last. */
   const bulk = new Map<string, number>()
   let lastBulkAt = Number.NEGATIVE_INFINITY
   const bulkAt = (server?: string): number =>
@@ -199,7 +199,7 @@ export const make = Effect.fnUntraced(function*(
             if (pass !== undefined) circuit?.onTaken(pass)
           }
           const { attempt, event, server } = response
-          if (event === "part" && server !== undefined) onBulk(server)
+          if ((event === "part" || event === "chunk") && server !== undefined) onBulk(server)
           const own = attempt === undefined ? response : { ...response, attempt: attempt - firstAttempt }
           return perform(delivery.onResponse(own, now()))
         },

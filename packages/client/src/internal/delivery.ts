@@ -48,7 +48,7 @@ export interface Options {
   readonly deadline: number
   readonly ackMs: number
   readonly habits: Habits
-  /** When parts of other final responses came last, from this replica and from any. */
+  /** When output or parts of final responses came last, of any call: from this replica, or from any. */
   readonly bulkAt?: ((server?: string) => number) | undefined
   /** From 0 to less than 1. */
   readonly random: () => number
@@ -73,10 +73,10 @@ export const renewMs = 250
  * answer on a busy machine may be silent for longer than its lease.
  */
 export const patienceMs = 5000
-/** While parts of final responses arrive, signs of life may be behind them for so many times as long. */
-const bulkFactor = 4
-/** How long after one of them that is so. */
-const bulkMs = 250
+/** How long it has while output or parts of answers arrive, behind which its answer may be. */
+const busyRenewMs = 500
+/** How long after such a message more of them may be on their way. */
+const bulkMs = 1000
 /** How long a topic that was served may be without a server, so that one that restarts loses no call. */
 export const absenceMs = 2000
 /**
@@ -343,14 +343,13 @@ export const make = (
   }
 
   const onSilence = (holder: Holder, now: number): ReadonlyArray<Step> => {
-    // What it says of this call may be behind parts of answers to others.
+    // What it says of this call may be behind what it sends of others.
     const bulkOfItsOwn = bulkAt(holder.server)
-    const slowness = now - bulkAt() < bulkMs ? bulkFactor : 1
     if (holder.askedAt === undefined) {
-      if (now - Math.max(holder.heardAt, bulkOfItsOwn) < holder.leaseMs * slowness) return []
+      if (now - Math.max(holder.heardAt, bulkOfItsOwn) < holder.leaseMs) return []
       holder.askedAt = now
     } else {
-      const patience = mayRepeat() ? renewMs * slowness : patienceMs
+      const patience = !mayRepeat() ? patienceMs : now - bulkAt() < bulkMs ? busyRenewMs : renewMs
       if (now - Math.max(holder.askedAt, bulkOfItsOwn) >= patience) return lost(now, holder.server)
       if (now - holder.renewedAt < 2 * renewMs) return []
     }

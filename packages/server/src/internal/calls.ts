@@ -130,52 +130,39 @@ const preparation = (
   }
 }
 
-/** How much of answers may be under way in parts besides those for which a worker waits. */
-const maxPartBytes = 64 * 1024 * 1024
-
-/**
- * Sends large answers in parts: after the call has given back its worker while there is room for it, else before, so that no
- * more answers are made than are taken.
- */
+/** Sends large answers in parts, when the call has given back its worker. */
 const partly = ({ parts, toFinal }: Pick<Options, "parts" | "toFinal">) => {
-  let held = 0
-
-  const take = (bytes: number): Effect.Effect<boolean, never, Scope.Scope> =>
-    Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() => {
-          const taken = held + bytes <= maxPartBytes ? bytes : 0
-          held += taken
-          return taken
-        }),
-        (taken) => Effect.sync(() => held -= taken)
-      ),
-      (taken) => taken > 0
-    )
-
-  const deliver = (request: Protocol.Request, response: Protocol.Response, encoded: Parts): Effect.Effect<Outcome> => {
+  const deliver = (
+    request: Protocol.Request,
+    response: Protocol.Response,
+    encoded: Parts,
+    leftMs: number
+  ): Effect.Effect<Outcome> => {
     const light = { ...response, content: "", stdout: new Uint8Array(), artifacts: [] }
-    return Effect.map(parts.deliver(request, encoded), (isConfirmed) => ({
+    const delivered = parts.deliver(request, encoded)
+    const inTime = Number.isFinite(leftMs) ? Effect.timeoutOption(delivered, leftMs) : Effect.asSome(delivered)
+    return Effect.map(inTime, (isConfirmed) => ({
       response: light,
-      delivery: isConfirmed ? "confirmed" : "unconfirmed"
+      delivery: Option.getOrElse(isConfirmed, () => false) ? "confirmed" : "unconfirmed"
     }))
   }
 
-  /** Returns what is left to do without the worker. */
+  /** Returns what is left to do without the worker. `leftMs` is how long the caller waits. */
   return Effect.fnUntraced(function*(
     request: Protocol.Request,
-    response: Protocol.Response
+    response: Protocol.Response,
+    leftMs: number
   ): Effect.fn.Return<Effect.Effect<Outcome>, never, Scope.Scope> {
     const open: Outcome = { response, delivery: "open" }
     if (!accepts(request, "part") || !accepts(request, "accepted")) return Effect.succeed(open)
     // What cannot be encoded is told in place of the response, as one message.
     const encoded = yield* Effect.orElseSucceed(
-      Effect.flatMap(toFinal(request, response), parts.encode),
+      Effect.flatMap(toFinal(request, response), (final) => parts.encode(request.replyTo, final)),
       () => undefined
     )
     if (encoded === undefined) return Effect.succeed(open)
-    const delivered = deliver(request, response, encoded)
-    return (yield* take(encoded.bytes)) ? delivered : Effect.succeed(yield* delivered)
+    yield* parts.keep(encoded)
+    return deliver(request, response, encoded, leftMs)
   })
 }
 
@@ -304,7 +291,7 @@ export const make = (options: Options) => {
       const response = yield* run(request, skill, data, from).pipe(Effect.ensuring(
         Effect.map(Monotonic.millis, (now) => metrics.executed(skill.name, (now - started) / 1000))
       ))
-      return yield* inParts(request, response)
+      return yield* inParts(request, response, budget - ((yield* Monotonic.millis) - arrived))
     })
     const rest = yield* admission.admit(start, { caller: request.replyTo, onAccepted: hold, patienceMs: budget }).pipe(
       Effect.catchTags({

@@ -1,12 +1,16 @@
 /**
- * Large final responses, in parts. Of all answers to one caller at most 1 MiB is under way, one answer after the other, so that
- * signs of life are not held up behind them, and nothing between here and the caller has to keep more. The caller tells how many
- * parts it has in a row; what it does not confirm in time is sent again from there, and less of it at once.
+ * Large final responses, in parts, one response to a caller after the other. As many parts are under way as do not wait long for each
+ * other, so that signs of life and other answers are not held up behind them, however slow the way to the caller is. The caller
+ * tells how many parts it has in a row; what it does not confirm in time is sent again from there.
+ *
+ * What waits for a caller is bounded: a caller with much of it gets no worker for its further calls until it has taken some, and
+ * where all callers together have too much, the one that has taken nothing for longest loses its latest.
  */
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Protocol from "@skillscale/core/Protocol"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Answer from "./answer.ts"
 import { type Address, keyOf, type Replies } from "./replies.ts"
@@ -15,26 +19,41 @@ export interface Options {
   readonly id: string
   readonly replies: Pick<Replies, "send">
   readonly partBytes: number
+  /** While so many bytes wait for one caller, none of its calls is begun. */
+  readonly callerBytes: number
+  /** How many bytes may wait for all callers. */
+  readonly totalBytes: number
+  /** Something waits for a caller no more. */
+  readonly onTaken: () => void
 }
 
 /** A final response as JSON in parts. */
 export interface Parts {
   readonly texts: ReadonlyArray<string>
   readonly bytes: number
+  readonly caller: string
+  /** Done when it is given up. */
+  readonly isGivenUp: Deferred.Deferred<void>
 }
 
 /** A response of more parts than these is not sent as one message. */
 const wholeParts = 4
 /** How many parts are under way: at first, and at most. */
 const firstWindow = 4
-const longestWindow = 16
-/** After how much silence of the caller parts are sent again; twice as long each time. */
+const longestWindow = 64
+/** A part that takes so much longer than twice the least waits for others. */
+const waitMs = 150
+/** After how much silence of the caller parts are sent again; after four times what they take where that is more; twice as long each time. */
 const firstQuietMs = 1000
 const longestQuietMs = 8000
+/** What was sent so shortly before is not sent again because the caller asks. */
+const leastAskMs = 100
 /** How often in a row they are sent again in vain: about a minute. */
 const maxRounds = 10
 /** How much is encoded until others have their turn. */
 const encodeBytes = 512 * 1024
+/** JSON writes a character with six bytes at most. */
+const mostBytesOfCharacter = 6
 
 interface Flow {
   readonly attempt: number
@@ -42,9 +61,9 @@ interface Flow {
   /** Of those on their way: less than what was ever sent after something was sent again. */
   sent: number
   mostSent: number
-  heard: Deferred.Deferred<void>
   /** The caller asks for it, and may have lost what was under way. */
   isAsked: boolean
+  heard: Deferred.Deferred<void>
 }
 
 interface Line {
@@ -52,11 +71,35 @@ interface Line {
   users: number
 }
 
-/** About how many bytes the JSON of a response has. */
-const sizeOf = ({ artifacts = [], content, stdout }: Protocol.Response): number =>
-  artifacts.reduce((sum, { data }) => sum + data.byteLength, content.length + (stdout?.byteLength ?? 0))
+/** What waits for one caller. */
+interface Waiting {
+  bytes: number
+  takenAt: number
+  readonly parts: Set<Parts>
+}
+
+/** How many bytes the JSON of a response has at most, but for what is always small. */
+const mostBytesOf = ({ artifacts = [], content, stdout }: Protocol.Response): number =>
+  artifacts.reduce((sum, { data }) => sum + data.byteLength * 2, content.length * mostBytesOfCharacter) +
+  (stdout?.byteLength ?? 0) * 2
+
+/** How many bytes JSON makes of a text. */
+const bytesWithin = (text: string): number =>
+  text.includes("\"") || text.includes("\\") ? Buffer.byteLength(JSON.stringify(text)) - 2 : Buffer.byteLength(text)
 
 const isWithinPair = (text: string, at: number): boolean => (text.charCodeAt(at - 1) & 0xfc00) === 0xd800
+
+/** Cuts a text into pieces of which JSON makes no more than half as many bytes again as they should have. */
+function* cut(text: string, bytes: number): Generator<string> {
+  if (text.length < 4 || bytesWithin(text) <= bytes * 1.5) {
+    yield text
+    return
+  }
+  const half = text.length >> 1
+  const at = isWithinPair(text, half) ? half + 1 : half
+  yield* cut(text.slice(0, at), bytes)
+  yield* cut(text.slice(at), bytes)
+}
 
 const tooLarge = (bytes: number) =>
   new Protocol.ProtocolError({
@@ -64,9 +107,45 @@ const tooLarge = (bytes: number) =>
     detail: `the message has more than ${bytes} bytes, the limit of ${Protocol.maxBytes}`
   })
 
-export const make = ({ id, partBytes, replies }: Options) => {
+export const make = ({ callerBytes, id, onTaken, partBytes, replies, totalBytes }: Options) => {
   const flows = new Map<string, Flow>()
   const lines = new Map<string, Line>()
+  /** By caller. */
+  const waiting = new Map<string, Waiting>()
+  let total = 0
+
+  /** Of the caller that has taken nothing for longest, the latest. */
+  const oneOfTheSlowest = (): Parts | undefined => {
+    let slowest: Waiting | undefined
+    for (const other of waiting.values()) {
+      if (slowest === undefined || other.takenAt < slowest.takenAt) slowest = other
+    }
+    return Array.from(slowest?.parts ?? []).findLast(({ isGivenUp }) => !Deferred.isDoneUnsafe(isGivenUp))
+  }
+
+  const enter = (parts: Parts, now: number): void => {
+    const own = waiting.get(parts.caller) ?? { bytes: 0, takenAt: now, parts: new Set<Parts>() }
+    waiting.set(parts.caller, own)
+    own.parts.add(parts)
+    own.bytes += parts.bytes
+    total += parts.bytes
+    let left = total
+    while (left > totalBytes) {
+      const least = oneOfTheSlowest()
+      if (least === undefined) return
+      Deferred.doneUnsafe(least.isGivenUp, Effect.void)
+      left -= least.bytes
+    }
+  }
+
+  const leave = (parts: Parts): void => {
+    const own = waiting.get(parts.caller)
+    if (own?.parts.delete(parts) !== true) return
+    own.bytes -= parts.bytes
+    total -= parts.bytes
+    if (own.parts.size === 0) waiting.delete(parts.caller)
+    onTaken()
+  }
 
   /** Answers to one caller go one after the other. */
   const inTurn = <A, E>(replyTo: string, work: Effect.Effect<A, E>): Effect.Effect<A, E> =>
@@ -88,39 +167,63 @@ export const make = ({ id, partBytes, replies }: Options) => {
     )
 
   /** Sends until everything is confirmed, and tells whether it is. */
-  const flow = Effect.fnUntraced(function*(address: Address, parts: Parts, flow: Flow) {
+  const run = Effect.fnUntraced(function*(address: Address, parts: Parts, flow: Flow) {
     const count = parts.texts.length
+    const sentAt: Array<number> = []
     let window = firstWindow
-    for (let round = 0; round < maxRounds;) {
+    /** Until parts had to wait for each other it doubles with every round, from then on it is one larger. */
+    let isRising = true
+    /** What is told of the parts before this one was before the window was narrowed. */
+    let narrowedAt = 0
+    let least = Number.POSITIVE_INFINITY
+    let usual = 0
+    let rounds = 0
+    let lastSentAt = yield* Monotonic.millis
+    let since = lastSentAt
+    for (;;) {
       const before = flow.confirmed
-      while (flow.sent < count && flow.sent - flow.confirmed < window) {
-        flow.sent += 1
+      while (flow.sent < count && flow.sent - flow.confirmed < Math.floor(window)) {
+        const part = flow.sent++
         flow.mostSent = Math.max(flow.mostSent, flow.sent)
-        yield* sendOne(address, parts, flow, flow.sent - 1)
+        sentAt[part] = lastSentAt = yield* Monotonic.millis
+        yield* sendOne(address, parts, flow, part)
       }
-      const heard = yield* Effect.timeoutOption(
-        Deferred.await(flow.heard),
-        Math.min(longestQuietMs, firstQuietMs * 2 ** round)
-      )
+      const quiet = Math.min(longestQuietMs, Math.max(firstQuietMs, 4 * usual) * 2 ** rounds)
+      const left = since + quiet - (yield* Monotonic.millis)
+      yield* Effect.timeoutOption(Deferred.await(flow.heard), Math.max(0, left))
       flow.heard = Deferred.makeUnsafe()
       if (flow.confirmed >= count) return true
-      if (Option.isNone(heard) || flow.isAsked) {
-        flow.isAsked = false
+      const now = yield* Monotonic.millis
+      const isAsked = flow.isAsked && now - lastSentAt >= Math.max(leastAskMs, 2 * usual)
+      flow.isAsked = false
+      if (flow.confirmed > before) {
+        const took = now - (sentAt[flow.confirmed - 1] ?? now)
+        least = Math.min(least, took)
+        usual = usual === 0 ? took : (3 * usual + took) / 4
+        if (took <= 2 * least + waitMs) {
+          const more = flow.confirmed - before
+          window = Math.min(longestWindow, window + (isRising ? more : more / window))
+        } else if (flow.confirmed > narrowedAt) {
+          isRising = false
+          window = Math.max(1, window * 0.75)
+          narrowedAt = flow.sent
+        }
+        since = now
+        rounds = 0
+      } else if (isAsked || now - since >= quiet) {
+        rounds += 1
+        if (rounds >= maxRounds) return false
         flow.sent = flow.confirmed
         window = 1
-        round += Option.isNone(heard) ? 1 : 0
-      } else if (flow.confirmed > before) {
-        window = Math.min(longestWindow, window + flow.confirmed - before)
-        round = 0
+        since = now
       }
     }
-    return false
   })
 
   return {
     /** Encodes a response that is too large for one message; undefined for others. */
-    encode: Effect.fnUntraced(function*(response: Protocol.Response) {
-      if (sizeOf(response) <= wholeParts * partBytes) return undefined
+    encode: Effect.fnUntraced(function*(caller: string, response: Protocol.Response) {
+      if (mostBytesOf(response) <= wholeParts * partBytes) return undefined
       const texts: Array<string> = []
       let bytes = 0
       let text = ""
@@ -133,7 +236,7 @@ export const make = ({ id, partBytes, replies }: Options) => {
         text += piece
         while (text.length > partBytes) {
           const end = isWithinPair(text, partBytes) ? partBytes + 1 : partBytes
-          texts.push(text.slice(0, end))
+          texts.push(...cut(text.slice(0, end), partBytes))
           text = text.slice(end)
         }
         if (sinceTurn >= encodeBytes) {
@@ -141,36 +244,42 @@ export const make = ({ id, partBytes, replies }: Options) => {
           yield* Effect.yieldNow
         }
       }
-      if (text !== "") texts.push(text)
-      return { texts, bytes }
+      if (text !== "") texts.push(...cut(text, partBytes))
+      if (bytes <= wholeParts * partBytes) return undefined
+      const parts: Parts = { texts, bytes, caller, isGivenUp: Deferred.makeUnsafe() }
+      return parts
     }),
-    /** Sends all parts, as far as the caller confirms them, and tells whether it has confirmed the last. */
-    deliver: (address: Address, parts: Parts): Effect.Effect<boolean> =>
-      inTurn(
-        address.replyTo,
-        Effect.acquireUseRelease(
-          Effect.sync(() => {
-            const made: Flow = {
-              attempt: address.attempt ?? 0,
-              confirmed: 0,
-              sent: 0,
-              mostSent: 0,
-              heard: Deferred.makeUnsafe(),
-              isAsked: false
-            }
-            flows.set(keyOf(address), made)
-            return made
-          }),
-          (made) => flow(address, parts, made),
-          () => Effect.sync(() => flows.delete(keyOf(address)))
-        )
+    /** Has an answer wait for its caller, until the scope ends. */
+    keep: (parts: Parts): Effect.Effect<void, never, Scope.Scope> =>
+      Effect.acquireRelease(
+        Effect.map(Monotonic.millis, (now) => enter(parts, now)),
+        () => Effect.sync(() => leave(parts))
       ),
-    /** The caller has so many parts in a row. */
-    received: (address: Address, attempt: number, parts: number): void => {
+    /** Whether a caller may have another answer made for it. */
+    hasRoomFor: (caller: string): boolean => (waiting.get(caller)?.bytes ?? 0) < callerBytes,
+    /** Sends all parts, as far as the caller confirms them, and tells whether it has confirmed the last. */
+    deliver: (address: Address, parts: Parts): Effect.Effect<boolean> => {
+      const delivered = Effect.acquireUseRelease(
+        Effect.sync(() => {
+          const { attempt = 0 } = address
+          const heard = Deferred.makeUnsafe<void>()
+          const made: Flow = { attempt, confirmed: 0, sent: 0, mostSent: 0, isAsked: false, heard }
+          flows.set(keyOf(address), made)
+          return made
+        }),
+        (made) => run(address, parts, made),
+        () => Effect.sync(() => flows.delete(keyOf(address)))
+      )
+      return Effect.raceFirst(inTurn(address.replyTo, delivered), Effect.as(Deferred.await(parts.isGivenUp), false))
+    },
+    /** The caller has so many parts in a row. `now` is in milliseconds. */
+    received: (address: Address, attempt: number, count: number, now: number): void => {
       const flow = flows.get(keyOf(address))
-      if (flow === undefined || flow.attempt !== attempt || parts <= flow.confirmed || parts > flow.mostSent) return
-      flow.confirmed = parts
-      flow.sent = Math.max(flow.sent, parts)
+      if (flow === undefined || flow.attempt !== attempt || count <= flow.confirmed || count > flow.mostSent) return
+      flow.confirmed = count
+      flow.sent = Math.max(flow.sent, count)
+      const own = waiting.get(address.replyTo)
+      if (own !== undefined) own.takenAt = now
       Deferred.doneUnsafe(flow.heard, Effect.void)
     },
     /** The caller asks for the call. */
