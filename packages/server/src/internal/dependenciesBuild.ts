@@ -6,6 +6,7 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
@@ -171,6 +172,20 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
     return yield* Effect.fail(new Missing({ detail: `needs ${needs}, and on this server ${has}` }))
   })
 
+  /** What code of packages finds as Python where a version manager's shim is first in the path, whose own files are not shown. */
+  const withPython = Effect.map(
+    Effect.option(pythonFor("", () => true)),
+    Option.match({
+      onNone: () => ({}),
+      onSome: ({ file }) => {
+        const [first = "", ...rest] = path.split(Path.delimiter)
+        const folder = Path.dirname(file)
+        const isFirst = Path.dirname(Tools.search("python3", path) ?? "") === folder
+        return isFirst ? {} : { PATH: [first, folder, ...rest].join(Path.delimiter) }
+      }
+    })
+  )
+
   const keyOfPython = (base: Python, needs: Requirements): string =>
     `python-${digest(["python", 2, options.scripts, base.identity, { ...needs, python: "" }])}`
 
@@ -243,7 +258,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
     if (options.scripts) {
       if (lock !== undefined) yield* put(at, Path.basename(lock.name), lock.text)
       const what = lock === undefined ? "install" : "ci"
-      yield* run(`npm ${what}`, at, npm, [what, ...quiet])
+      yield* run(`npm ${what}`, at, npm, [what, ...quiet], yield* withPython)
     } else {
       const config = yield* configOf(npm, at)
       const found = lock === undefined ? yield* resolve(npm, at, manifest, quiet) : { manifest, lock }

@@ -76,6 +76,7 @@ const otherBytes = 1024 ** 3
 const markers = "complete"
 const pollMs = 100
 const stealMs = 10_000
+const maxRestMs = 10_000
 
 const codeOf = (error: unknown): unknown => error instanceof Error && "code" in error ? error.code : undefined
 
@@ -123,6 +124,8 @@ export const open = (directory: string): string => {
     }
     // Builds are passed on the way, and have names that nobody knows.
     for (const name of [building, trees]) Fs.chmodSync(Path.join(real, name), 0o711)
+    // Nobody disarmed what is there.
+    Fs.chmodSync(Path.join(real, aside), 0o700)
     Fs.accessSync(environmentsOf(real), Fs.constants.W_OK)
     return real
   } catch (error) {
@@ -374,7 +377,7 @@ export const make = Effect.fnUntraced(function*({ builder, canShow = () => false
             )
           )
         }
-        restMs = Math.max(1000, 10 * (performance.now() - began))
+        restMs = Math.min(maxRestMs, Math.max(1000, 10 * (performance.now() - began)))
       }
     })
 

@@ -68,14 +68,21 @@ const open = async (place: Place): Promise<Opened> => {
   return { handle, path: Buffer.from(place) }
 }
 
-/** A folder may be read and not entered. */
-const enter = async (folder: Opened): Promise<ReadonlyArray<Buffer>> => {
-  const names = await FsPromises.readdir(pathOf(folder), { encoding: "buffer" })
-  if (names.length === 0) return names
-  await FsPromises.lstat(within(folder, names[0] ?? Buffer.alloc(0))).catch(async (error: unknown) => {
-    if (isDenied(error)) await FsPromises.chmod(pathOf(folder), rights)
-  })
-  return names
+/** The names in a folder, a few at a time, since there may be more than memory has room for. */
+const namesIn = async function*(folder: Opened): AsyncGenerator<Buffer, void> {
+  let isFirst = true
+  // No name is lost in letters of one byte each.
+  for await (const { name } of await FsPromises.opendir(pathOf(folder), { encoding: "latin1" })) {
+    const bytes = Buffer.from(name, "latin1")
+    if (isFirst) {
+      isFirst = false
+      // A folder may be read and not entered.
+      await FsPromises.lstat(within(folder, bytes)).catch(async (error: unknown) => {
+        if (isDenied(error)) await FsPromises.chmod(pathOf(folder), rights)
+      })
+    }
+    yield bytes
+  }
 }
 
 interface Visitor {
@@ -94,7 +101,7 @@ const walk = async (top: Place, { lasting, visit }: Visitor): Promise<void> => {
   }
   const descend = async (folder: Opened, depth: number): Promise<void> => {
     if (depth > maxDepth) throw new Unfit(`it has folders more than ${maxDepth} deep`)
-    for (const name of await enter(folder)) {
+    for await (const name of namesIn(folder)) {
       if (++entries > maxEntries) throw new Unfit(`it has more than ${maxEntries} files`)
       const place = within(folder, name)
       const stat = await FsPromises.lstat(place).catch(tolerate)
@@ -169,8 +176,11 @@ export const remove = async (path: string): Promise<void> => {
   if (!about.isDirectory()) return FsPromises.unlink(path)
   let moved = 0
   const own = `.removed-${process.pid}-${Date.now().toString(36)}-`
-  const empty = async (folder: Opened, top: Opened): Promise<void> => {
-    for (const name of await enter(folder)) {
+  /** Tells how many it saw; while a folder is changed not all may be seen at once. */
+  const empty = async (folder: Opened, top: Opened): Promise<number> => {
+    let seen = 0
+    for await (const name of namesIn(folder)) {
+      seen++
       const place = within(folder, name)
       const stat = await FsPromises.lstat(place)
       if (!stat.isDirectory()) {
@@ -183,21 +193,19 @@ export const remove = async (path: string): Promise<void> => {
         try {
           // Who may not write there cannot empty it.
           await FsPromises.chmod(pathOf(inner), rights)
-          await empty(inner, top)
+          while (await empty(inner, top) > 0);
         } finally {
           await inner.handle.close()
         }
         await FsPromises.rmdir(place)
       }
     }
+    return seen
   }
   await unlock(path)
   const top = await open(path)
   try {
-    for (let before = -1; before !== moved;) {
-      before = moved
-      await empty(top, top)
-    }
+    while (await empty(top, top) > 0);
   } finally {
     await top.handle.close()
   }

@@ -156,6 +156,7 @@ it.live.skipIf(process.getuid?.() !== 0)(
       const folder = yield* cache.acquire("k", 5_000, silent, fill("k", size))
       assert.deepStrictEqual(Fs.readdirSync(folder), ["content"])
       assert.match(Fs.readdirSync(aside).join(), /^k-[^,]+$/)
+      assert.strictEqual(Fs.statSync(aside).mode & 0o777, 0o700)
       // With what is aside there is room for one.
       Fs.utimesSync(Path.join(directory, "complete", "k"), 1, 1)
       cache.release("k")

@@ -31,23 +31,30 @@ ${
 echo >> report
 `
 
+const python: Support.Files = { "run.py": "", "requirements.txt": "six\n" }
+
 interface Setting extends Partial<Dependencies.Options> {
   readonly cells?: boolean
   readonly variables?: Readonly<Record<string, string>>
+  /** More programs, by their names. */
+  readonly programs?: Readonly<Record<string, string>>
+  readonly files?: Support.Files
 }
 
 /** Prepares a skill with that program. */
 const prepared = Effect.fnUntraced(function*(home: string, program: string, setting: Setting) {
-  const { cells, variables, ...options } = setting
+  const { cells, files = python, programs, variables, ...options } = setting
   const bin = Path.join(home, "bin")
   Fs.mkdirSync(bin, { recursive: true })
-  Fs.writeFileSync(Path.join(bin, "uv"), program, { mode: 0o755 })
+  for (const [name, text] of Object.entries({ uv: program, ...programs })) {
+    Fs.writeFileSync(Path.join(bin, name), text, { mode: 0o755 })
+  }
   const directory = yield* Effect.orDie(Dependencies.prepareDirectory(Path.join(home, "cache")))
   const env = { HOME: home, PATH: `${bin}:${process.env["PATH"] ?? ""}`, ...variables }
   const layer = Dependencies.layer({ directory, env, ...options }).pipe(
     Layer.provide(Layer.provide(Dependencies.layerExecutor({ directory, env, cells }), NodeServices.layer))
   )
-  const skill = yield* Effect.orDie(Support.skill({ "run.py": "", "requirements.txt": "six\n" }))
+  const skill = yield* Effect.orDie(Support.skill(files))
   const result = yield* Effect.gen(function*() {
     const service = yield* Dependencies.Dependencies
     return yield* service.prepare(skill)
@@ -125,6 +132,7 @@ describe("a program that installs packages", () => {
               root: "[ \"$(id -u)\" = 0 ]",
               mount: "unshare -m true",
               rights: `chmod 4755 ${own}/bin/uv`,
+              ownRights: "cp /bin/true mine; chmod 4755 mine; r=$?; rm mine; exit $r",
               device: "touch -d @1000000000 /dev/null"
             }
             const attempts = {
@@ -250,11 +258,39 @@ describe("a program that installs packages", () => {
       }
     }))
 
+  skipUnless(
+    hasCells,
+    "there are no cells",
+    "finds Python behind a shim of a version manager, whose own files it cannot",
+    (title) =>
+      it.live(title, () =>
+        Effect.gen(function*() {
+          const own = yield* home
+          const manager = Path.join(own, "manager")
+          const real = ChildProcess.execFileSync("python3", ["-c", "import sys; print(sys.executable)"], {
+            encoding: "utf8"
+          })
+          Fs.writeFileSync(manager, `#!/bin/sh\nexec ${real.trim()} "$@"\n`, { mode: 0o755 })
+          const { folder } = yield* prepared(own, "", {
+            programs: {
+              python3: `#!/bin/sh\nexec ${manager} "$@"\n`,
+              npm:
+                "#!/bin/sh\nmkdir node_modules; command -v python3 > node_modules/said; python3 -c 'print(1)' >> node_modules/said"
+            },
+            files: { "run.mjs": "", "package.json": JSON.stringify({ dependencies: { six: "1.0.0" } }) },
+            installScripts: true
+          })
+          const said = Fs.readFileSync(Path.join(folder, "node_modules", "said"), "utf8").split("\n")
+          assert.strictEqual(said[1], "1", said[0])
+        }))
+  )
+
   it.live("cannot have the server write elsewhere by links that it leaves", () =>
     Effect.gen(function*() {
       const own = yield* home
       const outside = Path.join(own, "outside")
       Fs.mkdirSync(outside)
+      Fs.writeFileSync(Path.join(own, ".npmrc"), "registry=https://registry.example/\n")
       if (isRoot) Fs.chownSync(outside, NativeExecutor.nobody, NativeExecutor.nobody)
       const links = [".home", ".work", "requirements.txt"].map((name) => `rm -rf ${name}; ln -s ${outside} ${name}`)
       const program = uv({ links: links.join("; ") }).replace("exit 0", `${links.join("; ")}; exit 0`)
