@@ -116,7 +116,7 @@ const idPattern = /^[\w.-]{1,64}$/
 /** How many bytes of refusals are kept. */
 const keptRefusalBytes = 1024 * 1024
 /** While so much of answers waits for one caller, none of its calls is begun. */
-const keptAnswerBytes = 16 * 1024 * 1024
+const keptAnswerBytes = 64 * 1024 * 1024
 /** How much of answers may wait for all callers. */
 const allAnswerBytes = 256 * 1024 * 1024
 /** Kept in place of a reply that the caller has. */
