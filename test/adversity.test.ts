@@ -14,6 +14,7 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import { eventually, isFinal, isRequest, linesOf, losing, patient, requests, start, topic } from "./support/calls.ts"
@@ -257,6 +258,50 @@ describe("a caller that never reads its answers", () => {
         assert.isBelow(most.server - first.server, answers)
       }).pipe(Effect.provide(NodeServices.layer), quiet),
     150_000
+  )
+
+  it.live(
+    "keeps no other from theirs, where it gets them in parts",
+    () =>
+      Effect.gen(function*() {
+        const large: Stack.Fixture = {
+          ...big,
+          files: { "scripts/run.sh": `head -c ${15 * mebibyte} /dev/zero | tr '\\0' x\n` }
+        }
+        const skills = yield* Stack.writeSkills([large, Stack.echo])
+        const proxy = yield* Program.startProxy()
+        const args = ["server", "--topic", topic, "--skills-dir", skills, "--workers", "2", "--metrics-port", "0"]
+        const server = yield* Program.start(args, "serving", { env: proxy.addresses })
+        const at = { xsub: proxy.addresses.SKILLSCALE_PROXY_XSUB, xpub: proxy.addresses.SKILLSCALE_PROXY_XPUB }
+        const wire = yield* Wire.make(ZmqBus.make(at))
+        const client = yield* SkillClient.make().pipe(Effect.provideService(Bus.Bus, wire.bus))
+        const others = Effect.gen(function*() {
+          const { content } = yield* client.invoke({ skill: "echo", topic, data: "others", timeout: "10 seconds" })
+          assert.strictEqual(content, "echo: others")
+        })
+        yield* Effect.retry(others, Schedule.spaced("20 millis"))
+        const deaf = yield* Wire.make(ZmqBus.make(at))
+        const messages = yield* deaf.bus.subscription(["AGENT_REPLY_deaf"])
+        yield* Effect.forkScoped(Stream.runDrain(messages))
+        const accept = ["accepted", "part"]
+        for (let index = 0; index < 12; index++) {
+          const request = {
+            request_id: `deaf-${index}`,
+            reply_to: "AGENT_REPLY_deaf",
+            intent: "",
+            v: 2,
+            skill: "big",
+            accept
+          }
+          yield* deaf.bus.publish(topic, Buffer.from(JSON.stringify(request)))
+        }
+        const isTold = () => deaf.seen.some(({ message }) => message["event"] === "part")
+        yield* eventually("a part", isTold, 30_000)
+        for (let index = 0; index < 50; index++) yield* others
+        // 64 MiB of answers wait, and two more were made meanwhile.
+        assert.isBelow(residentOf(server.pid), 700)
+      }).pipe(Effect.provide(NodeServices.layer), quiet),
+    90_000
   )
 })
 

@@ -164,7 +164,8 @@ struct Reply {
   uint32_t step;
   // A Cleanness.
   uint32_t clean;
-  // A TreeLimit, also of Killing; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many.
+  // A TreeLimit, also of Killing; of Hello: of which folders the files belong to the cell's user, as bits; of Idle: how many; of Ready: 1 when the next run
+  // may start warm.
   uint32_t detail;
   uint64_t wall_ns;
   // Of Clean: what came to it since Exited.

@@ -55,9 +55,10 @@ void Reaper::Reply(protocol::Reply reply, int descriptor) {
   if (!SendPacket(protocol::kControlDescriptor, &part, 1, &descriptor, descriptor >= 0 ? 1 : 0, 0)) leaving_ = true;
 }
 
-void Reaper::Say(protocol::ReplyType type) {
+void Reaper::Say(protocol::ReplyType type, uint32_t detail) {
   protocol::Reply reply{};
   reply.type = type;
+  reply.detail = detail;
   Reply(reply);
 }
 
@@ -224,7 +225,7 @@ void Reaper::Leave() {
   if (!keep && !cell_.view().Close()) leaving_ = true;
   Forget(used_network_);
   if (leaving_ || !cell_.entered()) return;
-  if (used_network_) Say(protocol::kReady);
+  if (used_network_) Say(protocol::kReady, plan_.ahead() && was_warm ? 1 : 0);
   // Where a process will wait, it has the rules.
   if (plan_.warm() == 0 && plan_.has(protocol::kConfined)) rules_.Prepare(plan_);
   const std::string key = plan_.warm() > 0 ? plan_.warm(0) : "";

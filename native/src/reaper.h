@@ -71,7 +71,7 @@ class Reaper {
   bool OthersLeft() const;
   void DropKeeper();
   Except Uncounted() const { return {fork_server_.pid(), keeper_, fading_}; }
-  void Say(protocol::ReplyType type);
+  void Say(protocol::ReplyType type, uint32_t detail = 0);
   void Reply(protocol::Reply reply, int descriptor = -1);
 
   Descriptor signals_;

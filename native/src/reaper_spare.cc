@@ -46,7 +46,7 @@ void Reaper::FinishStart() {
   start_by_ = kNever;
   if (OthersLeft()) SignalNamespace(SIGKILL, fork_server_.pid());
   if (!cell_.view().Close()) leaving_ = true;
-  Say(protocol::kReady);
+  Say(protocol::kReady, fork_server_.Serves(plan_) ? 1 : 0);
   if (leaving_) return;
   AskForSpare();
   if (!spare_) TellIdle();

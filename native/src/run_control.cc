@@ -173,7 +173,7 @@ bool RunControl::HandleReply(uint64_t reaper_id, const protocol::Reply& reply, D
   }
   if (reply.type == protocol::kReady) {
     if (!reaper.starting) return false;
-    reaper.warm = true;
+    reaper.warm = reply.detail != 0;
     pool_.Release(reaper_id, !closing_ && !waiting_.empty());
     Schedule();
     return true;

@@ -286,6 +286,22 @@ socket.send_fds(one, [b"x"], [s.fileno() for s in sockets])`
     })
   )
 
+  test(
+    "no network and no fork server to the next one when it started warm and used the network",
+    Effect.gen(function*() {
+      const at = yield* Kit.host
+      const look = `print(os.readlink("/proc/self/ns/net"))`
+      const first = text((yield* Kit.runWarm(at, look, warm()(at))).stdout)
+      assert.strictEqual(text((yield* Kit.run(at, look, warm()(at))).stdout), first)
+      const use = `socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9))`
+      assert.strictEqual(text((yield* Kit.runWarm(at, `${use}; ${look}`, warm()(at))).stdout), first)
+      const next = yield* Kit.run(at, look, warm()(at))
+      assert.strictEqual(next.warm, false)
+      assert.notStrictEqual(text(next.stdout), first)
+      assert.strictEqual(text((yield* Kit.runWarm(at, look, warm()(at))).stdout), text(next.stdout))
+    })
+  )
+
   const noLimits = (mode: Kit.Mode, run: typeof Kit.run) =>
     Effect.gen(function*() {
       const at = yield* Kit.host

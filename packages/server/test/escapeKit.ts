@@ -216,11 +216,13 @@ export const specOf = (at: Host, code: string, more: Partial<Executor.Spec> = {}
 export const run = (at: Host, code: string, more?: Partial<Executor.Spec>) =>
   Effect.flatMap(Executor.Executor, (executor) => executor.run(specOf(at, code, more)))
 
-/** Runs a program until a fork server starts it. */
+/** Runs a program where a fork server starts it. There is none where the last run used the network, so that others go before. */
 export const runWarm = Effect.fnUntraced(function*(at: Host, code: string, more: Partial<Executor.Spec>) {
   for (let tries = 0; tries < 200; tries++) {
-    const execution = yield* run(at, code, more)
-    if (execution.warm === true) return execution
+    if ((yield* run(at, "", more)).warm === true) {
+      const execution = yield* run(at, code, more)
+      if (execution.warm === true) return execution
+    }
     yield* Effect.sleep(10)
   }
   return assert.fail("it never started warm")
