@@ -146,7 +146,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const limit = Duration.toMillis(options.timeout ?? "30 seconds")
   const serves = options.serves ?? ((skill) => skill.topic === topic)
   const metrics = ServerMetrics.make(topic, yield* Effect.context<never>())
-  const admission = Admission.make({ ...options, mayWork: (caller) => parts.hasRoomFor(caller) }, (load) => {
+  const mayWork = (caller: string) => replies.hasRoom() && parts.hasRoomFor(caller)
+  const admission = Admission.make({ ...options, mayWork }, (load) => {
     metrics.load(load)
     loads.load(load)
   })
@@ -154,7 +155,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const skills = Effect.map(discovery.catalog, (catalog) => catalog.skills.filter(serves))
   const clock = yield* Clock.Clock
   const routes = ReplyRoutes.make(bus, () => Monotonic.millisOf(clock))
-  const replies = Replies.make(routes, id, metrics)
+  const replies = Replies.make(routes, id, metrics, () => admission.reconsider())
   const { refuse } = replies
   const leaseMs = Duration.toMillis(options.lease ?? "1 second")
   const leases = yield* Leases.make({

@@ -54,6 +54,28 @@ describe("Admission", () => {
       assert.deepStrictEqual(told, ["1+1", "1+0", "0+0"])
     }))
 
+  it.effect("gives no worker to a caller that may not work, others their turns, and one to it once it may", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      let isHeld = true
+      const admission = Admission.make({ workers: 2, queue: 4, mayWork: (caller) => caller !== "held" || !isHeld })
+      const call = (caller: string) =>
+        Effect.forkChild(admission.admit(() => Effect.sync(() => log.push(caller)), { caller }), now)
+      const first = yield* call("held")
+      yield* call("held")
+      for (let count = 0; count < 3; count++) yield* Fiber.join(yield* call("other"))
+      assert.deepStrictEqual(log.splice(0), ["other", "other", "other"])
+      assert.deepStrictEqual(yield* admission.load, { running: 0, queued: 2 })
+      admission.reconsider()
+      assert.deepStrictEqual(yield* admission.load, { running: 0, queued: 2 })
+      isHeld = false
+      admission.reconsider()
+      yield* Fiber.join(first)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(log, ["held", "held"])
+      assert.deepStrictEqual(yield* admission.load, { running: 0, queued: 0 })
+    }))
+
   it.effect("a queue of 0 refuses as soon as all workers are busy", () =>
     Effect.gen(function*() {
       const admission = Admission.make({ workers: 1, queue: 0 })

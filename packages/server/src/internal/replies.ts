@@ -18,18 +18,33 @@ export interface Address {
 /** One name for the call of one caller. */
 export const keyOf = ({ replyTo, requestId }: Address): string => `${replyTo}\0${requestId}`
 
-/** Publishes responses. What cannot be sent is counted and logged; nothing fails. */
-export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics) => {
+/** While so many bytes wait to be taken by the bus, no further answers should be made. */
+const maxWaitingBytes = 64 * 1024 * 1024
+
+/** Publishes responses. What cannot be sent is counted and logged; nothing fails. `onRoom` hears when there is room again. */
+export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics, onRoom: () => void) => {
+  let waitingBytes = 0
+
+  const leave = (bytes: number): void => {
+    const wasFull = waitingBytes >= maxWaitingBytes
+    waitingBytes -= bytes
+    if (wasFull && waitingBytes < maxWaitingBytes) onRoom()
+  }
+
   const publish = Effect.fnUntraced(function*(
     { replyTo, requestId }: Address,
     payload: Uint8Array,
     options?: Bus.PublishOptions
   ) {
     metrics.sent(payload.byteLength)
-    yield* Effect.catch(routes.publish(replyTo, payload, options), (error) => {
-      metrics.dropped("reply")
-      return Effect.logError("cannot send a reply", error.message).pipe(Effect.annotateLogs({ requestId, replyTo }))
-    })
+    waitingBytes += payload.byteLength
+    yield* routes.publish(replyTo, payload, options).pipe(
+      Effect.catch((error) => {
+        metrics.dropped("reply")
+        return Effect.logError("cannot send a reply", error.message).pipe(Effect.annotateLogs({ requestId, replyTo }))
+      }),
+      Effect.ensuring(Effect.sync(() => leave(payload.byteLength)))
+    )
   })
 
   /** Sends a response and returns what was sent. */
@@ -63,7 +78,10 @@ export const make = (routes: ReplyRoutes, id: string, metrics: ServerMetrics) =>
       return sendFinal(address.replyTo, Answer.refusal(address.requestId, refusal))
     })
 
-  return { publish, send, sendSign, signed, sendFinal, refuse }
+  /** Whether the bus takes what is published, so that more may be made. */
+  const hasRoom = (): boolean => waitingBytes < maxWaitingBytes
+
+  return { publish, send, sendSign, signed, sendFinal, refuse, hasRoom }
 }
 
 export type Replies = ReturnType<typeof make>
