@@ -5,6 +5,7 @@ import * as ZmqBus from "@skillscale/core/ZmqBus"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -54,6 +55,16 @@ const start = Effect.fnUntraced(function*(workers: number) {
         onSuccess: ({ stdout }) => stdout.every((byte) => byte === 0x78) ? stdout.byteLength : "other bytes"
       }))
     )
+  // Until the proxy knows the server.
+  const isServed = Effect.flatMap(
+    connect(proxy.addresses.SKILLSCALE_PROXY_XPUB),
+    (client) =>
+      Effect.repeat(client.topology, {
+        until: ({ topics }) => topics.some(({ topic: served }) => served === topic),
+        schedule: Schedule.spaced("10 millis")
+      })
+  )
+  yield* Effect.scoped(isServed)
   return { proxy, server, connect, call, runs: () => linesOf(log).length }
 })
 

@@ -250,21 +250,13 @@ const startPieces = (
   let onGone = () => {}
   let unseen: Done | undefined
   const stderr = makeTail()
-  let taken = 0
-  // Each acknowledgement wakes a thread, so that there are a few of them to a window, and none for little output.
-  const take = (bytes: number): void => {
-    taken += bytes
-    if (taken < windowBytes / 4) return
-    supervisor.acknowledge(id, taken)
-    taken = 0
-  }
   const id: number = supervisor.start(spec, windowBytes, {
     onOutput: (stream, data) => {
       const byteLength = data.byteLength
       if (stream === 2) stderr.push(data)
       Queue.offerUnsafe(queue, {
         event: stream === 1 ? { _tag: "Stdout", data } : { _tag: "Stderr", data },
-        acknowledge: Effect.sync(() => take(byteLength))
+        acknowledge: Effect.sync(() => supervisor.acknowledge(id, byteLength))
       })
     },
     onDone: (event) => {
