@@ -56,14 +56,6 @@ const kinds: ReadonlyArray<Kind> = [
     isAcknowledged: true,
     rounds: 10,
     callsPerRound: 5
-  },
-  {
-    what: "one that asks for progress, and is acknowledged at once, p50",
-    skill: "cat",
-    terms: { ...leased, accept: ["accepted", "progress"] },
-    isAcknowledged: true,
-    rounds: 15,
-    callsPerRound: 100
   }
 ]
 

@@ -63,7 +63,8 @@ if (network === undefined) {
 }
 process.stdout.write(
   `faults: ${listed(report.faults)}\nmay run twice: ${calls(report.tallies.pure)}\n` +
-    `must not: ${calls(report.tallies.once)}\nread as they are written: ${calls(report.tallies.stream)}\n` +
+    `must not: ${calls(report.tallies.once)}\nread as they are written: ${calls(report.tallies.stream)}; recovery of ` +
+    `${report.recoveryOfStreams.count}, p99: ${times(report.recoveryOfStreams)}\n` +
     `with an answer of 3 MiB: ${calls(report.tallies.large)}; recovery of ${report.recoveryOfLarge.count}, p99: ` +
     `${times(report.recoveryOfLarge)}\n\n` +
     `| what | measured | bar | |\n| --- | --- | --- | --- |\n` +

@@ -47,14 +47,16 @@ export interface Report {
   /** Calls that must not run twice and did. */
   readonly duplicated: number
   /**
-   * Of calls that may run twice, streams too and large ones not, and were under way at the last of several faults, so that nothing else went wrong for
+   * Of calls that may run twice, and were under way at the last of several faults, so that nothing else went wrong for
    * `calmMs`: from when it could be mended (the kill of a replica, the return of the only proxy) to the answer, less the run.
    */
   readonly recovery: Spread
   /** The same of calls that began while something was away, from their beginning, whatever else went wrong. */
   readonly meanwhile: Spread
-  /** `recovery` of large ones. */
+  /** `recovery` of those with large answers. */
   readonly recoveryOfLarge: Spread
+  /** `recovery` of streams. What was passed on of one binds it to its replica, so that it waits for that to come back. */
+  readonly recoveryOfStreams: Spread
 }
 
 /** For so long after the end of a cut, and no longer, it may be felt: connections try again later and later. */
@@ -106,7 +108,7 @@ export const judge = (
     of(...skills).flatMap(({ agent, outcome, wanted }) =>
       outcome?.outcome === "done" ? [{ ...outcome, agent, runMs: wanted.runMs }] : []
     )
-  const answered = answeredOf("pure", "stream")
+  const answered = answeredOf("pure")
   const recoveryOf = (answered: ReturnType<typeof answeredOf>) =>
     faults.flatMap((fault, index) => {
       const next = faults[index + 1]?.began ?? Number.POSITIVE_INFINITY
@@ -135,6 +137,7 @@ export const judge = (
     duplicated: of("once").filter(({ wanted }) => (runs.get(wanted.name) ?? 0) > 1).length,
     recovery: spread(recoveryOf(answered)),
     meanwhile: spread(meanwhile),
-    recoveryOfLarge: spread(recoveryOf(answeredOf("large")))
+    recoveryOfLarge: spread(recoveryOf(answeredOf("large"))),
+    recoveryOfStreams: spread(recoveryOf(answeredOf("stream")))
   }
 }

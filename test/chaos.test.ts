@@ -112,10 +112,11 @@ describe("what a storm is judged by", () => {
     assert.strictEqual(judge(calls, [], new Map([["once-0-1", 1], ["once-0-2", 2]])).duplicated, 1)
   })
 
-  it("recovery is told of calls that may run twice, of large ones apart", () => {
+  it("recovery is told of calls that may run twice, of large ones and of streams apart", () => {
     const calls = [call(900, 2000), call(900, 2100, "done", "stream"), call(900, 9000, "done", "large")]
     const report = judge([...calls, call(900, 9000, "done", "once")], [fault(1000, 1500)], new Map())
-    assert.deepStrictEqual([report.recovery.count, report.recovery.most], [2, 1000])
+    assert.deepStrictEqual([report.recovery.count, report.recovery.most], [1, 900])
+    assert.deepStrictEqual([report.recoveryOfStreams.count, report.recoveryOfStreams.most], [1, 1000])
     assert.deepStrictEqual([report.recoveryOfLarge.count, report.recoveryOfLarge.most], [1, 7900])
   })
 
