@@ -27,6 +27,7 @@ export default defineConfig({
   test: {
     include: ["packages/*/test/**/*.test.ts", "native/test/**/*.test.ts", "test/**/*.test.ts"],
     execArgv: ["--conditions=source"],
+    globalSetup: "test/support/passable.ts",
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
