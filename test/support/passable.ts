@@ -7,7 +7,7 @@ import * as Path from "node:path"
 
 const project = Path.join(import.meta.dirname, "../..")
 
-export default (): () => void => {
+export const setup = (): () => void => {
   const changed: Array<readonly [folder: string, mode: number]> = []
   for (let folder = project; process.getuid?.() === 0 && folder !== "/"; folder = Path.dirname(folder)) {
     const mode = Fs.statSync(folder).mode & 0o7777

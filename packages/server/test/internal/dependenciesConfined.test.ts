@@ -155,7 +155,13 @@ describe("a program that installs packages", () => {
             for (const name of ["pwned", "cache/pwned"]) Fs.rmSync(Path.join(own, name))
             for (const path of [other, off.folder]) Fs.rmSync(path, { recursive: true })
             const on = yield* attempted(own, attempts, { cells })
-            assert.deepStrictEqual(on.succeeded, ["inside", "temporary", "settings"])
+            // Below /tmp a cell has folders of its own there, in which the tool may write, and which nobody else sees.
+            const isPrivate = cells && own.startsWith("/tmp/")
+            const harmless = isPrivate ? ["home", "above", "other"] : []
+            assert.deepStrictEqual(on.succeeded, ["inside", "temporary", "settings", ...harmless])
+            for (const path of [Path.join(own, "pwned"), Path.join(own, "cache/pwned"), other]) {
+              assert.isFalse(Fs.existsSync(path), path)
+            }
             assert.deepStrictEqual(Fs.readdirSync(on.folder).sort(), ["report", "requirements.txt", "venv"])
             const owners = ["", "report", "venv/inside"].map((name) => Fs.statSync(Path.join(on.folder, name)).uid)
             assert.deepStrictEqual(owners, owners.map(() => process.getuid?.()))
