@@ -24,6 +24,18 @@ suite(
   })
 )
 
+/** A bus that works, one that accepts nothing, and how many messages wait for that. */
+const withStuck = Effect.gen(function*() {
+  const hub = yield* Bus.makeHub()
+  const open = yield* hub.connect
+  let waiting = 0
+  const stuck = Bus.make({
+    publish: () => Effect.andThen(Effect.sync(() => waiting += 1), Effect.never),
+    subscription: open.subscription
+  })
+  return { open, stuck, waiting: () => waiting }
+})
+
 describe("a joined bus", () => {
   const two = Effect.gen(function*() {
     const hubs = [yield* Bus.makeHub(), yield* Bus.makeHub()] as const
@@ -60,13 +72,7 @@ describe("a joined bus", () => {
 
   it.live("does not wait for a bus that accepts nothing, fails when none does, and bounds what waits for it", () =>
     Effect.gen(function*() {
-      const hub = yield* Bus.makeHub()
-      const open = yield* hub.connect
-      let waiting = 0
-      const stuck = Bus.make({
-        publish: () => Effect.andThen(Effect.sync(() => waiting += 1), Effect.never),
-        subscription: open.subscription
-      })
+      const { open, stuck, waiting } = yield* withStuck
       const failing = Bus.make({
         publish: () =>
           Effect.fail(
@@ -76,31 +82,25 @@ describe("a joined bus", () => {
       })
       const joined = yield* JoinedBus.make(stuck, open)
       for (let count = 0; count < 1100; count++) yield* joined.publish("A", bytes("x"))
-      assert.strictEqual(waiting, 1000)
+      assert.strictEqual(waiting(), 1000)
       const none = yield* JoinedBus.make(failing, failing)
       assert.strictEqual((yield* Effect.flip(none.publish("A", bytes("x")))).reason._tag, "Unreachable")
       const full = yield* JoinedBus.make(stuck, failing)
       const filling = yield* Effect.forkChild(
         Effect.forEach(Array.from({ length: 1000 }), () => full.publish("A", bytes("x")), { concurrency: "unbounded" })
       )
-      yield* eventually("a full bus", () => waiting === 2000)
+      yield* eventually("a full bus", () => waiting() === 2000)
       assert.strictEqual((yield* Effect.flip(full.publish("A", bytes("x")))).reason._tag, "Unreachable")
       filling.interruptUnsafe()
     }))
 
   it.live("drops what is more than 64 MiB on its way to one bus, for that alone", () =>
     Effect.gen(function*() {
-      const hub = yield* Bus.makeHub()
-      const open = yield* hub.connect
-      let waiting = 0
-      const stuck = Bus.make({
-        publish: () => Effect.andThen(Effect.sync(() => waiting += 1), Effect.never),
-        subscription: open.subscription
-      })
+      const { open, stuck, waiting } = yield* withStuck
       const joined = yield* JoinedBus.make(stuck, open)
       const large = new Uint8Array(16 * 1024 * 1024)
       for (let count = 0; count < 6; count++) yield* joined.publish("A", large)
-      assert.strictEqual(waiting, 4)
+      assert.strictEqual(waiting(), 4)
     }))
 
   it.live("tells every bus when a message expires", () =>

@@ -69,6 +69,18 @@ const turn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 
+/** A peer that reads 64 KiB every four milliseconds, so that 16 MiB take it a second. */
+const slowReader = Effect.suspend(() =>
+  listen("XSUB", {
+    address: unixSocket(),
+    onReady: ({ socket }) =>
+      socket.on("data", () => {
+        socket.pause()
+        setTimeout(() => socket.resume(), 4)
+      })
+  })
+)
+
 /** A peer that can be stopped, and started again at its address. */
 const restartable = Effect.fnUntraced(function*(options: FakeProxy.Options) {
   const start = Effect.fnUntraced(function*(options: FakeProxy.Options) {
@@ -405,20 +417,23 @@ describe("a proxy that does not read", () => {
       const { bus } = yield* Scope.provide(publisher(peer.address), scope)
       const waiting = (payload: Buffer, more: Bus.PublishOptions = {}) =>
         Effect.forkScoped(bus.publish("NEWS", payload, { ...more, waitsUntilSent: true }), { startImmediately: true })
+      const turns = Effect.repeat(turn, { times: 10 })
+      // Then the proxy has asked for messages.
+      yield* publishAll(bus, ["first"])
       const fibers = [
         yield* waiting(huge),
-        yield* waiting(Buffer.from("expires"), { expiresInMs: 1 }),
+        yield* waiting(Buffer.from("expires"), { expiresInMs: 0 }),
         yield* waiting(Buffer.from("next"))
       ]
-      yield* Effect.sleep("50 millis")
+      yield* turns
       assert.deepStrictEqual(fibers.map((fiber) => fiber.pollUnsafe()), [undefined, undefined, undefined])
       peer.connections[0]?.socket.resume()
       yield* Effect.forEach(fibers, Fiber.join)
-      yield* eventually("all", () => peer.heard().length >= 2)
-      assert.deepStrictEqual(textsOf(peer.heard()), [`${huge.length} bytes`, "next"])
+      yield* eventually("all", () => peer.heard().length >= 3)
+      assert.deepStrictEqual(textsOf(peer.heard()), ["first", `${huge.length} bytes`, "next"])
       peer.connections[0]?.socket.pause()
       const last = yield* waiting(Buffer.concat([huge, huge]))
-      yield* Effect.sleep("20 millis")
+      yield* turns
       assert.isUndefined(last.pollUnsafe())
       yield* Scope.close(scope, Exit.void)
       yield* Fiber.join(last)
@@ -426,14 +441,7 @@ describe("a proxy that does not read", () => {
 
   it.live("is waited for longer than that while it reads, however slowly", () =>
     Effect.gen(function*() {
-      const peer = yield* listen("XSUB", {
-        address: unixSocket(),
-        onReady: ({ socket }) =>
-          socket.on("data", () => {
-            socket.pause()
-            setTimeout(() => socket.resume(), 4)
-          })
-      })
+      const peer = yield* slowReader
       const { bus } = yield* publisher(peer.address, { sendHighWaterMark: 1, sendTimeout: "400 millis" })
       const begun = performance.now()
       yield* bus.publish("NEWS", Buffer.concat([huge, huge]))
@@ -456,15 +464,7 @@ describe("a proxy that does not read", () => {
 
   it.live("is not left while it reads, however slowly", () =>
     Effect.gen(function*() {
-      const peer = yield* listen("XSUB", {
-        address: unixSocket(),
-        onReady: ({ socket }) =>
-          socket.on("data", () => {
-            socket.pause()
-            // How slowly it reads: all of it takes longer than the silence after which it would be left.
-            setTimeout(() => socket.resume(), 4)
-          })
-      })
+      const peer = yield* slowReader
       const { bus } = yield* publisher(peer.address, { heartbeat: "100 millis" })
       const begun = performance.now()
       yield* bus.publish("NEWS", Buffer.concat([huge, huge]))
