@@ -33,6 +33,11 @@ export const work = ({ test }: Harness): void => {
       at.wire.rule = ({ message }) => message["kind"] === "cancel" ? 0 : 1
       const reason = yield* at.failure("late", { timeout: 400 })
       assert.strictEqual(reason._tag, "Timeout")
+      // The server counts from when it has the request, which may be later.
+      yield* eventually(
+        "its time is over there",
+        () => at.wire.seen.some(({ message }) => message["code"] === "TimedOut")
+      )
       yield* at.open("open")
       yield* Fiber.join(first)
       assert.strictEqual(yield* at.call("next"), "done next\n")
