@@ -49,6 +49,22 @@ export const proxy = Proxy.layer({ host: "127.0.0.1", xsubPort: 0, xpubPort: 0, 
 /** A bus of its own that is connected to the proxy. */
 export const bus = Layer.unwrap(Effect.map(Proxy.Proxy, ({ xpub, xsub }) => ZmqBus.layer({ xsub, xpub })))
 
+/** A server for one topic on this bus, with the skills of a folder and real processes. */
+export const serverFrom = <E, R>(
+  bus: Layer.Layer<Bus.Bus, E, R>,
+  skills: SkillDiscovery.Options,
+  options: SkillServer.Options,
+  runner?: SkillRunner.Options
+) =>
+  SkillServer.layer(options).pipe(
+    Layer.provide(bus),
+    Layer.provide(SkillRunner.layer(runner)),
+    Layer.provide(Layer.mergeAll(Interpreter.layer, Secrets.layer({}), WorkingView.layer())),
+    Layer.provide(NativeExecutor.layerOrNode()),
+    Layer.provide(SkillDiscovery.layer(skills)),
+    Layer.provide(NodeServices.layer)
+  )
+
 /** A server for one topic on this bus, with real processes. */
 export const serverOn = <E, R>(
   bus: Layer.Layer<Bus.Bus, E, R>,
@@ -56,14 +72,9 @@ export const serverOn = <E, R>(
   options: SkillServer.Options,
   runner?: SkillRunner.Options
 ) =>
-  Layer.unwrap(Effect.map(writeSkills(fixtures), (directory) =>
-    SkillServer.layer(options).pipe(
-      Layer.provide(bus),
-      Layer.provide(SkillRunner.layer(runner)),
-      Layer.provide(Layer.mergeAll(Interpreter.layer, Secrets.layer({}), WorkingView.layer())),
-      Layer.provide(NativeExecutor.layerOrNode()),
-      Layer.provide(SkillDiscovery.layer({ directory, watch: false }))
-    ))).pipe(Layer.provide(NodeServices.layer))
+  Layer.unwrap(
+    Effect.map(writeSkills(fixtures), (directory) => serverFrom(bus, { directory, watch: false }, options, runner))
+  ).pipe(Layer.provide(NodeServices.layer))
 
 /** A server for one topic on a bus of its own. */
 export const server = (fixtures: ReadonlyArray<Fixture>, options: SkillServer.Options) =>

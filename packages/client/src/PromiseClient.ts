@@ -88,6 +88,8 @@ export interface PromiseClient extends AsyncDisposable {
   readonly catalog: (options?: Abortable) => Promise<ReadonlyArray<SkillClient.CatalogEntry>>
   /** Asks like `catalog`, and tells how many of the servers answered. */
   readonly survey: (options?: Abortable) => Promise<SkillClient.Survey>
+  /** The catalog now, and again whenever it differs. Leaving the loop ends it. */
+  readonly changes: (options?: Abortable) => AsyncIterable<ReadonlyArray<SkillClient.CatalogEntry>>
   /** Reads a skill's instructions and the list of its files. */
   readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Control.SkillReply>
   /** Reads one file of a skill. */
@@ -121,6 +123,11 @@ const aborted = (signal: AbortSignal): Effect.Effect<never, unknown> =>
     return Effect.sync(() => signal.removeEventListener("abort", onAbort))
   })
 
+const iterable = <A>(stream: Stream.Stream<A, unknown>, options: Abortable | undefined): AsyncIterable<A> =>
+  Stream.toAsyncIterable(
+    options?.signal === undefined ? stream : Stream.interruptWhen(stream, aborted(options.signal))
+  )
+
 /**
  * Makes a client over a given bus. The client owns the bus from then on.
  *
@@ -152,15 +159,10 @@ export const fromBus = async (
       },
       invokeSequential: (requests, options) => run(client.invokeSequential(requests), options?.signal),
       run: (request, options) => run(client.run(request), options?.signal),
-      stream: (request, options) => {
-        const events = client.stream(request)
-        const signal = options?.signal
-        return Stream.toAsyncIterable(
-          signal === undefined ? events : Stream.interruptWhen(events, aborted(signal))
-        )
-      },
+      stream: (request, options) => iterable(client.stream(request), options),
       catalog: (options) => run(client.catalog, options?.signal),
       survey: (options) => run(client.survey, options?.signal),
+      changes: (options) => iterable(client.changes, options),
       describe: (skill, options) => run(client.describe(skill, options), options?.signal),
       resource: (skill, path, options) => run(client.resource(skill, path, options), options?.signal),
       topology: (options) => run(client.topology, options?.signal),

@@ -277,6 +277,12 @@ export class SkillClient extends Context.Service<SkillClient, {
   readonly catalog: Effect.Effect<ReadonlyArray<CatalogEntry>, ClientError.ClientError>
   /** Asks like `catalog`, and tells how many of the servers answered. */
   readonly survey: Effect.Effect<Survey, ClientError.ClientError>
+  /**
+   * Emits the catalog now, and again whenever it differs: a server tells of its changes at once, and every 5 seconds that it is
+   * there. One that falls silent is asked for after 15 seconds, and while nobody can be asked its skills stay. Servers that tell
+   * nothing are asked once a minute. Never ends by itself; fails when there is no catalog at first, and when the client is closed.
+   */
+  readonly changes: Stream.Stream<ReadonlyArray<CatalogEntry>, ClientError.ClientError>
   /** Reads a skill's instructions and the list of its files. */
   readonly describe: (
     skill: string,

@@ -23,6 +23,7 @@ const start = Effect.gen(function*() {
     transmit: () => TestClock.testClockWith((clock) => Effect.sync(() => sent.push(clock.currentTimeMillisUnsafe()))),
     command: () => Effect.void,
     close: () => Effect.sync(() => listener = undefined),
+    listen: () => Effect.never,
     exchange: () => Effect.never
   }
   const asking = yield* Effect.forkChild(Ping.ask(connection, "TOPIC_X"))

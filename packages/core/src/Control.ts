@@ -161,6 +161,8 @@ export type SkillInfo = typeof SkillInfo.Type
 export const CatalogReply = Schema.Struct({
   server: Schema.String,
   topic: Schema.String,
+  /** What the server announces for this catalog; absent when it announces nothing. */
+  revision: Schema.optionalKey(Schema.String),
   skills: Schema.Array(SkillInfo)
 })
 

@@ -47,6 +47,14 @@ export const ReplyTopic = Topic.check(
 export const everyServer = "@SERVERS"
 
 /**
+ * The control topic on which servers announce themselves and the revision of their catalog, for who follows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const announcements = "@CATALOG"
+
+/**
  * The control topic on which the proxy itself answers.
  *
  * @category models

@@ -229,6 +229,8 @@ describe("NoServer", () => {
       yield* send("TOPIC_SERVED", request("served", "AGENT_REPLY_1"))
       yield* send("AGENT_REPLY_GONE", JSON.stringify({ request_id: "late", status: "success", content: "" }))
       yield* send("@TOPIC_X", request("control", "AGENT_REPLY_1"))
+      // Nobody need follow the catalog: this is not counted.
+      yield* send("@CATALOG", JSON.stringify({ server: "a", topic: "TOPIC_X", revision: "1" }))
       yield* send("TOPIC_X", "not json")
       yield* send("TOPIC_X", JSON.stringify({ request_id: "no address" }))
       yield* send("TOPIC_X")

@@ -9,7 +9,8 @@
  * grants it. On close the server drains: new requests are refused with
  * `ShuttingDown`, what runs may finish within the drain period, the rest is ended and answered with `ShuttingDown`. Where
  * `Dependencies` is provided, its skills are prepared as they come, and calls wait for that within their time. The proxy is
- * told how much there is in hand, so that it can give requests to servers that have less.
+ * told how much there is in hand, so that it can give requests to servers that have less, and everybody which revision of the
+ * catalog is served.
  *
  * @since 0.1.0
  */
@@ -39,6 +40,7 @@ import { randomBytes } from "node:crypto"
 import * as Admission from "./Admission.ts"
 import * as Dependencies from "./Dependencies.ts"
 import * as Executor from "./Executor.ts"
+import * as Announcements from "./internal/announcements.ts"
 import * as Answer from "./internal/answer.ts"
 import * as Calls from "./internal/calls.ts"
 import * as Controls from "./internal/controls.ts"
@@ -441,9 +443,21 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.forkScoped
   )
   yield* Effect.forkScoped(loads.run)
+  const announcements = Announcements.make({
+    bus,
+    topic,
+    id,
+    revision: controls.revision,
+    changes: dependencies === undefined
+      ? discovery.changes
+      : Stream.merge(discovery.changes, dependencies.changes)
+  })
+  const announcing = yield* Effect.forkScoped(announcements.run)
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
     draining = true
     loads.retire()
+    yield* Fiber.interrupt(announcing)
+    yield* announcements.leave
     const finished = yield* Effect.timeoutOption(FiberMap.awaitEmpty(inHand), options.drain ?? "10 seconds")
     if (Option.isNone(finished)) {
       yield* Effect.logWarning("ending calls that did not end within the drain period")

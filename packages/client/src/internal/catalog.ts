@@ -42,8 +42,15 @@ export interface Located {
   readonly forget: Effect.Effect<void>
 }
 
+/** A survey with what each server said. */
+export interface Survey extends SkillClient.Survey {
+  readonly replies: ReadonlyArray<Control.CatalogReply>
+}
+
 export interface Catalog {
-  readonly survey: Effect.Effect<SkillClient.Survey, ClientError.Reason>
+  readonly survey: Effect.Effect<Survey, ClientError.Reason>
+  /** Asks one replica for its skills. */
+  readonly ask: (server: string, topic: string) => Effect.Effect<Control.CatalogReply, ClientError.Reason>
   readonly locate: (skill: string, digest?: string) => Effect.Effect<Located, ClientError.Reason>
 }
 
@@ -238,9 +245,31 @@ export const make = Effect.fnUntraced(function*(
       const gathering = begin()
       return Effect.map(gather(gathering), () => ({
         skills: gathering.answers.entries(),
+        replies: gathering.answers.replies(),
         answered: gathering.answers.count(),
         servers: gathering.servers
       }))
+    }),
+    ask: Effect.fnUntraced(function*(server, topic) {
+      const on = Topic.worker(topic, server)
+      const question = request.command(on, (address) => ({ kind: "catalog", ...address }))
+      const response = yield* connection.exchange(question).pipe(
+        Effect.timeoutOrElse({
+          duration: options.timeout,
+          orElse: () =>
+            Effect.fail(
+              new ClientError.Timeout({ timeoutMs: Duration.toMillis(options.timeout), retryable: true })
+            )
+        })
+      )
+      if (response.status === "error") {
+        const { code = "", error, retryable = false } = response
+        return yield* new ClientError.ServerError({ code, detail: error, retryable })
+      }
+      return yield* Effect.mapError(
+        Effect.fromResult(decodeReply(response.content)),
+        (error) => new ClientError.ProtocolError({ detail: error.message.slice(0, 500) })
+      )
     }),
     locate
   }

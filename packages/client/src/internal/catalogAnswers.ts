@@ -1,9 +1,9 @@
-import type * as Control from "@skillscale/core/Control"
 /**
  * What the servers said to one question for the catalog, as far as they were heard.
  *
  * When several topics have a skill, it is found in the first in the order of their names, whoever answered first.
  */
+import type * as Control from "@skillscale/core/Control"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as SkillClient from "../SkillClient.ts"
@@ -19,7 +19,7 @@ export interface CatalogAnswers {
   readonly topicOf: (skill: string, digest: string | undefined) => string | undefined
   /** Waits for the first answer that has the skill, with the digest when there is one, and tells when it arrived. */
   readonly heard: (skill: string, digest: string | undefined) => Effect.Effect<number>
-  /** One entry per topic, name and digest, so that replicas with different versions stay visible. */
+  readonly replies: () => ReadonlyArray<Control.CatalogReply>
   readonly entries: () => ReadonlyArray<SkillClient.CatalogEntry>
 }
 
@@ -33,7 +33,12 @@ const compare = (a: string, b: string): number => a < b ? -1 : a > b ? 1 : 0
 
 const keyOf = (skill: string, digest: string | undefined): string => JSON.stringify([skill, digest])
 
-const merge = (replies: Iterable<Control.CatalogReply>): ReadonlyArray<SkillClient.CatalogEntry> => {
+/** One name for a replica. */
+export const serverOf = ({ server, topic }: Pick<Control.CatalogReply, "server" | "topic">): string =>
+  JSON.stringify([server, topic])
+
+/** One entry per topic, name and digest, so that replicas with different versions stay visible. */
+export const merge = (replies: Iterable<Control.CatalogReply>): ReadonlyArray<SkillClient.CatalogEntry> => {
   const entries = new Map<string, { readonly info: Control.SkillInfo; readonly servers: Set<string> }>()
   for (const { server, skills } of replies) {
     for (const info of skills) {
@@ -66,7 +71,7 @@ export const make = (): CatalogAnswers => {
         unread += 1
         return
       }
-      const key = JSON.stringify([reply.server, reply.topic])
+      const key = serverOf(reply)
       if (replies.has(key)) return
       replies.set(key, reply)
       for (const { digest, name, topic } of reply.skills) {
@@ -88,6 +93,7 @@ export const make = (): CatalogAnswers => {
         awaited.set(key, waiting)
         return Deferred.await(waiting)
       }),
+    replies: () => Array.from(replies.values()),
     entries: () => merge(replies.values())
   }
 }

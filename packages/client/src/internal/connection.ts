@@ -66,6 +66,9 @@ interface Pending {
   toldAt: number
 }
 
+/** What everybody is told, or that some of that may have been lost. */
+export type Told = Bus.Message | "restored"
+
 export interface Connection {
   readonly replyTo: string
   readonly pendingCount: () => number
@@ -82,6 +85,10 @@ export interface Connection {
   readonly command: (topic: string, control: Control.Control) => Effect.Effect<void>
   /** Removes a listener; when it was still open and `abandon` is set, tells the server. Takes at most a second. */
   readonly close: (send: Send, address: Address, abandon: boolean) => Effect.Effect<void>
+  /** Hears what everybody is told on a topic. */
+  readonly listen: (
+    topic: string
+  ) => Effect.Effect<Stream.Stream<Told, ClientError.Reason>, ClientError.Reason, Scope.Scope>
   /** Sends a request and waits for its final answer. */
   readonly exchange: (send: Send) => Effect.Effect<Protocol.Response, ClientError.Reason>
 }
@@ -130,6 +137,7 @@ export const make = Effect.fnUntraced(function*(
   const commands = yield* FiberSet.make<void>()
   const run = yield* FiberSet.runtime(commands)<never>()
   const heard = Deferred.makeUnsafe<void, ClientError.Reason>()
+  const ended = Deferred.makeUnsafe<never, ClientError.Reason>()
   let counter = 0
   let isOpen = true
 
@@ -141,6 +149,7 @@ export const make = Effect.fnUntraced(function*(
 
   const end = (reason: ClientError.Reason): void => {
     isOpen = false
+    Deferred.doneUnsafe(ended, Effect.fail(reason))
     Deferred.doneUnsafe(heard, Effect.fail(reason))
     for (const [requestId, { listener }] of pending) {
       remove(requestId)
@@ -286,6 +295,17 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
+  const listen: Connection["listen"] = (topic) =>
+    bus.subscription([topic]).pipe(
+      Effect.map((messages) =>
+        Stream.merge(messages, Stream.map(bus.restored, (): Told => "restored"), { haltStrategy: "left" }).pipe(
+          Stream.mapError(fromBusError),
+          Stream.interruptWhen(Deferred.await(ended))
+        )
+      ),
+      Effect.mapError(fromBusError)
+    )
+
   yield* bus.restored.pipe(
     Stream.runForEach(() => Effect.sync(() => pending.forEach(({ listener }) => listener.onRestored?.()))),
     Effect.forkScoped({ startImmediately: true })
@@ -315,7 +335,7 @@ export const make = Effect.fnUntraced(function*(
   )
 
   yield* prove(options.connectTimeout, publish, replyTo, heard)
-  return { replyTo, pendingCount: () => pending.size, open, transmit, command, close, exchange }
+  return { replyTo, pendingCount: () => pending.size, open, transmit, command, close, listen, exchange }
 })
 
 /** Publishes probes on the reply topic, more and more slowly, until one of them comes back. */

@@ -21,6 +21,7 @@ import * as Answer from "./answer.ts"
 import type * as Catalog from "./catalog.ts"
 import type * as Connection from "./connection.ts"
 import * as Deliveries from "./deliveries.ts"
+import * as Following from "./following.ts"
 import * as metrics from "./metrics.ts"
 import * as request from "./request.ts"
 import * as Streaming from "./streaming.ts"
@@ -218,7 +219,11 @@ export const make = (
         return Stream.tapError(happening, forgetIfContradicted(located))
       }))
 
-  const survey = observed("catalog", undefined, catalog.survey)
+  const survey = observed(
+    "catalog",
+    undefined,
+    Effect.map(catalog.survey, ({ answered, servers, skills }) => ({ skills, answered, servers }))
+  )
 
   return {
     invoke,
@@ -237,6 +242,7 @@ export const make = (
     stream,
     catalog: Effect.map(survey, ({ skills }) => skills),
     survey,
+    changes: Stream.mapError(Following.make(connection, catalog), failed("catalog", undefined)),
     describe: (skill, options = {}) =>
       observed(
         "describe",

@@ -296,6 +296,10 @@ export class Switch {
   /** Answers control messages, and requests that have no server. */
   #answer(route: Routes.Route<Peer>, key: string, length: number, whole: () => Buffer): void {
     const unheard = route.subscribers.length === 0
+    // Nobody need follow the catalog.
+    if (key === Topic.announcements) {
+      return
+    }
     if (length > largestAnsweredBytes) {
       return unheard ? this.#drop(route.control ? "no_subscriber" : "too_large", key) : undefined
     }

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as SchemaParser from "effect/SchemaParser"
+import { createHash } from "node:crypto"
 import type * as Dependencies from "../Dependencies.ts"
 import * as Answer from "./answer.ts"
 
@@ -53,11 +54,19 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const info = infoOf(dependencies)
   const fibers = yield* FiberSet.make()
 
+  const catalog = (served: ReadonlyArray<SkillDiscovery.Skill>) => {
+    const infos = served.map(info)
+    const revision = createHash("sha256").update(JSON.stringify(infos)).digest("hex").slice(0, 16)
+    return { server: id, topic, revision, skills: infos }
+  }
+
+  const here = Effect.map(skills, (found) => found.map((skill) => ({ ...skill, topic })))
+
   const content = Effect.fnUntraced(function*(question: Question) {
-    const served = (yield* skills).map((skill) => ({ ...skill, topic }))
+    const served = yield* here
     if (question.kind === "ping") return {}
     if (question.kind === "topology") return yield* Effect.fail(Answer.topologyElsewhere)
-    if (question.kind === "catalog") return catalogJson({ server: id, topic, skills: served.map(info) })
+    if (question.kind === "catalog") return catalogJson(catalog(served))
     const skill = served.find((candidate) => candidate.name === question.skill)
     if (skill === undefined) return yield* Effect.fail(Answer.skillNotFound(question.skill, topic, served))
     if (question.kind === "describe") {
@@ -98,5 +107,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
           Answer.refusal(question.requestId, Answer.overloaded("too many questions at a time"))
         ))
 
-  return { ask, settled: FiberSet.awaitEmpty(fibers) }
+  return {
+    ask,
+    settled: FiberSet.awaitEmpty(fibers),
+    /** Differs when what is answered to `catalog` does. */
+    revision: Effect.map(here, (served) => catalog(served).revision)
+  }
 })
