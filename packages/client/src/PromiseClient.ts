@@ -88,13 +88,13 @@ export interface PromiseClient extends AsyncDisposable {
   readonly catalog: (options?: Abortable) => Promise<ReadonlyArray<SkillClient.CatalogEntry>>
   /** Asks like `catalog`, and tells how many of the servers answered. */
   readonly survey: (options?: Abortable) => Promise<SkillClient.Survey>
-  /** Reads a skill's instructions and the list of its files. */
-  readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Control.SkillReply>
-  /** Reads one file of a skill. */
+  /** Reads a skill's instructions, its front matter and the list of its files. */
+  readonly describe: (skill: string, options?: Abortable & SkillClient.QuestionOptions) => Promise<Control.SkillReply>
+  /** Reads one file of a skill, also `SKILL.md`. */
   readonly resource: (
     skill: string,
     path: string,
-    options?: Abortable & SkillClient.CallOptions
+    options?: Abortable & SkillClient.QuestionOptions
   ) => Promise<Uint8Array>
   /** Asks the proxy for the live topics. */
   readonly topology: (options?: Abortable) => Promise<Control.TopologyReply>
