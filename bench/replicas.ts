@@ -77,6 +77,7 @@ const server = (topic: string, xsub: string, xpub: string, onBegin: (topic: stri
   SkillServer.layer({ topic, workers, queue: 1_000_000, serves: () => true, drain: 0 }).pipe(
     Layer.provide(ZmqBus.layer({ xsub, xpub })),
     Layer.provide(Layer.mock(SkillRunner.SkillRunner, {
+      hints: () => ({ readOnly: true, destructive: false, idempotent: true, openWorld: false }),
       isIdempotent: () => true,
       run: (_, { stdin }) =>
         Effect.suspend(() => {

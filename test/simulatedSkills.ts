@@ -105,6 +105,8 @@ const discovery = Layer.succeed(SkillDiscovery.SkillDiscovery, {
   find: () => Effect.succeed(Option.none()),
   changes: Stream.never,
   refresh: Effect.succeed(catalog),
+  document: (skill) =>
+    Effect.succeed({ frontMatter: {}, instructions: `instructions of ${skill.name}`, size: 0, sha256: "0".repeat(64) }),
   instructions: (skill) => Effect.succeed(`instructions of ${skill.name}`),
   resources: () => [],
   resource: () => Effect.succeed(new Uint8Array())
@@ -162,6 +164,7 @@ const write = Effect.fnUntraced(function*(
 
 const runnerOf = (runs: Runs, random: () => number, readOf: (name: string) => number | undefined) =>
   Layer.succeed(SkillRunner.SkillRunner, {
+    hints: (skill) => ({ readOnly: true, destructive: false, idempotent: skill.name === "pure", openWorld: false }),
     isIdempotent: (skill) => skill.name === "pure",
     run: (skill, call, hooks) =>
       Effect.gen(function*() {

@@ -181,8 +181,8 @@ export class ProtocolError extends Schema.TaggedError<ProtocolError>()("Protocol
 }
 
 /**
- * The server speaks version 1 of the protocol and ran the skill without regard to `fields`. Its answer is withheld,
- * because it answers another question.
+ * The server speaks version 1 of the protocol, or is older than this client, and answered without regard to `fields`. Its answer
+ * is withheld, because it answers another question.
  *
  * @category errors
  * @since 0.1.0
@@ -192,7 +192,7 @@ export class Unsupported extends Schema.TaggedError<Unsupported>()("Unsupported"
 }) {
   readonly isRetryable = false
   override get message() {
-    return `the server speaks version 1 of the protocol and ignored ${this.fields.join(", ")}; ` +
+    return `the server is of an older version and ignored ${this.fields.join(", ")}; ` +
       "call it without them, or update the server"
   }
 }

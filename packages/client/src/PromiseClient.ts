@@ -90,13 +90,13 @@ export interface PromiseClient extends AsyncDisposable {
   readonly survey: (options?: Abortable) => Promise<SkillClient.Survey>
   /** The catalog now, and again whenever it differs. Leaving the loop ends it. */
   readonly changes: (options?: Abortable) => AsyncIterable<ReadonlyArray<SkillClient.CatalogEntry>>
-  /** Reads a skill's instructions and the list of its files. */
-  readonly describe: (skill: string, options?: Abortable & SkillClient.CallOptions) => Promise<Control.SkillReply>
-  /** Reads one file of a skill. */
+  /** Reads a skill's instructions, its front matter and the list of its files. */
+  readonly describe: (skill: string, options?: Abortable & SkillClient.QuestionOptions) => Promise<Control.SkillReply>
+  /** Reads one file of a skill, also `SKILL.md`. */
   readonly resource: (
     skill: string,
     path: string,
-    options?: Abortable & SkillClient.CallOptions
+    options?: Abortable & SkillClient.QuestionOptions
   ) => Promise<Uint8Array>
   /** Asks the proxy for the live topics. */
   readonly topology: (options?: Abortable) => Promise<Control.TopologyReply>

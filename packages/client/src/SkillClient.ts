@@ -49,6 +49,22 @@ export interface CallOptions {
 }
 
 /**
+ * Which skill is asked about, of those that have its name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface QuestionOptions extends CallOptions {
+  /** Tells of the skill with this digest (`sha256:…`, as in the catalog), otherwise fails with `SkillChanged`. */
+  readonly digest?: string | undefined
+  /**
+   * Asks this replica alone, of the `topic`, which it needs then. Without it the first replica to answer tells, so that replicas
+   * with different skills of one name tell different things: the catalog names those that have the same.
+   */
+  readonly server?: string | undefined
+}
+
+/**
  * A call of a skill with its data.
  *
  * @category models
@@ -283,16 +299,16 @@ export class SkillClient extends Context.Service<SkillClient, {
    * nothing are asked once a minute. Never ends by itself; fails when there is no catalog at first, and when the client is closed.
    */
   readonly changes: Stream.Stream<ReadonlyArray<CatalogEntry>, ClientError.ClientError>
-  /** Reads a skill's instructions and the list of its files. */
+  /** Reads a skill's instructions, its front matter and the list of its files. */
   readonly describe: (
     skill: string,
-    options?: CallOptions
+    options?: QuestionOptions
   ) => Effect.Effect<Control.SkillReply, ClientError.ClientError>
-  /** Reads one file of a skill. */
+  /** Reads one file of a skill, also `SKILL.md`. */
   readonly resource: (
     skill: string,
     path: string,
-    options?: CallOptions
+    options?: QuestionOptions
   ) => Effect.Effect<Uint8Array, ClientError.ClientError>
   /** Asks the proxy for the live topics. */
   readonly topology: Effect.Effect<Control.TopologyReply, ClientError.ClientError>

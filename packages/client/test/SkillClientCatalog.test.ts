@@ -517,6 +517,58 @@ describe("SkillClient.describe, resource and topology", () => {
       assert.deepInclude((yield* Wire).on("@TOPIC_A")[1]?.body, { kind: "resource", skill: "a", path: "x/y" })
     })))
 
+  it.effect("asks one replica alone, and for one digest", () =>
+    withClient(Effect.gen(function*() {
+      const client = yield* SkillClient.SkillClient
+      const describe = (digest: string) => ({ skill: skill("a", "TOPIC_A", digest), instructions: "", resources: [] })
+      yield* serve(["@TOPIC_A"], (request) => answerTo(request, { content: JSON.stringify(describe(digestB)) }))
+      yield* serve(["@worker/TOPIC_A/one"], (request) => {
+        const resource = { path: "x", data: "aGk=", digest: digestA }
+        return answerTo(request, {
+          content: JSON.stringify(request["kind"] === "describe" ? describe(digestA) : resource)
+        })
+      })
+      const at = { topic: "TOPIC_A", server: "one", digest: digestA }
+      assert.strictEqual((yield* client.describe("a", at)).skill.digest, digestA)
+      assert.strictEqual(Buffer.from(yield* client.resource("a", "x", at)).toString(), "hi")
+      const { on } = yield* Wire
+      assert.isEmpty(on("@TOPIC_A"))
+      for (const { body } of on("@worker/TOPIC_A/one")) assert.strictEqual(body["digest"], digestA)
+      yield* client.describe("a", { topic: "TOPIC_A" })
+      assert.notProperty(on("@TOPIC_A")[0]?.body ?? assert.fail(), "digest")
+    })))
+
+  it.effect("takes no answer of a server that does not know of digests for another one's", () =>
+    withClient(Effect.gen(function*() {
+      const client = yield* SkillClient.SkillClient
+      yield* serve(["@TOPIC_A"], (request) => {
+        const reply = { skill: skill("a", "TOPIC_A", digestB), instructions: "# A", resources: [] }
+        return answerTo(request, {
+          content: JSON.stringify(request["kind"] === "describe" ? reply : { path: request["path"], data: "aGk=" })
+        })
+      })
+      const pinned = { topic: "TOPIC_A", digest: digestA }
+      const described = yield* Effect.flip(client.describe("a", pinned))
+      assert.deepInclude(described.reason, { _tag: "SkillChanged", digest: digestA })
+      assert.include(described.message, digestB)
+      const read = yield* Effect.flip(client.resource("a", "x", pinned))
+      assert.deepInclude(read.reason, { _tag: "Unsupported", fields: ["digest"] })
+    })))
+
+  it.effect("asks nobody who cannot be meant", () =>
+    withClient(Effect.gen(function*() {
+      const client = yield* SkillClient.SkillClient
+      const refused = (options: SkillClient.QuestionOptions) =>
+        Effect.flatMap(
+          Effect.all([Effect.flip(client.describe("a", options)), Effect.flip(client.resource("a", "x", options))]),
+          (errors) => Effect.sync(() => errors.forEach(({ reason }) => assert.strictEqual(reason._tag, "BadRequest")))
+        )
+      yield* refused({ server: "one" })
+      for (const server of ["", "a/b", "x".repeat(65), 7 as never]) yield* refused({ topic: "TOPIC_A", server })
+      yield* refused({ topic: "TOPIC_A", digest: "latest" })
+      assert.isEmpty((yield* Wire).published.filter(({ topic }) => topic.startsWith("@")))
+    })))
+
   it.effect("names what is missing", () =>
     withClient(Effect.gen(function*() {
       const client = yield* SkillClient.SkillClient

@@ -66,14 +66,22 @@ export const Control = Schema.Union([
   Schema.Struct({ kind: Schema.Literal("topology"), ...MessageCodec.address }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
-  Schema.Struct({ kind: Schema.Literal("describe"), ...MessageCodec.address, skill: Schema.String }).pipe(
+  Schema.Struct({
+    kind: Schema.Literal("describe"),
+    ...MessageCodec.address,
+    skill: Schema.String,
+    /** Which skill of that name is meant; of another one the answer is `SkillChanged`. */
+    digest: Schema.optionalKey(MessageCodec.Digest)
+  }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   ),
   Schema.Struct({
     kind: Schema.Literal("resource"),
     ...MessageCodec.address,
     skill: Schema.String,
-    path: Schema.String
+    path: Schema.String,
+    /** As with `describe`. */
+    digest: Schema.optionalKey(MessageCodec.Digest)
   }).pipe(
     Schema.encodeKeys(MessageCodec.addressKeys)
   )
@@ -124,6 +132,28 @@ export const SkillState = Schema.Struct({
 export type SkillState = typeof SkillState.Type
 
 /**
+ * What a caller may expect of a run, in the sense of MCP's tool annotations: whether it changes nothing around it, whether it may
+ * destroy something there, whether running it twice does no more than once, and whether it deals with the world outside.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Hints = Schema.Struct({
+  readOnly: Schema.Boolean,
+  destructive: Schema.Boolean,
+  idempotent: Schema.Boolean,
+  openWorld: Schema.Boolean
+})
+
+/**
+ * The type of `Hints`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Hints = typeof Hints.Type
+
+/**
  * What the catalog tells of one skill.
  *
  * @category models
@@ -141,7 +171,13 @@ export const SkillInfo = Schema.Struct({
   /** The names of the secrets that the skill declares. Never their values. */
   env: Schema.Array(Schema.String),
   /** Absent when the server does not prepare skills. */
-  state: Schema.optionalKey(SkillState)
+  state: Schema.optionalKey(SkillState),
+  /** The JSON Schema of what the entry point reads on standard input, where the skill has one. The server checks it. */
+  input: Schema.optionalKey(Schema.JsonObject),
+  /** The JSON Schema of what the entry point writes to standard output, where the skill has one. The server checks it. */
+  output: Schema.optionalKey(Schema.JsonObject),
+  /** Absent from servers that do not tell. */
+  hints: Schema.optionalKey(Hints)
 })
 
 /**
@@ -175,7 +211,8 @@ export const CatalogReply = Schema.Struct({
 export type CatalogReply = typeof CatalogReply.Type
 
 /**
- * The answer to `describe`: the skill, its instructions and the list of its files.
+ * The answer to `describe`: the skill, its instructions and the list of its other files. Servers that know it tell all fields of its
+ * front matter, as YAML means them, and of `SKILL.md` itself what they tell of other files.
  *
  * @category models
  * @since 0.1.0
@@ -183,7 +220,9 @@ export type CatalogReply = typeof CatalogReply.Type
 export const SkillReply = Schema.Struct({
   skill: SkillInfo,
   instructions: Schema.String,
-  resources: Schema.Array(ResourceInfo)
+  resources: Schema.Array(ResourceInfo),
+  frontMatter: Schema.optionalKey(Schema.JsonObject),
+  document: Schema.optionalKey(ResourceInfo)
 })
 
 /**
@@ -195,12 +234,17 @@ export const SkillReply = Schema.Struct({
 export type SkillReply = typeof SkillReply.Type
 
 /**
- * The answer to `resource`: one file of a skill.
+ * The answer to `resource`: one file of a skill, which `SKILL.md` is, too. A question with a digest is answered with it, by servers
+ * that know it: then the file is as it was when that was computed.
  *
  * @category models
  * @since 0.1.0
  */
-export const ResourceReply = Schema.Struct({ path: Schema.String, data: Protocol.Base64 })
+export const ResourceReply = Schema.Struct({
+  path: Schema.String,
+  data: Protocol.Base64,
+  digest: Schema.optionalKey(Schema.String)
+})
 
 /**
  * The type of `ResourceReply`.

@@ -91,8 +91,6 @@ const Files = Schema.Record(Schema.String, Base64).check(
   })
 )
 
-const Digest = Schema.String.check(Schema.isPattern(/^sha256:[0-9a-f]{64}$/))
-
 /**
  * The events that a caller may ask for with `accept`, sent before the final response.
  *
@@ -168,7 +166,7 @@ const requestFields = {
   env: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
   /** Input files by their path in the working directory. */
   files: Schema.optionalKey(Files),
-  digest: Schema.optionalKey(Digest),
+  digest: Schema.optionalKey(MessageCodec.Digest),
   /** What is left of the caller's time when the request is sent, in milliseconds. */
   timeoutMs: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))),
   accept: Schema.optionalKey(Schema.Array(Schema.String)),

@@ -68,6 +68,21 @@ export interface Skill {
 }
 
 /**
+ * A skill's `SKILL.md`. `frontMatter` is as in `SkillManifest.Parsed`; the instructions are what follows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Document {
+  readonly frontMatter: Schema.JsonObject
+  readonly instructions: string
+  /** In bytes. */
+  readonly size: number
+  /** 64 lower-case hexadecimal digits. */
+  readonly sha256: string
+}
+
+/**
  * All skills below a directory, sorted by name, and everything that was found wrong with them and with others.
  *
  * @category models
@@ -170,11 +185,13 @@ export class SkillDiscovery extends Context.Service<SkillDiscovery, {
   readonly changes: Stream.Stream<Catalog>
   /** Scans now. Fails, and keeps the catalog, when the directory cannot be read. */
   readonly refresh: Effect.Effect<Catalog, SkillDiscoveryError>
+  /** Reads the `SKILL.md` of a skill, as it is on disk now. */
+  readonly document: (skill: Skill) => Effect.Effect<Document, SkillDiscoveryError>
   /** Reads the instructions of a skill: what follows the front matter of its `SKILL.md` on disk now. */
   readonly instructions: (skill: Skill) => Effect.Effect<string, SkillDiscoveryError>
   /** Lists the files of a skill, without `SKILL.md`. */
   readonly resources: (skill: Skill) => ReadonlyArray<SkillFile>
-  /** Reads one file of a skill, which must lie in the skill's folder after links are followed. */
+  /** Reads one file of a skill, also `SKILL.md`; it must lie in the skill's folder after links are followed. */
   readonly resource: (skill: Skill, path: string) => Effect.Effect<Uint8Array, SkillDiscoveryError>
 }>()("@skillscale/core/SkillDiscovery") {}
 
@@ -243,22 +260,30 @@ const service = (
   }
 ): SkillDiscovery["Service"] => {
   const catalog = SubscriptionRef.get(primitive.ref)
+  const document = Effect.fnUntraced(function*(skill: Skill) {
+    const bytes = yield* primitive.read(skill, "SKILL.md", SkillManifest.maxBytes)
+    return yield* Result.match(SkillCatalog.parseText(skill.root, bytes), {
+      onSuccess: ({ body, frontMatter }) =>
+        Effect.succeed({
+          frontMatter,
+          instructions: body,
+          size: bytes.byteLength,
+          sha256: SkillFiles.sha256Of(bytes)
+        }),
+      onFailure: ({ diagnostics }) => {
+        const cause = new Error(diagnostics.find(({ severity }) => severity === "error")?.message)
+        return Effect.fail(classify("read", skill.file)(cause))
+      }
+    })
+  })
   return SkillDiscovery.of({
     catalog,
     find: (name) =>
       Effect.map(catalog, ({ skills }) => Option.fromNullishOr(skills.find((skill) => skill.name === name))),
     changes: SubscriptionRef.changes(primitive.ref),
     refresh: primitive.refresh,
-    instructions: Effect.fnUntraced(function*(skill) {
-      const bytes = yield* primitive.read(skill, "SKILL.md", SkillManifest.maxBytes)
-      return yield* Result.match(SkillCatalog.parseText(skill.root, bytes), {
-        onSuccess: ({ body }) => Effect.succeed(body),
-        onFailure: ({ diagnostics }) => {
-          const cause = new Error(diagnostics.find(({ severity }) => severity === "error")?.message)
-          return Effect.fail(classify("read", skill.file)(cause))
-        }
-      })
-    }),
+    document,
+    instructions: (skill) => Effect.map(document(skill), ({ instructions }) => instructions),
     resources: (skill) => skill.files.filter(({ path }) => path !== "SKILL.md"),
     resource: (skill, path) => primitive.read(skill, path, primitive.maxResourceBytes)
   })

@@ -3,7 +3,7 @@
  *
  * `parse` is lenient, so that real skills load: what the open Agent Skills format forbids, but a reader can do without, is
  * a warning. `validate` is strict: the same findings are errors. Both bound what hostile text can cost: 1 MiB for the file,
- * 64 KiB for the front matter, 10,000 YAML values after aliases are expanded, 32 levels. Which files are skills is left to
+ * 64 KiB for the front matter, 10,000 YAML values with 256 Ki characters after aliases are expanded, 32 levels. Which files are skills is left to
  * `SkillDiscovery`.
  *
  * @since 0.1.0
@@ -124,13 +124,15 @@ export interface Source {
 }
 
 /**
- * A skill that loads. `body` is the text after the front matter, which begins at `bodyLine`.
+ * A skill that loads. `body` is the text after the front matter, which begins at `bodyLine`. `frontMatter` has all of its fields as
+ * YAML means them: numbers, lists and mappings stay what they are. What JSON has no number for, such as `.inf`, is text there.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Parsed {
   readonly manifest: SkillManifest
+  readonly frontMatter: Schema.JsonObject
   readonly body: string
   readonly bodyLine: number
   readonly diagnostics: ReadonlyArray<Diagnostic>
@@ -184,7 +186,7 @@ export const parse = (text: string, source: Source): Result.Result<Parsed, Rejec
   )
   return diagnostics.some((diagnostic) => diagnostic.severity === "error")
     ? Result.fail({ diagnostics })
-    : Result.succeed({ manifest, body, bodyLine, diagnostics })
+    : Result.succeed({ manifest, frontMatter: FrontMatter.plainFields(entries), body, bodyLine, diagnostics })
 }
 
 /**

@@ -14,6 +14,7 @@ const failure = <A>(result: Result.Result<A, Protocol.ProtocolError>): Protocol.
   return result.failure
 }
 
+const digest = `sha256:${"0".repeat(64)}`
 const address = { request_id: "a1b2", reply_to: "AGENT_REPLY_1" }
 
 describe("Control", () => {
@@ -44,6 +45,10 @@ describe("Control", () => {
       [
         { kind: "resource", requestId: "a1b2", replyTo: "AGENT_REPLY_1", skill: "a", path: "b/c" },
         { kind: "resource", ...address, skill: "a", path: "b/c" }
+      ],
+      [
+        { kind: "resource", requestId: "a1b2", replyTo: "AGENT_REPLY_1", skill: "a", path: "b/c", digest },
+        { kind: "resource", ...address, skill: "a", path: "b/c", digest }
       ]
     ]
     for (const [control, wire] of messages) {
@@ -57,6 +62,7 @@ describe("Control", () => {
         json({ ...address, kind: "restart" }),
         json({ ...address, kind: "describe" }),
         json({ ...address, kind: "resource", skill: "a", path: 7 }),
+        json({ ...address, kind: "describe", skill: "a", digest: "latest" }),
         [...json({ ...address, kind: "catalog" }), utf8("extra")]
       ]
     ) {
@@ -113,5 +119,32 @@ describe("Control", () => {
     assert.isTrue(Result.isFailure(Schema.decodeUnknownResult(Control.CatalogReply)({ ...catalog, skills: [info] })))
     const { data } = Schema.decodeUnknownSync(Control.ResourceReply)({ path: "a", data: "aGk=" })
     assert.strictEqual(Buffer.from(data).toString(), "hi")
+  })
+
+  it("reads replies of servers that tell less, and of those that tell more", () => {
+    const info = {
+      ...{ name: "a", description: "d", category: "c", topic: "TOPIC_C", digest, entry: null, scripts: [], env: [] }
+    }
+    const old = { skill: info, instructions: "# A", resources: [] }
+    assert.deepStrictEqual(Schema.decodeUnknownSync(Control.SkillReply)(old), old)
+    const told = {
+      skill: {
+        ...info,
+        input: JSON.parse(`{"type":"object","properties":{"__proto__":{"const":1}}}`),
+        output: {},
+        hints: { readOnly: true, destructive: false, idempotent: true, openWorld: false }
+      },
+      instructions: "# A",
+      resources: [],
+      frontMatter: { name: "a", version: 1.5, tags: ["x", null], nested: { on: true } },
+      document: { path: "SKILL.md", size: 3, sha256: "0".repeat(64) }
+    }
+    const read = Schema.decodeUnknownSync(Control.SkillReply)({ ...told, later: 1, skill: { ...told.skill, later: 1 } })
+    assert.deepStrictEqual(read, told)
+    assert.strictEqual(JSON.stringify(read.skill.input), JSON.stringify(told.skill.input))
+    for (const wrong of [{ input: [] }, { output: "x" }, { hints: { readOnly: true } }, { input: null }]) {
+      const skill = { ...info, ...wrong }
+      assert.isTrue(Result.isFailure(Schema.decodeUnknownResult(Control.SkillInfo)(skill)), JSON.stringify(wrong))
+    }
   })
 })

@@ -180,6 +180,45 @@ describe("SkillManifest.parse of hostile text", () => {
     assert.strictEqual(parse(`${document("description: x")}${"x".repeat(900_000)}`).manifest.description, "x")
   })
 
+  it("keeps all fields as YAML means them", () => {
+    const { frontMatter } = skill(
+      "description: d",
+      "metadata: { version: 1.50, build: 007, on: true, tags: [a, 2, null] }",
+      "allowed-tools: [Read, Bash]",
+      "hooks: &h { pre: [1, two] }",
+      "again: *h",
+      "when: 2024-01-02",
+      "limit: .inf",
+      "huge: 1e999",
+      "1: one",
+      "~: nothing",
+      "__proto__: { polluted: true }"
+    )
+    assert.deepStrictEqual(frontMatter, {
+      name: "csv-analyzer",
+      description: "d",
+      metadata: { version: 1.5, build: 7, on: true, tags: ["a", 2, null] },
+      "allowed-tools": ["Read", "Bash"],
+      hooks: { pre: [1, "two"] },
+      again: { pre: [1, "two"] },
+      when: "2024-01-02",
+      limit: ".inf",
+      huge: "1e999",
+      "1": "one",
+      "": "nothing"
+    })
+    assert.deepStrictEqual(JSON.parse(JSON.stringify(frontMatter)), frontMatter)
+  })
+
+  it("bounds the characters that aliases expand to", () => {
+    const text = "x".repeat(32_000)
+    const times = (count: number) => document("description: d", `a: &a ${text}`, `b: [${"*a, ".repeat(count)}]`)
+    assert.lengthOf(JSON.stringify(parse(times(7)).frontMatter), 256_075)
+    const [problem] = reject(times(8))
+    assert.deepInclude(problem, { code: "InvalidYaml", severity: "error" })
+    assert.include(problem?.message, "262144 characters")
+  })
+
   it("bounds what aliases expand to", () => {
     const bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for (let level = 1; level < 12; level++) {

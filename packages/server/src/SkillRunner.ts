@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import type * as Control from "@skillscale/core/Control"
 import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Telemetry from "@skillscale/core/Telemetry"
@@ -217,9 +218,12 @@ export class SkillRunner extends Context.Service<SkillRunner, {
     hooks?: Hooks<E>
   ) => Effect.Effect<RunResult, SkillRunError | E>
   /**
-   * Whether a second run of one call would do no harm: what the skill says of itself (`skillscale.idempotent`), and
-   * otherwise whether it runs confined without a network, where nothing of a run is left when it ends.
+   * What a caller may expect of a run. Of one that is confined and has no network nothing is left when it ends: it only reads,
+   * and is idempotent unless the skill says otherwise (`skillscale.idempotent`). Of any other one the opposite, unless the skill
+   * says that it is idempotent.
    */
+  readonly hints: (skill: SkillDiscovery.Skill) => Control.Hints
+  /** Whether a second run of one call would do no harm: what `hints` tell as `idempotent`. */
   readonly isIdempotent: (skill: SkillDiscovery.Skill) => boolean
 }>()("@skillscale/server/SkillRunner") {}
 
@@ -406,7 +410,8 @@ export const make = Effect.fnUntraced(function*(options?: Options): Effect.fn.Re
   })
 
   return SkillRunner.of({
-    isIdempotent: (skill) => terms.of(skill).idempotent,
+    hints: (skill) => terms.of(skill).hints,
+    isIdempotent: (skill) => terms.of(skill).hints.idempotent,
     run: <E>(skill: SkillDiscovery.Skill, call: Call, hooks: Hooks<E> = {}) =>
       run(skill, call, hooks).pipe(
         Effect.scoped,

@@ -360,6 +360,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     skills,
     discovery,
     dependencies,
+    hints: runner.hints,
     reply: replies.sendFinal,
     maxConcurrent: maxControls
   })

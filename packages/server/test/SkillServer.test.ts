@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as SkillRunner from "../src/SkillRunner.ts"
@@ -305,6 +306,7 @@ describe("SkillServer refuses", () => {
       let calls = 0
       const runner = Layer.succeed(SkillRunner.SkillRunner, {
         run: () => calls++ === 0 ? Effect.die(new Error("a bug")) : Effect.interrupt,
+        hints: () => ({ readOnly: true, destructive: false, idempotent: true, openWorld: false }),
         isIdempotent: () => true
       })
       const at = yield* Serving.serve({
@@ -781,6 +783,13 @@ describe("SkillServer tells", () => {
         assert.deepInclude(refused, { status: "error", content: "" }, path)
         assert.notInclude(refused.error, "root:")
       }
+      const text = Fs.readFileSync(Path.join(at.directory, "testing/guide/SKILL.md"))
+      const sha256 = createHash("sha256").update(text).digest("hex")
+      assert.deepStrictEqual(described.document, { path: "SKILL.md", size: text.byteLength, sha256 })
+      assert.deepInclude(described.frontMatter, { name: "guide", description: "Does guide things." })
+      const whole = parse(yield* at.ask({ kind: "resource", skill: "guide", path: "SKILL.md" }))
+      assert.isTrue(text.equals(Buffer.from(whole.data, "base64")))
+      assert.isUndefined(whole.digest)
       assert.strictEqual((yield* at.ask({ kind: "describe", skill: "nope" })).code, "SkillNotFound")
       assert.strictEqual((yield* at.ask({ kind: "topology" })).code, "BadRequest")
       assert.strictEqual((yield* at.ask({ kind: "what" })).code, "BadRequest")
@@ -788,6 +797,61 @@ describe("SkillServer tells", () => {
       yield* at.raw([Buffer.from("{")], Topic.control(Serving.topic))
       assert.strictEqual((yield* settle(at)).status, "success")
       assert.isTrue((yield* at.metrics).some((line) => /dropped_messages_total\{.*reason="control".*\} 1$/.test(line)))
+    }))
+
+  it.live("only of the skill with the digest that is asked for, and only as it was then", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve({ metadata: { echo: { version: "2" } } })
+      const skill = yield* Effect.flatMap(at.discovery.find("guide"), Effect.fromOption)
+      const other = `sha256:${"0".repeat(64)}`
+      for (
+        const question of [{ kind: "describe", skill: "guide" }, { kind: "resource", skill: "guide", path: "SKILL.md" }]
+      ) {
+        const pinned = yield* at.ask({ ...question, digest: skill.digest })
+        assert.strictEqual(pinned.status, "success", pinned.error)
+        const changed = yield* at.ask({ ...question, digest: other })
+        assert.deepInclude(changed, { status: "error", code: "SkillChanged", retryable: false, content: "" })
+        assert.include(changed.error, skill.digest)
+        assert.strictEqual((yield* at.ask({ ...question, digest: "latest" })).code, "BadRequest")
+      }
+      const resource = yield* at.ask({
+        kind: "resource",
+        skill: "guide",
+        path: "references/a.md",
+        digest: skill.digest
+      })
+      assert.strictEqual(JSON.parse(resource.content).digest, skill.digest)
+    }))
+
+  it.live("of no file that is not what the digest was computed of", () =>
+    Effect.gen(function*() {
+      const at = yield* Serving.serve()
+      const echo = yield* Effect.flatMap(at.discovery.find("echo"), Effect.fromOption)
+      const folder = Path.join(at.directory, "testing/echo")
+      // A scan may come in between: then it is another skill, which is told by the same code.
+      Fs.writeFileSync(Path.join(folder, "scripts/run.sh"), "cat -")
+      const script = yield* at.ask({ kind: "resource", skill: "echo", path: "scripts/run.sh", digest: echo.digest })
+      assert.deepInclude(script, { status: "error", code: "SkillChanged", content: "" })
+      Fs.writeFileSync(Path.join(folder, "late.txt"), "late")
+      const late = yield* at.ask({ kind: "resource", skill: "echo", path: "late.txt", digest: echo.digest })
+      assert.deepInclude(late, { status: "error", code: "SkillChanged", content: "" })
+      Fs.appendFileSync(Path.join(folder, "SKILL.md"), "More.\n")
+      const described = yield* at.ask({ kind: "describe", skill: "echo", digest: echo.digest })
+      assert.deepInclude(described, { status: "error", code: "SkillChanged", content: "" })
+      assert.include((yield* at.ask({ kind: "describe", skill: "echo" })).content, "More.")
+    }))
+
+  it.live("what may be expected of a run, as it decides whether it may repeat one", () =>
+    Effect.gen(function*() {
+      const skills = { plain: { "scripts/run.sh": "true" }, twice: { "scripts/run.sh": "true" } }
+      const at = yield* Serving.serve({ skills, metadata: { twice: { "skillscale.idempotent": "true" } } })
+      const catalog = JSON.parse((yield* at.ask({ kind: "catalog" })).content)
+      // The server of this test confines nothing.
+      const open = { readOnly: false, destructive: true, openWorld: true }
+      assert.deepStrictEqual(catalog.skills.map(({ hints }: { readonly hints: unknown }) => hints), [
+        { ...open, idempotent: false },
+        { ...open, idempotent: true }
+      ])
     }))
 
   it.live("refuses more than 64 questions at a time", () =>

@@ -123,6 +123,41 @@ const observedStream = <A>(
     Stream.withSpan(`SkillClient.${operation}`, { kind: "client", attributes: { skill }, captureStackTrace: false })
   )
 
+interface Pinned {
+  readonly digest?: string
+}
+
+/** Checks whom a question is for: a replica is known by its topic and its name. */
+const wellPlaced = ({ server, topic }: SkillClient.QuestionOptions): Effect.Effect<void, ClientError.Reason> => {
+  if (server === undefined) return Effect.void
+  const refuse = (detail: string) => Effect.fail(new ClientError.BadRequest({ detail }))
+  if (topic === undefined) return refuse("the request names a replica without its topic; the catalog tells both")
+  return typeof server === "string" && /^[\w.-]{1,64}$/.test(server)
+    ? Effect.void
+    : refuse(`${JSON.stringify(server)} names no replica; the catalog tells which ones there are`)
+}
+
+/** Servers that do not know of digests here tell of what they have. */
+const mismatch = (actual: string | undefined, expected: string | undefined): ClientError.Reason | undefined => {
+  if (expected === undefined || actual === expected) return undefined
+  return actual === undefined
+    ? new ClientError.Unsupported({ fields: ["digest"] })
+    : new ClientError.SkillChanged({
+      digest: expected,
+      detail: `the skill is now ${actual}, not ${expected}; look at it again`
+    })
+}
+
+const pinned = <A>(
+  reply: Result.Result<A, ClientError.Reason>,
+  actual: (reply: A) => string | undefined,
+  expected: string | undefined
+): Result.Result<A, ClientError.Reason> =>
+  Result.flatMap(reply, (value) => {
+    const reason = mismatch(actual(value), expected)
+    return reason === undefined ? Result.succeed(value) : Result.fail(reason)
+  })
+
 export const make = (
   { catalog, connection, deliveries, leaseMs, maxBuffered, timeout, window }: Dependencies
 ): SkillClient.SkillClient["Service"] => {
@@ -160,6 +195,7 @@ export const make = (
       readonly skill: string
       readonly on: Effect.Effect<Catalog.Located, ClientError.Reason>
       readonly path?: string | undefined
+      readonly digest?: string | undefined
     },
     control: (address: Connection.Address) => Control.Control,
     read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
@@ -173,7 +209,7 @@ export const make = (
             skill: question.skill,
             topic: located.topic,
             script: question.path ?? "",
-            digest: "",
+            digest: question.digest ?? "",
             timeoutMs: budget.timeoutMs,
             fields: []
           }
@@ -187,15 +223,21 @@ export const make = (
 
   const askServer = <A>(
     skill: string,
-    options: SkillClient.CallOptions & { readonly path?: string | undefined },
-    control: (address: Connection.Address) => Control.Control,
+    options: SkillClient.QuestionOptions & { readonly path?: string | undefined },
+    control: (address: Connection.Address & Pinned) => Control.Control,
     read: (response: Protocol.Response) => Result.Result<A, ClientError.Reason>
   ) => {
+    const { digest, server } = options
     const on = request.named({ ...options, skill }).pipe(
+      Effect.andThen(wellPlaced(options)),
       Effect.andThen(locate(skill, options)),
-      Effect.map(({ forget, topic }) => ({ topic: Topic.control(topic), forget }))
+      Effect.map(({ forget, topic }) => ({
+        topic: server === undefined ? Topic.control(topic) : Topic.worker(topic, server),
+        forget
+      }))
     )
-    return ask({ ...options, skill, on }, control, read)
+    const pin = digest === undefined ? {} : { digest }
+    return ask({ ...options, skill, on }, (address) => control({ ...address, ...pin }), read)
   }
 
   const invoke: SkillClient.SkillClient["Service"]["invoke"] = (run) =>
@@ -247,7 +289,12 @@ export const make = (
       observed(
         "describe",
         skill,
-        askServer(skill, options, (address) => ({ kind: "describe", ...address, skill }), decodeSkill)
+        askServer(
+          skill,
+          options,
+          (address) => ({ kind: "describe", ...address, skill }),
+          (response) => pinned(decodeSkill(response), (reply) => reply.skill.digest, options.digest)
+        )
       ),
     resource: (skill, path, options = {}) =>
       observed(
@@ -257,7 +304,8 @@ export const make = (
           skill,
           { ...options, path },
           (address) => ({ kind: "resource", ...address, skill, path }),
-          (response) => Result.map(decodeResource(response), ({ data }) => data)
+          (response) =>
+            Result.map(pinned(decodeResource(response), ({ digest }) => digest, options.digest), ({ data }) => data)
         )
       ),
     topology: observed(

@@ -27,6 +27,9 @@ export const RequestId = Schema.String.check(Schema.isMinLength(1), Schema.isMax
 /** Whom every message is from. */
 export const address = { requestId: RequestId, replyTo: Topic.ReplyTopic }
 
+/** What a skill's files are called together: see `SkillDiscovery.digest`. */
+export const Digest = Schema.String.check(Schema.isPattern(/^sha256:[0-9a-f]{64}$/))
+
 /** What the fields of `address` are called on the wire. */
 export const addressKeys = { requestId: "request_id", replyTo: "reply_to" } as const
 

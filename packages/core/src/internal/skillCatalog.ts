@@ -5,7 +5,7 @@ import * as Path from "node:path"
 import type { Catalog, Skill, SkillFile } from "../SkillDiscovery.ts"
 import * as SkillManifest from "../SkillManifest.ts"
 import * as Topic from "../Topic.ts"
-import { byBytes } from "./skillFiles.ts"
+import { byBytes, sha256Of } from "./skillFiles.ts"
 
 export interface Candidate {
   readonly root: string
@@ -110,7 +110,7 @@ export const fromMemory = (root: string, files: Readonly<Record<string, string>>
       size: Buffer.byteLength(content),
       executable: false,
       shebang: content.startsWith("#!"),
-      sha256: Crypto.createHash("sha256").update(content).digest("hex")
+      sha256: sha256Of(content)
     })).sort((left, right) => byBytes(left.path, right.path))
   })
 }

@@ -61,6 +61,9 @@ export class Changed extends Error {}
 export const isIgnored = (path: string): boolean =>
   /^\.venv(?:\/|$)|(?:^|\/)(?:\.git(?:\/|$)|\.DS_Store$|__pycache__\/[^/]+\.pyc(?:\.\d+)?$)/.test(path)
 
+export const sha256Of = (content: string | Uint8Array): string =>
+  Crypto.createHash("sha256").update(content).digest("hex")
+
 export const byBytes = (left: string, right: string): number => Buffer.compare(Buffer.from(left), Buffer.from(right))
 
 export const folderOf = (path: string, stat: Stat): Folder => ({

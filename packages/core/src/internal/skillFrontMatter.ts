@@ -1,4 +1,5 @@
 import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import * as Yaml from "yaml"
 import { quotePlainValues } from "./skillRepair.ts"
 
@@ -10,7 +11,7 @@ export interface Position {
 export type Value = Position & Node
 
 export type Node =
-  | { readonly kind: "scalar"; readonly value: unknown; readonly text: string }
+  | { readonly kind: "scalar"; readonly value: string | number | boolean | null; readonly text: string }
   | { readonly kind: "list"; readonly items: ReadonlyArray<Value> }
   | { readonly kind: "map"; readonly entries: ReadonlyMap<string, Value> }
 
@@ -28,6 +29,8 @@ export interface FrontMatter {
 }
 
 const maxValues = 10_000
+/** Without aliases there are no more than the front matter has bytes. */
+const maxCharacters = 262_144
 const maxDepth = 32
 const maxReported = 3
 
@@ -161,13 +164,21 @@ const toValue = (
   at: (offset: number) => Position,
   problems: Array<Problem>
 ): Value => {
-  const anchors = new Map<string, { readonly value: Value; readonly weight: number }>()
+  const anchors = new Map<
+    string,
+    { readonly value: Value; readonly weight: number; readonly characters: number }
+  >()
   let values = 0
+  let characters = 0
 
-  const count = (weight: number, offset: number): void => {
+  const count = (weight: number, length: number, offset: number): void => {
     values += weight
+    characters += length
     if (values > maxValues) {
       throw new Unreadable(`more than ${maxValues} values, counting those that aliases repeat`, offset)
+    }
+    if (characters > maxCharacters) {
+      throw new Unreadable(`more than ${maxCharacters} characters, counting those that aliases repeat`, offset)
     }
   }
 
@@ -183,14 +194,18 @@ const toValue = (
           offset
         )
       }
-      count(anchor.weight, offset)
+      count(anchor.weight, anchor.characters, offset)
       return { ...anchor.value, ...at(offset) }
     }
-    const before = values
-    count(1, offset)
+    const before = { values, characters }
     const value = { ...visitNode(node, offset, depth), ...at(offset) }
+    count(1, value.kind === "scalar" ? value.text.length : 0, offset)
     if (Yaml.isNode(node) && node.anchor !== undefined) {
-      anchors.set(node.anchor, { value, weight: values - before })
+      anchors.set(node.anchor, {
+        value,
+        weight: values - before.values,
+        characters: characters - before.characters
+      })
     }
     return value
   }
@@ -241,18 +256,21 @@ const scalar = (node: unknown): Extract<Node, { kind: "scalar" }> => {
     : Yaml.isScalar(node) && node.source !== undefined
     ? node.source
     : String(value)
-  return typeof value === "number" || typeof value === "boolean"
+  return typeof value === "number" && Number.isFinite(value) || typeof value === "boolean"
     ? { kind: "scalar", value, text }
     : { kind: "scalar", value: text, text }
 }
 
-export const plain = (value: Value): unknown => {
+export const plain = (value: Value): Schema.Json => {
   switch (value.kind) {
     case "scalar":
       return value.value
     case "list":
       return value.items.map(plain)
     case "map":
-      return Object.fromEntries(Array.from(value.entries, ([key, entry]) => [key, plain(entry)]))
+      return plainFields(value.entries)
   }
 }
+
+export const plainFields = (entries: ReadonlyMap<string, Value>): Schema.JsonObject =>
+  Object.fromEntries(Array.from(entries, ([key, entry]) => [key, plain(entry)]))

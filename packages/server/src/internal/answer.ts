@@ -56,6 +56,9 @@ export const budgetGone = (timeoutMs: number): Refusal =>
 export const skillChanged = (skill: SkillDiscovery.Skill, expected: string): Refusal =>
   refused("SkillChanged", `skill ${skill.name} is now ${skill.digest}, not ${expected}; look at it again`)
 
+export const changing = (skill: SkillDiscovery.Skill, path: string): Refusal =>
+  refused("SkillChanged", `skill ${skill.name} is being changed, ${JSON.stringify(path)} in it; look at it again`, true)
+
 const maxListed = 50
 
 const listed = (skills: ReadonlyArray<SkillDiscovery.Skill>) => {

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as SchemaParser from "effect/SchemaParser"
 import { createHash } from "node:crypto"
 import type * as Dependencies from "../Dependencies.ts"
+import type * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 
 /** What the answers to control messages are made from. */
@@ -17,6 +18,7 @@ export interface Options {
   readonly skills: Effect.Effect<ReadonlyArray<SkillDiscovery.Skill>>
   readonly discovery: SkillDiscovery.SkillDiscovery["Service"]
   readonly dependencies: Dependencies.Dependencies["Service"] | undefined
+  readonly hints: SkillRunner.SkillRunner["Service"]["hints"]
   readonly reply: (to: string, response: Protocol.Response) => Effect.Effect<unknown>
   /** Questions that are answered at a time; further ones are refused. */
   readonly maxConcurrent: number
@@ -36,7 +38,7 @@ const stateOf = ({ detail, status }: Dependencies.State): Control.SkillState => 
   ...detail === undefined ? {} : { detail }
 })
 
-const infoOf = (dependencies: Options["dependencies"]) => (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
+const infoOf = ({ dependencies, hints }: Options) => (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
   name: skill.name,
   description: skill.description,
   category: skill.category,
@@ -45,13 +47,25 @@ const infoOf = (dependencies: Options["dependencies"]) => (skill: SkillDiscovery
   entry: Option.getOrNull(skill.entry),
   scripts: skill.scripts,
   env: SkillManifest.env(skill.manifest),
+  hints: hints(skill),
   ...dependencies === undefined ? {} : { state: stateOf(dependencies.state(skill)) }
 })
 
+/** Fails when a file was changed since the digest was computed that the caller asks for. */
+const kept = (
+  { digest }: Extract<Question, { readonly kind: "describe" | "resource" }>,
+  skill: SkillDiscovery.Skill,
+  path: string,
+  sha256: string
+): Effect.Effect<void, Answer.Refusal> =>
+  digest === undefined || skill.files.some((file) => file.path === path && file.sha256 === sha256)
+    ? Effect.void
+    : Effect.fail(Answer.changing(skill, path))
+
 /** Answers questions about the catalog, one fiber each, so that a slow disk does not hold up calls. */
 export const make = Effect.fnUntraced(function*(options: Options) {
-  const { dependencies, discovery, id, reply, skills, topic } = options
-  const info = infoOf(dependencies)
+  const { discovery, id, reply, skills, topic } = options
+  const info = infoOf(options)
   const fibers = yield* FiberSet.make()
 
   const catalog = (served: ReadonlyArray<SkillDiscovery.Skill>) => {
@@ -69,17 +83,30 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     if (question.kind === "catalog") return catalogJson(catalog(served))
     const skill = served.find((candidate) => candidate.name === question.skill)
     if (skill === undefined) return yield* Effect.fail(Answer.skillNotFound(question.skill, topic, served))
+    if (question.digest !== undefined && question.digest !== skill.digest) {
+      return yield* Effect.fail(Answer.skillChanged(skill, question.digest))
+    }
     if (question.kind === "describe") {
-      const instructions = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
+      const document = yield* Effect.mapError(discovery.document(skill), Answer.unreadable)
+      const { frontMatter, instructions, sha256, size } = document
+      yield* kept(question, skill, "SKILL.md", sha256)
       const resources = discovery.resources(skill).map(({ path, sha256, size }) => ({ path, size, sha256 }))
-      return skillJson({ skill: info(skill), instructions, resources })
+      return skillJson({
+        skill: info(skill),
+        instructions,
+        resources,
+        frontMatter,
+        document: { path: "SKILL.md", size, sha256 }
+      })
     }
     const data = yield* Effect.mapError(discovery.resource(skill, question.path), (error) => {
       const refusal = Answer.unreadable(error)
       // Where the skill lies on the server is not the caller's to know.
       return { ...refusal, error: refusal.error.replaceAll(`${skill.root}/`, "") }
     })
-    return resourceJson({ path: question.path, data })
+    if (question.digest === undefined) return resourceJson({ path: question.path, data })
+    yield* kept(question, skill, question.path, createHash("sha256").update(data).digest("hex"))
+    return resourceJson({ path: question.path, data, digest: skill.digest })
   })
 
   const answer = Effect.fnUntraced(function*(question: Question) {

@@ -2,6 +2,7 @@
  * What a skill gets of what its manifest asks for: the policy, the limits and the secrets of its runs. Read once for each
  * manifest.
  */
+import type * as Control from "@skillscale/core/Control"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Effect from "effect/Effect"
@@ -24,7 +25,7 @@ export interface Terms {
   readonly limits: Executor.Limits
   /** Their names. */
   readonly secrets: ReadonlyArray<string>
-  readonly idempotent: boolean
+  readonly hints: Control.Hints
 }
 
 export interface RunTerms {
@@ -53,12 +54,19 @@ export const make = (
     const existing = known.get(manifest)
     if (existing !== undefined) return existing
     const { policy, refused }: Partial<Sandbox.Resolved> = grants === "off" ? {} : Sandbox.resolve(manifest, grants)
+    // Nothing is left of a run that is confined and has no network, and nothing outside is reached.
+    const isClosed = policy !== undefined && !policy.network
     const terms = {
       policy,
       refused: refused ?? [],
       limits: policy === undefined ? limits : limitsUnder(policy),
       secrets: SkillManifest.env(manifest),
-      idempotent: Option.getOrElse(SkillManifest.idempotent(manifest), () => policy !== undefined && !policy.network)
+      hints: {
+        readOnly: isClosed,
+        destructive: !isClosed,
+        idempotent: Option.getOrElse(SkillManifest.idempotent(manifest), () => isClosed),
+        openWorld: !isClosed
+      }
     }
     known.set(manifest, terms)
     return terms
