@@ -13,7 +13,14 @@ const setup = join(root, ".setup")
 const floor = [22, 19]
 const nodeVersion = "24.21.0"
 const pyzmqVersion = "27.3.0"
-const packages = ["native", "packages/core", "packages/proxy", "packages/server", "packages/client", "packages/cli"]
+/** What the product needs. */
+const product = [
+  "native",
+  ...["core", "proxy", "server", "client", "tools", "mcp", "cli"].map((name) => `packages/${name}`)
+]
+const packages = [...product, "packages/adapters"]
+/** What has modules: the agent frameworks and other people's tests take longer to install than all the rest. */
+const workspaces = [...packages, "conformance"]
 
 class StepFailed extends Error {}
 
@@ -35,9 +42,10 @@ const hash = (files, ...facts) => {
   return sum.digest("hex")
 }
 
-const step = (name, label, stamp, products, work) => {
+/** Does the work unless its stamp, or one that stands for more, is there. */
+const step = (name, label, stamp, products, work, more = []) => {
   const file = join(setup, `${name}.stamp`)
-  const current = existsSync(file) && readFileSync(file, "utf8") === stamp
+  const current = existsSync(file) && [stamp, ...more].includes(readFileSync(file, "utf8"))
   if (current && products.every((product) => existsSync(join(root, product)))) return
   say(`set-up: ${label}`)
   rmSync(file, { force: true })
@@ -85,14 +93,17 @@ const findNode = () => {
   return { node: process.execPath, headers: () => own ? prefix : installNode() }
 }
 
-const installModules = ({ node }) => {
-  const manifests = ["package.json", "package-lock.json", ...packages.map((path) => `${path}/package.json`)]
-  step("modules", "installing modules", hash(manifests, process.platform, process.arch), [
-    "node_modules/effect/package.json"
-  ], () => {
+const installModules = ({ node }, wanted) => {
+  const manifests = ["package.json", "package-lock.json", ...workspaces.map((path) => `${path}/package.json`)]
+  const current = hash(manifests, process.platform, process.arch)
+  const isWhole = wanted === workspaces
+  const label = isWhole ? "installing modules, those of agent frameworks included" : "installing modules"
+  const which = isWhole ? [] : ["--include-workspace-root", ...wanted.flatMap((path) => ["--workspace", path])]
+  const stampOf = (whole) => `${current} ${whole ? "whole" : "product"}`
+  step("modules", label, stampOf(isWhole), ["node_modules/effect/package.json"], () => {
     // Not `ci`: it refuses a lock file that lacks the optional packages of other platforms, which some registries do.
-    npm(node, ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-  })
+    npm(node, ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", ...which])
+  }, isWhole ? [] : [stampOf(true)])
 }
 
 const addonProducts = ["native/build/Release/skillscale.node", "native/build/Release/skillscale-reaper"]
@@ -139,11 +150,12 @@ const sourcesBelow = (folder) =>
       : []
   )
 
-const buildPackages = ({ node }) => {
-  const sources = ["tsconfig.json", "package-lock.json", ...packages.flatMap((path) => sourcesBelow(`${path}/src`))]
-  step("build", "building the packages", hash(sources), packages.map((path) => `${path}/dist`), () => {
-    run(node, ["node_modules/typescript/bin/tsc", "-b", ...packages])
-  })
+const buildPackages = ({ node }, wanted) => {
+  const stampOf = (paths) =>
+    hash(["tsconfig.json", "package-lock.json", ...paths.flatMap((path) => sourcesBelow(`${path}/src`))])
+  step("build", "building the packages", stampOf(wanted), wanted.map((path) => `${path}/dist`), () => {
+    run(node, ["node_modules/typescript/bin/tsc", "-b", ...wanted])
+  }, wanted === packages ? [] : [stampOf(packages)])
 }
 
 /** The tests talk to independent Python peers as well, where pyzmq can be had. */
@@ -174,14 +186,25 @@ const optional = (work, consequence) => {
   }
 }
 
-const modules = (found) => installModules(found)
+const modules = (found) => installModules(found, workspaces)
+const buildAddonIfPossible = (found) =>
+  optional(() => buildAddon(found), "the Node executor takes its place; it cannot enforce limits")
+/** The modules and the addon that the product needs, and no more. */
+const lean = (found) => {
+  installModules(found, product)
+  buildAddonIfPossible(found)
+}
+const ready = (found) => {
+  lean(found)
+  buildPackages(found, product)
+}
 const addon = (found) => {
   modules(found)
-  optional(() => buildAddon(found), "the Node executor takes its place; it cannot enforce limits")
+  buildAddonIfPossible(found)
 }
 const build = (found) => {
   addon(found)
-  buildPackages(found)
+  buildPackages(found, packages)
 }
 const testing = (found) => {
   addon(found)
@@ -194,16 +217,16 @@ const source = ["--conditions=source"]
 
 /** Every task: what it needs, and the commands (arguments of node) that it runs one after the other. */
 const tasks = {
-  setup: { needs: build, commands: [] },
-  demo: { needs: build, commands: [["scripts/demo.ts"]] },
-  start: { needs: build, commands: [[bin, "up"]] },
+  setup: { needs: ready, commands: [] },
+  demo: { needs: ready, commands: [["scripts/demo.ts"]] },
+  start: { needs: ready, commands: [[bin, "up"]] },
   test: { needs: (found) => (build(found), testing(found)), commands: [["node_modules/vitest/vitest.mjs", "run"]] },
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
-  chaos: { needs: addon, commands: [[...source, "chaos/main.ts"]] },
-  escape: { needs: addon, commands: [[...source, "scripts/escape.ts"]] },
-  skillscale: { needs: build, commands: [[bin]], cwd: process.env.INIT_CWD },
+  chaos: { needs: lean, commands: [[...source, "chaos/main.ts"]] },
+  escape: { needs: lean, commands: [[...source, "scripts/escape.ts"]] },
+  skillscale: { needs: ready, commands: [[bin]], cwd: process.env.INIT_CWD },
   build: { needs: build, commands: [] },
-  "build:native": { needs: addon, commands: [] },
+  "build:native": { needs: lean, commands: [] },
   check: { needs: modules, commands: [[tsc, "-b"], ["scripts/diagnostics.mjs"]] },
   lint: {
     needs: modules,
@@ -213,7 +236,7 @@ const tasks = {
     needs: modules,
     commands: [["node_modules/oxlint/bin/oxlint", "--fix"], ["node_modules/dprint/bin.cjs", "fmt"]]
   },
-  "test:native:asan": { needs: addon, commands: [["native/asan.mjs"]] }
+  "test:native:asan": { needs: lean, commands: [["native/asan.mjs"]] }
 }
 
 const launch = (node, args, cwd = root) =>

@@ -14,19 +14,16 @@
  *
  * @since 0.1.0
  */
-import * as Bus from "@skillscale/core/Bus"
+import type * as Bus from "@skillscale/core/Bus"
 import type * as Control from "@skillscale/core/Control"
+import * as Promises from "@skillscale/core/Promises"
 import * as Settings from "@skillscale/core/Settings"
 import * as ZmqBus from "@skillscale/core/ZmqBus"
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
 import * as ClientError from "./ClientError.ts"
 import { fromBusError } from "./internal/connection.ts"
 import * as SkillClient from "./SkillClient.ts"
@@ -106,26 +103,15 @@ export interface PromiseClient extends AsyncDisposable {
 
 const connectError = (reason: ClientError.Reason) => new ClientError.ClientError({ operation: "connect", reason })
 
-const settle = async <A>(exit: Promise<Exit.Exit<A, unknown>>, signal: AbortSignal | undefined): Promise<A> => {
-  const settled = await exit
-  if (Exit.isSuccess(settled)) return settled.value
-  const error = Cause.findErrorOption(settled.cause)
-  if (Option.isSome(error)) throw error.value
-  if (signal?.aborted === true && Cause.hasInterrupts(settled.cause)) throw signal.reason
-  throw Cause.squash(settled.cause)
-}
-
-const aborted = (signal: AbortSignal): Effect.Effect<never, unknown> =>
-  Effect.callback((resume) => {
-    const onAbort = () => resume(Effect.fail(signal.reason))
-    if (signal.aborted) return onAbort()
-    signal.addEventListener("abort", onAbort, { once: true })
-    return Effect.sync(() => signal.removeEventListener("abort", onAbort))
-  })
-
-const iterable = <A>(stream: Stream.Stream<A, unknown>, options: Abortable | undefined): AsyncIterable<A> =>
-  Stream.toAsyncIterable(
-    options?.signal === undefined ? stream : Stream.interruptWhen(stream, aborted(options.signal))
+const layerOn = (
+  bus: Layer.Layer<Bus.Bus, Bus.BusError | ClientError.ClientError>,
+  options: SkillClient.Options | undefined
+): Layer.Layer<SkillClient.SkillClient, ClientError.ClientError> =>
+  SkillClient.layer(options).pipe(
+    Layer.provide(bus),
+    Layer.catch((error) =>
+      Layer.effectContext(Effect.fail(error._tag === "BusError" ? connectError(fromBusError(error)) : error))
+    )
   )
 
 /**
@@ -138,13 +124,10 @@ export const fromBus = async (
   bus: Layer.Layer<Bus.Bus, Bus.BusError | ClientError.ClientError>,
   options?: SkillClient.Options & Abortable
 ): Promise<PromiseClient> => {
-  const runtime = ManagedRuntime.make(Layer.provide(SkillClient.layer(options), bus))
+  const runtime = ManagedRuntime.make(layerOn(bus, options))
   const close = () => runtime.dispose()
   // Not on the runtime, which interrupts what runs when it closes: the client itself ends its calls with `Closed`.
-  const run = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) =>
-    signal?.aborted === true
-      ? Promise.reject<A>(signal.reason)
-      : settle(Effect.runPromiseExit(effect, { signal }), signal)
+  const { run } = Promises
   try {
     const context = await run(runtime.contextEffect, options?.signal)
     const client = Context.get(context, SkillClient.SkillClient)
@@ -159,10 +142,10 @@ export const fromBus = async (
       },
       invokeSequential: (requests, options) => run(client.invokeSequential(requests), options?.signal),
       run: (request, options) => run(client.run(request), options?.signal),
-      stream: (request, options) => iterable(client.stream(request), options),
+      stream: (request, options) => Promises.iterable(client.stream(request), options?.signal),
       catalog: (options) => run(client.catalog, options?.signal),
       survey: (options) => run(client.survey, options?.signal),
-      changes: (options) => iterable(client.changes, options),
+      changes: (options) => Promises.iterable(client.changes, options?.signal),
       describe: (skill, options) => run(client.describe(skill, options), options?.signal),
       resource: (skill, path, options) => run(client.resource(skill, path, options), options?.signal),
       topology: (options) => run(client.topology, options?.signal),
@@ -171,7 +154,7 @@ export const fromBus = async (
     }
   } catch (error) {
     await close()
-    throw error instanceof Bus.BusError ? connectError(fromBusError(error)) : error
+    throw error
   }
 }
 
@@ -189,6 +172,17 @@ const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, Clien
   }).pipe(Effect.mapError((error) => refuse(error.message)))
 }
 
+const busOf = (options: ConnectOptions) => Layer.unwrap(Effect.map(addresses(options), ZmqBus.layerFailover))
+
+/**
+ * Provides a client that is connected as `connect` does, for programs with Effect.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: ConnectOptions = {}): Layer.Layer<SkillClient.SkillClient, ClientError.ClientError> =>
+  layerOn(busOf(options), options)
+
 /**
  * Connects to the proxy. Rejects with `Unreachable` when the client does not hear itself within `connectTimeout`.
  *
@@ -196,4 +190,4 @@ const addresses = (options: ConnectOptions): Effect.Effect<ZmqBus.Options, Clien
  * @since 0.1.0
  */
 export const connect = (options: ConnectOptions & Abortable = {}): Promise<PromiseClient> =>
-  fromBus(Layer.unwrap(Effect.map(addresses(options), ZmqBus.layerFailover)), options)
+  fromBus(busOf(options), options)

@@ -1,0 +1,80 @@
+/**
+ * What a model is told of the skills before it asks: their names and descriptions, as the `<available_skills>` block of the open
+ * Agent Skills format, within a budget.
+ *
+ * @since 0.1.0
+ */
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import type * as SkillCatalog from "./SkillCatalog.ts"
+
+/**
+ * How long the prompt may be.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Characters of the whole prompt. By default 15,000. Nothing is told where not even one name fits. */
+  readonly budget?: number | undefined
+}
+
+/** A description is not cut shorter than this; rather fewer skills are listed. */
+const shortest = 60
+
+const introduction =
+  "You have skills: instructions, and scripts that run on a server. Before you do a task that a skill is for, read its " +
+  "instructions with load_skill; run its scripts with run_skill_script, or with the tool of its name."
+
+const rest = (count: number): string =>
+  `${count} more skill${count === 1 ? " is" : "s are"} not listed here: find them with search_skills.`
+
+const clip = (text: string, length: number): string => {
+  const line = text.replaceAll(/\s+/g, " ").trim()
+  return line.length <= length ? line : `${line.slice(0, length - 1).trimEnd()}…`
+}
+
+const write = (skills: ReadonlyArray<SkillCatalog.Skill>, count: number, length: number): string =>
+  [
+    introduction,
+    SkillDiscovery.availableSkills(
+      skills.slice(0, count).map(({ description, name, topic }) => ({
+        name,
+        description: clip(description, length),
+        file: `skill://${topic}/${name}/SKILL.md`
+      }))
+    ),
+    ...count < skills.length ? [rest(skills.length - count)] : []
+  ].join("\n\n")
+
+/** The largest number from `from` to `to` that fits; `from` is taken to fit. */
+const largest = (from: number, to: number, fits: (value: number) => boolean): number => {
+  let low = from
+  let high = to
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2)
+    if (fits(middle)) low = middle
+    else high = middle - 1
+  }
+  return low
+}
+
+/**
+ * Writes the prompt: all skills with their whole descriptions if that fits, else with descriptions that are cut to one length,
+ * else as many skills as fit, and how many there are besides. Empty without skills.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const catalogPrompt = (
+  skills: ReadonlyArray<SkillCatalog.Skill>,
+  { budget = 15_000 }: Options = {}
+): string => {
+  if (skills.length === 0) return ""
+  const longest = Math.max(...skills.map(({ description }) => description.length))
+  const all = write(skills, skills.length, longest)
+  if (all.length <= budget) return all
+  const isShort = (length: number) => write(skills, skills.length, length).length <= budget
+  if (isShort(shortest)) return write(skills, skills.length, largest(shortest, longest, isShort))
+  const isFew = (count: number) => write(skills, count, shortest).length <= budget
+  return isFew(1) ? write(skills, largest(1, skills.length, isFew), shortest) : ""
+}

@@ -1,0 +1,207 @@
+/**
+ * The tools of `SkillTools` for programs that do not use Effect, and for the adapters of agent frameworks.
+ *
+ * ```js
+ * import { connect } from "@skillscale/tools/PromiseTools"
+ * await using skills = await connect()
+ * for (const { description, inputSchema, name } of skills.tools()) console.log(name, description, inputSchema)
+ * const { text } = await skills.call("csv-analyzer", { input: "a,b\n1,2" })
+ * ```
+ *
+ * Rejections are `ToolError`s, except that a call whose `AbortSignal` fires rejects with the signal's reason, after the server
+ * was told.
+ *
+ * @since 0.1.0
+ */
+import * as ClientError from "@skillscale/client/ClientError"
+import * as PromiseClient from "@skillscale/client/PromiseClient"
+import * as SkillClient from "@skillscale/client/SkillClient"
+import * as Promises from "@skillscale/core/Promises"
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Stream from "effect/Stream"
+import type * as Artifacts from "./Artifacts.ts"
+import * as CatalogPrompt from "./CatalogPrompt.ts"
+import * as SkillCatalog from "./SkillCatalog.ts"
+import * as SkillTools from "./SkillTools.ts"
+
+/**
+ * Where the proxy is, which skills there are, and which tools.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatalog.Options, SkillTools.Options {
+  /** How long a call that does not say itself may take. By default 30 seconds. */
+  readonly timeout?: SkillTools.Options["timeout"]
+  /** Takes the skills from this folder, which is watched, instead of asking the servers. They run on servers all the same. */
+  readonly folder?: string | undefined
+}
+
+/**
+ * What a call may ask for besides its arguments.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CallOptions {
+  /** Ends the call, also on the server. */
+  readonly signal?: AbortSignal | undefined
+  /** Sees what happens while the tool runs. The script waits for what it returns. */
+  readonly onProgress?: ((progress: SkillTools.Progress) => void | Promise<void>) | undefined
+}
+
+/**
+ * A tool.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tool extends Omit<SkillTools.Tool, "call"> {
+  /** Calls the tool with arguments as a model gives them. */
+  readonly call: (input: unknown, options?: CallOptions) => Promise<SkillTools.Output>
+}
+
+/**
+ * The tools of one connection. Its functions need no `this`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Toolbox extends AsyncDisposable {
+  /** The tools now, the same array until the skills differ. */
+  readonly tools: () => ReadonlyArray<Tool>
+  /** Calls a function with the tools whenever the skills differ from now on. Returns the function that ends that. */
+  readonly onChange: (listener: (tools: ReadonlyArray<Tool>) => void) => () => void
+  /** Calls a tool by its name. */
+  readonly call: (name: string, input: unknown, options?: CallOptions) => Promise<SkillTools.Output>
+  /** What to tell a model of the skills at first. */
+  readonly prompt: (options?: CatalogPrompt.Options) => string
+  /** The skills now. */
+  readonly skills: () => ReadonlyArray<SkillCatalog.Skill>
+  /** Finds skills by words, the best first, by default 10. */
+  readonly search: (query: string, options?: { readonly limit?: number }) => Promise<ReadonlyArray<SkillCatalog.Found>>
+  /** Reads a skill's instructions, its front matter and the list of its files. */
+  readonly describe: (skill: SkillCatalog.Skill) => ReturnType<PromiseClient.PromiseClient["describe"]>
+  /** Reads one file of a skill. */
+  readonly resource: (skill: SkillCatalog.Skill, path: string) => Promise<Uint8Array>
+  /** Runs a script with nothing made of what it leaves. */
+  readonly run: (request: SkillClient.RunRequest, options?: PromiseClient.Abortable) => Promise<SkillClient.RunResult>
+  /** Looks up what a tool gave out. */
+  readonly artifact: (id: string) => Promise<Artifacts.Artifact | undefined>
+  /** Disconnects. Calls that still wait are cancelled on the server. */
+  readonly close: () => Promise<void>
+}
+
+type Services = SkillCatalog.SkillCatalog | SkillTools.SkillTools | SkillClient.SkillClient
+
+const catalogOf = (
+  { folder, skills }: ConnectOptions
+): Layer.Layer<SkillCatalog.SkillCatalog, ClientError.ClientError, SkillClient.SkillClient> =>
+  folder === undefined
+    ? SkillCatalog.layer({ skills })
+    : SkillCatalog.layerFolder({ skills }).pipe(
+      Layer.provide(SkillDiscovery.layer({ directory: folder })),
+      Layer.catchTag("SkillDiscoveryError", ({ message }) => {
+        const reason = new ClientError.BadRequest({ detail: message })
+        return Layer.effectContext(Effect.fail(new ClientError.ClientError({ operation: "catalog", reason })))
+      })
+    )
+
+/**
+ * Provides what `connect` makes, for programs with Effect.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: ConnectOptions = {}): Layer.Layer<Services, ClientError.ClientError> =>
+  SkillTools.layer(options).pipe(
+    Layer.provideMerge(catalogOf(options)),
+    Layer.provideMerge(PromiseClient.layer(withTimeout(options)))
+  )
+
+const withTimeout = ({ timeout, ...options }: ConnectOptions): PromiseClient.ConnectOptions => ({
+  ...options,
+  ...timeout === undefined ? {} : { timeout }
+})
+
+const asPromise = ({ call, ...tool }: SkillTools.Tool): Tool => ({
+  ...tool,
+  call: (input, options) => Promises.run(call(input, callOptions(options)), options?.signal)
+})
+
+const callOptions = ({ onProgress }: CallOptions = {}): SkillTools.CallOptions =>
+  onProgress === undefined
+    ? {}
+    : { onProgress: (progress) => Effect.promise(async () => onProgress(progress)) }
+
+/**
+ * Makes a toolbox of services that live at least as long.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromContext = async (
+  context: Context.Context<Services>,
+  close: () => Promise<void> = async () => {}
+): Promise<Toolbox> => {
+  const tools = Context.get(context, SkillTools.SkillTools)
+  const catalog = Context.get(context, SkillCatalog.SkillCatalog)
+  const client = Context.get(context, SkillClient.SkillClient)
+  const listeners = new Set<(tools: ReadonlyArray<Tool>) => void>()
+  let current: ReadonlyArray<Tool> = []
+  let skills: ReadonlyArray<SkillCatalog.Skill> = []
+  const refresh = Effect.gen(function*() {
+    const now = yield* catalog.skills
+    if (now === skills) return
+    skills = now
+    current = (yield* tools.tools).map(asPromise)
+    listeners.forEach((listener) => listener(current))
+  })
+  await Effect.runPromise(refresh)
+  const following = Effect.runFork(Stream.runForEach(catalog.changes, () => refresh))
+  const end = async () => {
+    following.interruptUnsafe()
+    await close()
+  }
+  return {
+    tools: () => current,
+    onChange: (listener) => {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    call: (name, input, options) => Promises.run(tools.call(name, input, callOptions(options)), options?.signal),
+    prompt: (options) => CatalogPrompt.catalogPrompt(skills, options),
+    skills: () => skills,
+    search: (query, options) => Promises.run(catalog.search(query, options)),
+    describe: (skill) => Promises.run(catalog.describe(skill)),
+    resource: (skill, path) => Promises.run(catalog.resource(skill, path)),
+    run: (request, options) => Promises.run(client.run(request), options?.signal),
+    artifact: (id) =>
+      Promises.run(Effect.map(tools.artifact(id), (found) => found._tag === "Some" ? found.value : undefined)),
+    close: end,
+    [Symbol.asyncDispose]: end
+  }
+}
+
+/**
+ * Connects to the proxy and makes the tools of its skills. Rejects when the proxy or the catalog cannot be reached.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const connect = async (
+  options: ConnectOptions & PromiseClient.Abortable = {}
+): Promise<Toolbox> => {
+  const runtime = ManagedRuntime.make(layer(options))
+  const close = () => runtime.dispose()
+  try {
+    return await fromContext(await Promises.run(runtime.contextEffect, options.signal), close)
+  } catch (error) {
+    await close()
+    throw error
+  }
+}

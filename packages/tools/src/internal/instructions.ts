@@ -1,0 +1,43 @@
+/** A skill's instructions as a model reads them. */
+import * as Effect from "effect/Effect"
+import type * as SkillCatalog from "../SkillCatalog.ts"
+import type * as SkillTools from "../SkillTools.ts"
+import type * as ToolError from "../ToolError.ts"
+import * as ModelText from "./modelText.ts"
+
+const maxFiles = 200
+
+const escape = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("\"", "&quot;")
+
+/** Wraps the body as clients of the open format do, with the names of the skill's files, which are not read. */
+export const load = Effect.fnUntraced(function*(
+  { artifacts, catalog, maxOutput }: ModelText.Cap & { readonly catalog: SkillCatalog.SkillCatalog["Service"] },
+  skill: SkillCatalog.Skill
+): Effect.fn.Return<SkillTools.Output, ToolError.Reason> {
+  const { instructions, resources } = yield* Effect.mapError(catalog.describe(skill), ({ reason }) => reason)
+  const how = skill.scripts.length === 0 ? [] : [
+    "Scripts run on a server, in a copy of the skill's folder: use run_skill_script with a path from below."
+  ]
+  const listed = resources.slice(0, maxFiles).map(({ path }) => `<file>${escape(path)}</file>`)
+  const more = resources.length > maxFiles ? [`and ${resources.length - maxFiles} more`] : []
+  const end = [
+    ...how,
+    ...resources.length === 0 ? [] : ["<skill_resources>", ...listed, ...more, "</skill_resources>"],
+    "</skill_content>"
+  ].join("\n")
+  const begin = `<skill_content name="${escape(skill.name)}" digest="${skill.digest}">`
+  const reserved = begin.length + end.length + 2
+  const { text, whole } = ModelText.capped(
+    instructions.trim(),
+    { artifacts, maxOutput },
+    "SKILL.md",
+    undefined,
+    reserved
+  )
+  return {
+    text: ModelText.head([begin, text, end].join("\n"), maxOutput),
+    structured: undefined,
+    artifacts: whole === undefined ? [] : [whole]
+  }
+})
