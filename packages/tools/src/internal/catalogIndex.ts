@@ -34,7 +34,7 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
     fields: ["name", "description", "body"],
     tokenize: words,
     searchOptions: {
-      boost: { name: 4, description: 2 },
+      boost: { name: 8, description: 4 },
       prefix: (term) => term.length > 2,
       fuzzy: (term) => term.length > 4 ? 0.2 : false
     }
@@ -61,8 +61,8 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
       Effect.andThen(Effect.yieldNow)
     )
 
-  const take = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillCatalog.Skill>) {
-    isComplete.closeUnsafe()
+  /** Takes in what the catalog tells. */
+  const list = (skills: ReadonlyArray<SkillCatalog.Skill>): void => {
     const there = new Set(skills.map(idOf))
     for (const id of known.keys()) {
       if (there.has(id)) continue
@@ -74,11 +74,17 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
       if (before?.skill.digest === skill.digest) known.set(idOf(skill), { ...before, skill })
       else put(skill, undefined)
     }
+  }
+
+  const take = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillCatalog.Skill>) {
+    isComplete.closeUnsafe()
+    list(skills)
     const unread = skills.filter((skill) => known.get(idOf(skill))?.hasBody === false)
     yield* Effect.forEach(unread, read, { concurrency, discard: true })
     isComplete.openUnsafe()
   })
 
+  list(yield* live.skills)
   yield* live.changes.pipe(
     Stream.switchMap((skills) => Stream.fromEffect(take(skills))),
     Stream.runDrain,

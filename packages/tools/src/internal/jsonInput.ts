@@ -23,7 +23,7 @@ export const make = <A>(schema: Schema.Codec<A, unknown>): JsonInput<A> => {
     // Some models send nothing where there is nothing to say.
     read: (input) =>
       Effect.mapError(
-        decode(input ?? {}),
+        decode(input ?? {}, { onExcessProperty: "error" }),
         ({ message }) =>
           new ToolError.BadArguments({
             detail: `the arguments are not valid: ${message.replaceAll(/\s*\n\s*/g, " ").slice(0, maxDetail)}`

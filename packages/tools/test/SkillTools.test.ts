@@ -1,0 +1,326 @@
+/** The tools of real skills, through a real proxy and server. */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Bus from "@skillscale/core/Bus"
+import * as ZmqBus from "@skillscale/core/ZmqBus"
+import * as Proxy from "@skillscale/proxy/Proxy"
+import * as PromiseTools from "@skillscale/tools/PromiseTools"
+import * as SkillTools from "@skillscale/tools/SkillTools"
+import { ToolError } from "@skillscale/tools/ToolError"
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as References from "effect/References"
+import type * as Scope from "effect/Scope"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Stack from "../../../test/support/stack.ts"
+
+const topic = "TOPIC_TESTING"
+const shell = (name: string, script: string, more: Stack.Fixture["files"] = {}): Stack.Fixture => ({
+  category: "testing",
+  name,
+  files: { "scripts/run.sh": script, ...more }
+})
+
+const fixtures: ReadonlyArray<Stack.Fixture> = [
+  shell("shout", "tr a-z A-Z; for a in \"$@\"; do echo \"[$a]\"; done\n"),
+  shell("files", "cat in/given.txt; mkdir -p out; cp in/given.txt out/copied.txt; printf '\\000\\377' > out/raw.bin\n"),
+  shell("binary", "printf '\\377\\376\\000'\n"),
+  shell("silent", "true\n"),
+  shell("warning", "echo careful >&2\n"),
+  shell("failing", "echo partial; echo 'no such file' >&2; exit 7\n"),
+  shell("long", "seq 1 20000\n"),
+  shell("waiting", "echo begun; exec sleep 60\n"),
+  shell(
+    "talking",
+    "echo '::progress:: half' >&2; echo one; sleep 0.2; printf 'two \\303'; sleep 0.2; printf '\\244\\n'\n"
+  ),
+  {
+    category: "testing",
+    name: "tools",
+    files: { "scripts/first.sh": "echo first\n", "scripts/second.sh": "echo second $1\n" }
+  },
+  { category: "testing", name: "guide", files: { "references/more.md": "More.\n" } }
+]
+
+interface World {
+  readonly directory: string
+  readonly proxy: Proxy.Proxy["Service"]
+  readonly tools: SkillTools.SkillTools["Service"]
+}
+
+const inWorld = <E>(
+  test: (world: World) => Effect.Effect<void, E, Scope.Scope>,
+  options: PromiseTools.ConnectOptions = {}
+) =>
+  Effect.gen(function*() {
+    const directory = yield* Stack.writeSkills(fixtures)
+    const proxy = yield* Proxy.make({ host: "127.0.0.1", xsubPort: 0, xpubPort: 0, metricsPort: false })
+    const bus = Layer.effect(Bus.Bus, ZmqBus.make(proxy))
+    yield* Layer.build(Stack.serverFrom(bus, { directory }, { topic }))
+    const context = yield* Layer.build(PromiseTools.layer({ xsub: proxy.xsub, xpub: proxy.xpub, ...options }))
+    const tools = yield* Effect.provide(SkillTools.SkillTools, context)
+    yield* test({ directory, proxy, tools })
+  }).pipe(
+    Effect.scoped,
+    Effect.provideService(References.MinimumLogLevel, "None"),
+    Effect.provide(NodeServices.layer)
+  )
+
+const failure = <A>(call: Effect.Effect<A, ToolError>) => Effect.flip(call)
+
+describe("SkillTools", () => {
+  it.live("has the vocabulary, and a tool for each skill with what it takes", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const all = yield* tools.tools
+      assert.deepStrictEqual(all.map(({ name }) => name), [
+        ...["list_skills", "search_skills", "load_skill", "read_skill_resource", "run_skill_script", "read_artifact"],
+        ...["binary", "failing", "files", "guide", "long", "shout", "silent", "talking", "tools", "waiting", "warning"]
+      ])
+      const of = (name: string) => all.find((tool) => tool.name === name)
+      const properties = (name: string) => Object.keys(Object(of(name)?.inputSchema["properties"]))
+      assert.deepStrictEqual(properties("shout"), ["input", "args", "files"])
+      assert.deepStrictEqual(properties("tools"), ["script", "input", "args", "files"])
+      assert.deepStrictEqual(of("tools")?.inputSchema["required"], ["script"])
+      assert.deepStrictEqual(properties("guide"), [])
+      assert.strictEqual(of("shout")?.description, "Tests the stack as shout.")
+      assert.strictEqual(of("shout")?.title, "Shout")
+      assert.deepStrictEqual(of("shout")?.hints, {
+        readOnly: true,
+        destructive: false,
+        idempotent: true,
+        openWorld: false
+      })
+      for (const tool of all) assert.strictEqual(tool.inputSchema.type, "object")
+    })))
+
+  it.live("runs skills with input, arguments and files, and gives out what they make", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const shouted = yield* tools.call("shout", { input: "hello\n", args: ["a b", "$(id)"] })
+      assert.deepStrictEqual(shouted, { text: "HELLO\n[a b]\n[$(id)]", structured: undefined, artifacts: [] })
+
+      const made = yield* tools.call("files", { files: [{ path: "in/given.txt", text: "given" }] })
+      assert.deepStrictEqual(made.artifacts.map(({ mime, path, size }) => [path, mime, size]), [
+        ["out/copied.txt", "text/plain", 5],
+        ["out/raw.bin", "application/octet-stream", 2]
+      ])
+      const [copied] = made.artifacts
+      assert.strictEqual(made.text.split("\n")[0], "given")
+      assert.include(made.text, `- "out/copied.txt" (text/plain, 5 bytes): artifact ${copied?.id}`)
+
+      const again = yield* tools.call("run_skill_script", {
+        skill: "files",
+        script: "scripts/run.sh",
+        files: [{ path: "in/given.txt", artifact: copied?.id }]
+      })
+      assert.include(JSON.stringify(again.structured), `"exit_code":0,"stdout":"given"`)
+      const base64 = yield* tools.call("files", { files: [{ path: "in/given.txt", base64: "aGk=" }] })
+      assert.strictEqual(base64.text.split("\n")[0], "hi")
+      assert.strictEqual((yield* tools.call("tools", { script: "scripts/second.sh", args: ["x"] })).text, "second x")
+      assert.strictEqual((yield* tools.call("silent", {})).text, "(no output)")
+      assert.strictEqual((yield* tools.call("silent", undefined)).text, "(no output)")
+      assert.strictEqual((yield* tools.call("warning", {})).text, "Standard error:\ncareful")
+      const binary = yield* tools.call("binary", {})
+      assert.match(binary.text, /^\[standard output is not text: artifact [0-9a-f]{16}, 3 bytes\]$/)
+      assert.deepStrictEqual(Array.from(binary.artifacts[0]?.data ?? []), [255, 254, 0])
+    })))
+
+  it.live("tells what is wrong with a call in words for the model", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const failed = yield* failure(tools.call("failing", {}))
+      assert.strictEqual(failed.reason._tag, "SkillFailed")
+      assert.strictEqual(
+        failed.text,
+        "The script exited with 7.\n\nStandard error:\nno such file\n\nStandard output:\npartial"
+      )
+      const reasons: ReadonlyArray<readonly [string, unknown, string, string]> = [
+        ["shoutt", {}, "ToolNotFound", "did you mean shout?"],
+        ["shout", { args: "a" }, "BadArguments", "args"],
+        ["shout", { inputs: "a" }, "BadArguments", "inputs"],
+        ["shout", [], "BadArguments", "not valid"],
+        ["shout", { files: [{ path: "a" }] }, "BadArguments", "0 contents"],
+        ["shout", { files: [{ path: "a", text: "", base64: "" }] }, "BadArguments", "2 contents"],
+        ["shout", { files: [{ path: "a", base64: "?" }] }, "BadArguments", "base64"],
+        ["shout", { files: [{ path: "a", text: "1" }, { path: "a", text: "2" }] }, "BadArguments", "two files"],
+        ["shout", { files: [{ path: "../a", text: "1" }] }, "BadRequest", "../a"],
+        ["shout", { files: [{ path: "__proto__", artifact: "nope" }] }, "ArtifactNotFound", "nope"],
+        ["tools", {}, "BadArguments", "script"],
+        ["load_skill", { skill: "shoot" }, "SkillNotFound", "did you mean shout?"],
+        ["read_skill_resource", { skill: "guide", path: "/etc/passwd" }, "BadRequest", "not a path inside the skill"],
+        ["run_skill_script", { skill: "tools", script: "scripts/none.sh" }, "ScriptNotFound", "scripts/first.sh"],
+        [
+          "run_skill_script",
+          { skill: "shout", digest: `sha256:${"0".repeat(64)}` },
+          "SkillChanged",
+          "look at it again"
+        ],
+        ["run_skill_script", { skill: "shout", timeout: 0 }, "BadArguments", "timeout"],
+        ["read_artifact", { artifact: "0123" }, "ArtifactNotFound", "0123"]
+      ]
+      for (const [name, input, tag, part] of reasons) {
+        const error = yield* failure(tools.call(name, input))
+        assert.strictEqual(error.reason._tag, tag, JSON.stringify(input))
+        assert.include(error.text, part)
+        assert.isAtMost(error.text.length, 30_000)
+      }
+      assert.strictEqual((yield* tools.call("shout", { input: "on" })).text, "ON", "the next call works")
+    })))
+
+  it.live("lists, finds and reads skills", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const listed = yield* tools.call("list_skills", { limit: 2, offset: 1 })
+      assert.strictEqual(
+        listed.text,
+        "- failing: Tests the stack as failing.\n- files: Tests the stack as files.\n[2 of 11; the next begin at offset 3]"
+      )
+      assert.deepInclude(listed.structured, { total: 11 })
+      assert.match((yield* tools.call("search_skills", { query: "shout" })).text, /^- shout: /)
+      assert.include((yield* tools.call("search_skills", { query: "zebra" })).text, "No skill matches \"zebra\"")
+      const loaded = yield* tools.call("load_skill", { skill: "tools" })
+      assert.match(loaded.text, /^<skill_content name="tools" digest="sha256:[0-9a-f]{64}">\nInstructions of tools\.\n/)
+      assert.include(
+        loaded.text,
+        "<file>scripts/first.sh</file>\n<file>scripts/second.sh</file>\n</skill_resources>\n</skill_content>"
+      )
+      assert.strictEqual(
+        (yield* tools.call("guide", {})).text,
+        (yield* tools.call("load_skill", { skill: "guide" })).text
+      )
+      const read = yield* tools.call("read_skill_resource", { skill: "guide", path: "references/more.md" })
+      assert.strictEqual(read.text, "More.\n")
+      const document = yield* tools.call("read_skill_resource", { skill: "guide", path: "SKILL.md", offset: 4 })
+      assert.isTrue(document.text.startsWith("name: guide\n"))
+    })))
+
+  it.live("caps what the model reads, and lets it read all of it", () =>
+    inWorld(
+      Effect.fnUntraced(function*({ tools }) {
+        const { artifacts, text } = yield* tools.call("long", {})
+        assert.isAtMost(text.length, 2000)
+        const [whole] = artifacts
+        const all = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join("")
+        assert.strictEqual(Buffer.from(whole?.data ?? []).toString(), all)
+        assert.isTrue(text.startsWith("1\n2\n3\n"))
+        let read = all.slice(0, Number(/from offset (\d+)/.exec(text)?.[1]))
+        while (read.length < all.length) {
+          const part = (yield* tools.call("read_artifact", { artifact: whole?.id, offset: read.length })).text
+          assert.isAtMost(part.length, 2000)
+          read += part.replace(/\n\[characters .*\]$/, "")
+        }
+        assert.strictEqual(read, all)
+        const prompt = yield* tools.prompt({ budget: 1000 })
+        assert.isAtMost(prompt.length, 1000)
+      }),
+      { maxOutput: 2000 }
+    ))
+
+  it.live("tells what happens while a script runs, whole characters at a time", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const seen: Array<SkillTools.Progress> = []
+      const { text } = yield* tools.call("talking", {}, {
+        onProgress: (progress) => Effect.sync(() => void seen.push(progress))
+      })
+      assert.strictEqual(text, "one\ntwo ä")
+      assert.strictEqual(seen[0]?._tag, "Accepted")
+      assert.deepInclude(seen, { _tag: "Progress", message: "half" })
+      const stdout = seen.flatMap((event) => event._tag === "Output" && event.stream === "stdout" ? [event.text] : [])
+      assert.strictEqual(stdout.join(""), "one\ntwo ä\n")
+      assert.isAbove(stdout.length, 1)
+    })))
+
+  it.live("ends the run on the server when a call is interrupted", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      // One more than the server has workers: each of them would be taken for a minute.
+      for (let call = 0; call < 5; call++) {
+        const begun = yield* Deferred.make<void>()
+        const fiber = yield* Effect.forkChild(tools.call("waiting", {}, {
+          onProgress: ({ _tag }) => _tag === "Output" ? Effect.asVoid(Deferred.succeed(begun, undefined)) : Effect.void
+        }))
+        yield* Deferred.await(begun)
+        yield* Fiber.interrupt(fiber)
+      }
+      assert.strictEqual((yield* tools.call("shout", { input: "free" })).text, "FREE")
+    })))
+
+  it.live("has none for skills when there are too many, and none of the vocabulary that is not wanted", () =>
+    inWorld(
+      Effect.fnUntraced(function*({ tools }) {
+        assert.deepStrictEqual((yield* tools.tools).map(({ name }) => name), ["load_skill"])
+        assert.strictEqual((yield* failure(tools.call("shout", {}))).reason._tag, "ToolNotFound")
+      }),
+      { maxSkillTools: 10, vocabulary: ["load_skill"] }
+    ))
+
+  it.live("pins the version that a tool is of, when it should", () =>
+    inWorld(
+      Effect.fnUntraced(function*({ directory, tools }) {
+        const before = (yield* tools.tools).find(({ name }) => name === "shout")
+        Fs.writeFileSync(Path.join(directory, "testing", "shout", "scripts", "run.sh"), "echo other\n")
+        for (;;) {
+          const after = (yield* tools.tools).find(({ name }) => name === "shout")
+          if (after?.skill?.digest !== before?.skill?.digest) break
+          yield* Effect.sleep("5 millis")
+        }
+        assert.strictEqual((yield* tools.call("shout", {})).text, "other")
+        if (before === undefined) return
+        assert.strictEqual((yield* failure(before.call({}))).reason._tag, "SkillChanged")
+      }),
+      { pin: true }
+    ))
+})
+
+describe("PromiseTools", () => {
+  it.live("is the same for programs without Effect", () =>
+    inWorld(Effect.fnUntraced(function*({ directory, proxy }) {
+      yield* Effect.promise(async () => {
+        await using skills = await PromiseTools.connect({ xsub: proxy.xsub, xpub: proxy.xpub })
+        const before = skills.tools()
+        assert.strictEqual(skills.tools(), before, "the same until they change")
+        assert.strictEqual((await skills.call("shout", { input: "hi" })).text, "HI")
+        assert.strictEqual((await before.find(({ name }) => name === "shout")?.call({ input: "yo" }))?.text, "YO")
+        assert.include(skills.prompt(), "shout")
+        assert.deepStrictEqual((await skills.search("shout", { limit: 1 })).map(({ skill }) => skill.name), ["shout"])
+        const error: unknown = await skills.call("failing", {}).catch((reason: unknown) => reason)
+        assert.isTrue(error instanceof ToolError && error.text.includes("no such file"))
+        const aborted: unknown = await skills.call("shout", {}, { signal: AbortSignal.abort(new Error("left")) }).catch(
+          (e: unknown) => e
+        )
+        assert.strictEqual(String(aborted), "Error: left")
+        const changed = new Promise<ReadonlyArray<PromiseTools.Tool>>((resolve) => {
+          const stop = skills.onChange((tools) => {
+            stop()
+            resolve(tools)
+          })
+        })
+        Fs.rmSync(Path.join(directory, "testing", "shout"), { recursive: true })
+        assert.isFalse((await changed).some(({ name }) => name === "shout"))
+        assert.strictEqual(skills.tools(), await changed)
+      })
+    })))
+
+  it.live("takes the skills of a folder, and runs them on servers", () =>
+    inWorld(Effect.fnUntraced(function*({ directory, proxy }) {
+      yield* Effect.promise(async () => {
+        const at = { xsub: proxy.xsub, xpub: proxy.xpub }
+        await using skills = await PromiseTools.connect({ ...at, folder: directory, skills: ["shout"] })
+        assert.deepStrictEqual(skills.skills().map(({ name, servers }) => [name, servers]), [["shout", []]])
+        assert.strictEqual((await skills.call("shout", { input: "hi" })).text, "HI")
+        const missing: unknown = await PromiseTools.connect({ ...at, folder: `${directory}/none` }).catch((
+          e: unknown
+        ) => e)
+        assert.include(String(missing), "does not exist")
+      })
+    })))
+
+  it.live("rejects when there is no proxy", () =>
+    Effect.promise(async () => {
+      const error: unknown = await PromiseTools.connect({
+        xsub: "tcp://127.0.0.1:1",
+        xpub: "tcp://127.0.0.1:2",
+        connectTimeout: 300
+      }).catch((e: unknown) => e)
+      assert.include(String(error), "cannot connect")
+    }))
+})
