@@ -47,6 +47,8 @@ const infoOf = ({ dependencies, hints }: Options) => (skill: SkillDiscovery.Skil
   entry: Option.getOrNull(skill.entry),
   scripts: skill.scripts,
   env: SkillManifest.env(skill.manifest),
+  ...Option.match(skill.input, { onNone: () => ({}), onSome: (input) => ({ input }) }),
+  ...Option.match(skill.output, { onNone: () => ({}), onSome: (output) => ({ output }) }),
   hints: hints(skill),
   ...dependencies === undefined ? {} : { state: stateOf(dependencies.state(skill)) }
 })
