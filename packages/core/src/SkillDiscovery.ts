@@ -19,6 +19,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Path from "node:path"
+import type * as Control from "./Control.ts"
 import * as SkillCatalog from "./internal/skillCatalog.ts"
 import * as SkillFiles from "./internal/skillFiles.ts"
 import * as SkillLive from "./internal/skillLive.ts"
@@ -432,6 +433,25 @@ export const schemaFlaws = (
  * @since 0.1.0
  */
 export const maxSchemaFileBytes: number = SkillSchemas.maxFileBytes
+
+/**
+ * Tells what a catalog says of a skill, as far as its files tell it: without what its server adds, its state and its hints.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const info = (skill: Skill): Control.SkillInfo => ({
+  name: skill.name,
+  description: skill.description,
+  category: skill.category,
+  topic: skill.topic,
+  digest: skill.digest,
+  entry: Option.getOrNull(skill.entry),
+  scripts: skill.scripts,
+  env: SkillManifest.env(skill.manifest),
+  ...Option.match(skill.input, { onNone: () => ({}), onSome: (input) => ({ input }) }),
+  ...Option.match(skill.output, { onNone: () => ({}), onSome: (output) => ({ output }) })
+})
 
 /**
  * Tells whether a path relative to a skill's root is no file of the skill: the Python environment `.venv` at the root, which
