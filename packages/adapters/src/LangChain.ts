@@ -23,7 +23,16 @@ import * as Images from "./internal/images.ts"
 import * as LangchainTools from "./internal/langchainTools.ts"
 
 /**
- * What an application finds in `ToolMessage.artifact`: the files of a run with their bytes, and the answer or the error itself.
+ * A file that a run made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SkillFile extends LangchainTools.SkillFile {}
+
+/**
+ * What an application finds in `ToolMessage.artifact`: the files of a run with their bytes, what the tool's `outputSchema`
+ * describes, and why a call failed. All of it is plain JSON, so that it goes through checkpoints.
  *
  * @category models
  * @since 0.1.0
@@ -82,14 +91,17 @@ const withImages = (message: BaseMessage, isOurs: (name: string) => boolean): Ba
   if (!ToolMessage.isInstance(message) || typeof message.content !== "string" || !isOurs(message.name ?? "")) {
     return message
   }
-  const { artifacts }: LangchainTools.SkillArtifact = message.artifact ?? { artifacts: [] }
-  const images = Images.of(artifacts ?? [])
+  const { files = [] }: Partial<LangchainTools.SkillArtifact> = message.artifact ?? {}
+  // Their beginning tells whether they are images.
+  const images = Images.images(
+    files.map((file) => ({ ...file, data: Buffer.from(file.base64.slice(0, 64), "base64") }))
+  )
   if (images.length === 0) return message
   return new ToolMessage({
     ...message,
     content: [
       { type: "text", text: message.content },
-      ...images.map(({ base64, mime }) => ({ type: "image", mimeType: mime, data: base64 }))
+      ...images.map(({ file, mime }) => ({ type: "image", mimeType: mime, data: file.base64 }))
     ]
   })
 }

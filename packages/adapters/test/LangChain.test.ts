@@ -5,7 +5,8 @@ import { createAgent, createMiddleware, ToolMessage } from "langchain"
 import { fromToolbox, type SkillArtifact, type Skills } from "@skillscale/adapters/LangChain"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { addSkill, type Ask, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { addSkill, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { addImage, png } from "./support/pictures.ts"
 import { ScriptedModel, told } from "./support/langchainModel.ts"
 
 type Agent = (skills: Skills, model: ScriptedModel) => Pick<ReturnType<typeof createAgent>, "stream">
@@ -42,8 +43,6 @@ const answersOf = async (agent: ReturnType<Agent>): Promise<ReadonlyArray<ToolMe
   return messages.filter((message) => ToolMessage.isInstance(message))
 }
 
-const drawing: Ask = { tool: "drawing", input: {} }
-
 describe("skills in LangChain", () => {
   inWorld("offers within one run what was added, and no more what was removed", async (world) => {
     await using toolbox = await world.connect()
@@ -79,7 +78,7 @@ describe("skills in LangChain", () => {
     await using toolbox = await world.connect()
     const skills = fromToolbox(toolbox)
     const shout = skills.tools.find(({ name }) => name === "shout")
-    assert.strictEqual(shout?.description, "Tests as shout, whatever it is.")
+    assert.strictEqual(shout?.description, "Tests the stack as shout.")
     const model = new ScriptedModel([
       async () => {
         addSkill(world.directory, "shout", "echo changed\n")
@@ -97,17 +96,19 @@ describe("skills in LangChain", () => {
   })
 
   inWorld("shows images to models that see those of tools, and to no others", async (world) => {
+    addImage(world.directory, "painting")
     await using toolbox = await world.connect()
     const skills = fromToolbox(toolbox)
+    await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "painting"))
     for (const seesImages of [true, false]) {
-      const model = new ScriptedModel([drawing])
+      const model = new ScriptedModel([{ tool: "painting", input: {} }])
       model.seesImages = seesImages
       const [answer] = await answersOf(createAgent({ model, middleware: [skills.middleware({ prompt: false })] }))
       const shown = model.calls[1]?.find((message) => ToolMessage.isInstance(message))?.content
       const images = Array.isArray(shown) ? shown.filter(({ type }) => type === "image") : []
       assert.deepStrictEqual(
         images,
-        seesImages ? [{ type: "image", mimeType: "image/png", data: "iVBORw0KGgo=" }] : []
+        seesImages ? [{ type: "image", mimeType: "image/png", data: png.toString("base64") }] : []
       )
       assert.isString(answer?.content)
     }
@@ -122,7 +123,8 @@ describe("skills in LangChain", () => {
     assert.strictEqual(answer?.status, "error")
     assert.match(answer?.text ?? "", /^The script exited with 3\./)
     const artifact: SkillArtifact = answer?.artifact
-    assert.strictEqual(artifact.error?.reason._tag, "SkillFailed")
+    assert.strictEqual(artifact.error?.reason, "SkillFailed")
+    assert.strictEqual(artifact.error?.exitCode, 3)
     const failing = skills.tools.find(({ name }) => name === "failing")
     const thrown = await failing?.invoke({}).then(() => undefined, (error: unknown) => error)
     assert.instanceOf(thrown, Error)

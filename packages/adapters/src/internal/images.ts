@@ -1,25 +1,35 @@
-/** Images that skills made, for models that see them. */
+/** The images among files that a model can be shown, as the APIs of models take them. */
 import type * as Artifacts from "@skillscale/tools/Artifacts"
 
-/** What every model that sees images takes. */
-const types: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"])
-/** Bytes of one image: 5 MB in base64, the least that providers allow. */
-const maxImage = 3_750_000
-/** Images of one answer. */
-const maxImages = 8
+type Content = Pick<Artifacts.Artifact, "data" | "size">
 
-export interface Image {
-  readonly path: string
-  readonly mime: string
-  readonly base64: string
+export interface Image<File extends Content> {
+  readonly mime: "image/png" | "image/jpeg" | "image/gif" | "image/webp"
+  readonly file: File
 }
 
-export const of = (artifacts: ReadonlyArray<Artifacts.Artifact>): ReadonlyArray<Image> =>
-  artifacts
-    .filter(({ mime, size }) => types.has(mime) && size > 0 && size <= maxImage)
-    .slice(0, maxImages)
-    .map(({ data, mime, path }) => ({
-      path,
-      mime,
-      base64: Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64")
-    }))
+/** So that one is at most 5 MB in base64, which Anthropic's API allows; others allow more. */
+const maxBytes = 3_750_000
+/** Of one answer. */
+const maxImages = 10
+
+/** An API refuses the whole conversation for one image that is none, so what a file is called does not count. */
+const signatures = [
+  ["image/png", /^\x89PNG\r\n\x1a\n\0\0\0\rIHDR/],
+  ["image/jpeg", /^\xff\xd8\xff/],
+  ["image/gif", /^GIF8[79]a/],
+  ["image/webp", /^RIFF[^]{4}WEBP/]
+] as const
+
+const imageOf = <File extends Content>(file: File): ReadonlyArray<Image<File>> => {
+  if (file.size > maxBytes) return []
+  const begin = Buffer.from(file.data.subarray(0, 16)).toString("latin1")
+  const found = signatures.find(([, signature]) => signature.test(begin))
+  return found === undefined ? [] : [{ mime: found[0], file }]
+}
+
+export const images = <File extends Content>(files: ReadonlyArray<File>): ReadonlyArray<Image<File>> =>
+  files.flatMap(imageOf).slice(0, maxImages)
+
+export const base64 = (data: Uint8Array): string =>
+  Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64")

@@ -5,12 +5,28 @@ import type * as Artifacts from "@skillscale/tools/Artifacts"
 import type { Tool, Toolbox } from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import * as ToolError from "@skillscale/tools/ToolError"
+import * as Images from "./images.ts"
+import * as ModelError from "./modelError.ts"
 
-/** What the application finds in `ToolMessage.artifact`. */
+/** A file that a run made. */
+export interface SkillFile extends Omit<Artifacts.Artifact, "data"> {
+  readonly base64: string
+}
+
+/** Why a call failed. */
+export interface SkillFailure {
+  /** As in `ToolError`: `SkillFailed`, `Timeout`, … */
+  readonly reason: ToolError.Reason["_tag"]
+  readonly message: string
+  readonly isRetryable: boolean
+  readonly exitCode: number | undefined
+}
+
+/** What the application finds in `ToolMessage.artifact`. Plain JSON: it goes through checkpoints. */
 export interface SkillArtifact {
   readonly structured: unknown
-  readonly artifacts: ReadonlyArray<Artifacts.Artifact>
-  readonly error: ToolError.ToolError | undefined
+  readonly files: ReadonlyArray<SkillFile>
+  readonly error: SkillFailure | undefined
 }
 
 /** What the application hears while a tool runs. */
@@ -38,10 +54,13 @@ interface Runtime {
   readonly writer?: ((chunk: unknown) => void) | null | undefined
 }
 
-const artifactOf = (output: Partial<SkillArtifact>): SkillArtifact => ({
-  structured: output.structured,
-  artifacts: output.artifacts ?? [],
-  error: output.error
+const fileOf = ({ data, ...file }: Artifacts.Artifact): SkillFile => ({ ...file, base64: Images.base64(data) })
+
+const failureOf = ({ isRetryable, message, reason }: ToolError.ToolError): SkillFailure => ({
+  reason: reason._tag,
+  message,
+  isRetryable,
+  exitCode: "exitCode" in reason ? reason.exitCode : undefined
 })
 
 const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputSchema, title }: Tool): SkillTool =>
@@ -54,7 +73,7 @@ const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputS
     func: async (input, manager, config: Runtime = {}) => {
       const toolCallId = config.toolCall?.id
       try {
-        const { text, ...output } = await toolbox.call(name, input, {
+        const { artifacts, structured, text } = await toolbox.call(name, input, {
           signal: config.signal,
           onProgress: async (progress) => {
             const event: SkillProgress = { type: "skill_progress", tool: name, toolCallId, progress }
@@ -62,17 +81,18 @@ const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputS
             await manager?.handleToolEvent(event)
           }
         })
-        return [text, artifactOf(output)]
+        const artifact: SkillArtifact = { structured, files: artifacts.map(fileOf), error: undefined }
+        return [text, artifact]
       } catch (error) {
-        if (!(error instanceof ToolError.ToolError)) throw error
-        if (toolCallId === undefined) throw new Error(error.text, { cause: error })
+        if (!(error instanceof ToolError.ToolError) || toolCallId === undefined) throw ModelError.modelError(error)
+        const artifact: SkillArtifact = { structured: undefined, files: [], error: failureOf(error) }
         // Thrown, it would end agents whose middleware wraps their tools, and reach the model with advice added.
         const message = new ToolMessage({
           status: "error",
           name,
           tool_call_id: toolCallId,
           content: error.text,
-          artifact: artifactOf({ error })
+          artifact
         })
         return [message, undefined]
       }

@@ -3,6 +3,7 @@ import type { CallbackManagerForLLMRun } from "@langchain/core/callbacks/manager
 import { BaseChatModel, type BindToolsInput } from "@langchain/core/language_models/chat_models"
 import { AIMessage, type BaseMessage, ToolMessage } from "@langchain/core/messages"
 import type { ChatResult } from "@langchain/core/outputs"
+import type { SkillArtifact } from "@skillscale/adapters/LangChain"
 import type { Ask, Conversation } from "../frameworkSuite.ts"
 
 export class ScriptedModel extends BaseChatModel {
@@ -50,7 +51,10 @@ export class ScriptedModel extends BaseChatModel {
   }
 }
 
-const files = (message: ToolMessage): Conversation["files"] => message.artifact?.artifacts ?? []
+const files = (message: ToolMessage): Conversation["files"] => {
+  const { files }: SkillArtifact = message.artifact
+  return files.map(({ base64, path }) => ({ path, data: Buffer.from(base64, "base64") }))
+}
 
 /** What a conversation came to, as LangChain's messages tell it. */
 export const told = (
