@@ -9,6 +9,7 @@ import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -17,6 +18,7 @@ import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 import * as Credits from "./credits.ts"
+import * as HeldOutput from "./heldOutput.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
@@ -202,26 +204,25 @@ export const make = (options: Options) => {
         take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
         (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
+    const held = yield* HeldOutput.make((item) =>
+      item._tag === "Progress"
+        ? send(
+          Buffer.byteLength(item.content),
+          (seq) => Answer.progress(requestId, id, seq, item.content)
+        )
+        : send(item.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, item))
+    )
     const tellProgress = (stderr: Uint8Array): Effect.Effect<void> => {
       const said = progressIn(stderr)
       streamed.progress += said.length
-      return Effect.forEach(
-        said,
-        (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
-        { discard: true }
-      )
+      return Effect.forEach(said, (content) => held.add({ _tag: "Progress", content }), { discard: true })
     }
     const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
       streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
       const progress = hasProgress && output._tag === "Stderr" ? tellProgress(output.data) : Effect.void
-      return hasChunks
-        ? Effect.andThen(
-          send(output.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, output)),
-          progress
-        )
-        : progress
+      return hasChunks ? Effect.andThen(held.add(output), progress) : progress
     }
-    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed }
+    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed, finish: held.finish }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -260,7 +261,10 @@ export const make = (options: Options) => {
       onOutput: passing?.onOutput,
       onUnkept: passing?.onUnkept,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
-    }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
+    }).pipe(
+      Effect.onExit((exit) => passing?.finish(Exit.isSuccess(exit)) ?? Effect.void),
+      Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error)
+    )
     metrics.started(result.warm)
     const execMs = (yield* Monotonic.millis) - started
     const answer = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
