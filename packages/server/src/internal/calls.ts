@@ -25,6 +25,7 @@ import type { Offers } from "./offers.ts"
 import type { AnswerParts, Parts } from "./parts.ts"
 import * as Progress from "./progress.ts"
 import type { Replies } from "./replies.ts"
+import type { SchemaChecks } from "./schemaChecks.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
 
 /** What calls are answered from. */
@@ -45,6 +46,7 @@ export interface Options {
   readonly offers: Offers
   readonly credits: Credits.Credits
   readonly parts: AnswerParts
+  readonly checks: SchemaChecks
   /** What is sent in the end. */
   readonly toFinal: (request: Protocol.Request, response: Protocol.Response) => Effect.Effect<Protocol.Response>
 }
@@ -168,6 +170,11 @@ const partly = ({ parts, toFinal }: Pick<Options, "parts" | "toFinal">) => {
   })
 }
 
+/** Whether the schemas of a skill are about this call. A caller that names a script knows what that reads and writes. */
+const isOfEntry = (request: Protocol.Request, { entry, input, output, refusal }: SkillDiscovery.Skill): boolean =>
+  (Option.isSome(input) || Option.isSome(output) || Option.isSome(refusal)) && request.script === undefined &&
+  Option.isSome(entry)
+
 /** Hears how far a call has come. */
 export interface Watch {
   /** It is known which skill it is. */
@@ -178,7 +185,8 @@ export interface Watch {
 
 /** Makes the work of calls. */
 export const make = (options: Options) => {
-  const { admission, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } = options
+  const { admission, checks, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } =
+    options
   const { skills, topic } = options
   const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
   const inParts = partly(options)
@@ -267,7 +275,9 @@ export const make = (options: Options) => {
     )
     metrics.started(result.warm)
     const execMs = (yield* Monotonic.millis) - started
-    const answer = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const ended = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const issues = ended.status === "success" && isOfEntry(request, skill) ? yield* checks.output(skill, result) : []
+    const answer = issues.length === 0 ? ended : Answer.invalidOutput(ended, skill.name, issues)
     return passing === undefined ? answer : { ...answer, streamed: passing.streamed }
   }, Effect.scoped)
 
@@ -286,6 +296,11 @@ export const make = (options: Options) => {
       return yield* Effect.fail(Answer.skillChanged(skill, request.digest))
     }
     const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
+    if (isOfEntry(request, skill)) {
+      const leftMs = budget - ((yield* Monotonic.millis) - arrived)
+      const terms = { caller: request.replyTo, budgetMs: budget, leftMs, onWait: hold }
+      yield* checks.input(skill, request.stdin ?? Buffer.from(data), terms)
+    }
     const start = Effect.fnUntraced(function*(queueMs: number) {
       metrics.queued(queueMs / 1000)
       const started = yield* Monotonic.millis
