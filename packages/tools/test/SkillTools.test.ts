@@ -302,6 +302,8 @@ describe("PromiseTools", () => {
         assert.strictEqual((await skills.call("shout", { input: "hi" })).text, "HI")
         assert.strictEqual((await before.find(({ name }) => name === "shout")?.call({ input: "yo" }))?.text, "YO")
         assert.include(skills.prompt(), "shout")
+        const { prompt } = await Effect.runPromise(Effect.provideContext(SkillTools.SkillTools, skills.context))
+        assert.strictEqual(await Effect.runPromise(prompt()), skills.prompt())
         assert.deepStrictEqual((await skills.search("shout", { limit: 1 })).map(({ skill }) => skill.name), ["shout"])
         const error: unknown = await skills.call("failing", {}).catch((reason: unknown) => reason)
         assert.isTrue(error instanceof ToolError && error.text.includes("no such file"))
