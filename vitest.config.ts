@@ -2,7 +2,8 @@ import * as Path from "node:path"
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
-const conditions = ["source", "node", "import", "default"]
+/** Not `source`, under which some packages of others name sources that Node does not load from `node_modules`. */
+const conditions = ["skillscale", "node", "import", "default"]
 
 /** The files that take more than a minute, longest first. One that began last would be what all others wait for. */
 const long = [
@@ -26,7 +27,7 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     include: ["packages/*/test/**/*.test.ts", "native/test/**/*.test.ts", "test/**/*.test.ts"],
-    execArgv: ["--conditions=source"],
+    execArgv: ["--conditions=skillscale"],
     globalSetup: "test/support/passable.ts",
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -1,6 +1,7 @@
 /** Prints every figure that the README quotes, with the machine that it was measured on. Run: `npm run bench`. */
 import * as Os from "node:os"
 import { callBench } from "./call.ts"
+import { catalogBench } from "./catalog.ts"
 import { deliveryBench } from "./delivery.ts"
 import { enduranceBench } from "./endurance.ts"
 import { executorBench } from "./executor.ts"
@@ -26,7 +27,8 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   proxy: proxyBench,
   replicas: replicasBench,
   warm: warmBench,
-  "warm-endurance": warmEnduranceBench
+  "warm-endurance": warmEnduranceBench,
+  catalog: catalogBench
 }
 
 const names = process.argv.slice(2)

@@ -95,6 +95,9 @@ const catalog: SkillDiscovery.Catalog = {
     files: [],
     entry: Option.some("scripts/run.sh"),
     scripts: ["scripts/run.sh"],
+    input: Option.none(),
+    output: Option.none(),
+    refusal: Option.none(),
     diagnostics: []
   })),
   diagnostics: []

@@ -47,6 +47,31 @@ layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("skill
       )
     }))
 
+  it.effect("show and validate tell of schemas, and what is wrong with them", () =>
+    Effect.gen(function*() {
+      const home = yield* Up.folder
+      const metadata = "metadata:\n  skillscale.input: in.json\n"
+      write(home, "a/good/SKILL.md", manifest("good", metadata))
+      write(home, "a/good/in.json", "{ \"type\": \"array\" }")
+      write(home, "a/wrong/SKILL.md", manifest("wrong", metadata))
+      write(home, "a/wrong/in.json", "{ \"type\": \"lost\" }")
+      const { code, stderr, stdout } = yield* Cli.run(["skills", "validate", home])
+      assert.deepStrictEqual([code, stdout], [2, "1 of 2 skills are valid\n"])
+      assert.match(stderr, /^[^\n]*a\/wrong\/in\.json:1: error: [^\n]*at \/type: expected [^\n]*\(InvalidSchema\)\n$/)
+      const show = (name: string, ...more: ReadonlyArray<string>) =>
+        Cli.run(["skills", "show", name, "--skills", home, ...more])
+      const good = JSON.parse((yield* show("good", "--json")).stdout)
+      assert.deepStrictEqual([good.input, good.output, good.refusal], [{ type: "array" }, null, null])
+      const wrong = JSON.parse((yield* show("wrong", "--json")).stdout)
+      assert.deepStrictEqual([wrong.input, wrong.output], [null, null])
+      assert.include(wrong.refusal, "at /type")
+      const text = yield* show("wrong")
+      assert.strictEqual(text.stdout, manifest("wrong", metadata))
+      assert.match(text.stderr, /^warning: calls are refused: [^\n]*at \/type[^\n]*\n$/)
+      const [listed] = (yield* Cli.run(["skills", "list", "--skills", home])).stderr.split("\n")
+      assert.match(listed ?? "", /in\.json:1: warning: .*calls of the entry point are refused \(InvalidSchema\)$/)
+    }))
+
   it.effect("validate names file and line of what is wrong, and exits with 2", () =>
     Effect.gen(function*() {
       const home = yield* Up.folder

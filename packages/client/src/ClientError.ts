@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import * as Protocol from "@skillscale/core/Protocol"
 import * as Schema from "effect/Schema"
 
 const maxText = 500
@@ -211,6 +212,44 @@ export class BadRequest extends Schema.TaggedError<BadRequest>()("BadRequest", {
 }
 
 /**
+ * The data does not fit the JSON Schema of the skill's input, so that the skill was not started. `issues` tell where and why, 20 at
+ * most; a JSON Pointer that is empty means the whole.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  issues: Schema.Array(Protocol.Issue),
+  detail: Schema.String
+}) {
+  readonly isRetryable = false
+  override get message() {
+    return this.detail
+  }
+}
+
+/**
+ * The script ran and exited with 0, but what it wrote to standard output does not fit the JSON Schema of the skill's output.
+ * `issues` are as in `InvalidInput`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidOutput extends Schema.TaggedError<InvalidOutput>()("InvalidOutput", {
+  issues: Schema.Array(Protocol.Issue),
+  /** The last part of standard error. */
+  stderr: Schema.String,
+  /** What the script wrote to standard output. */
+  content: Schema.String,
+  detail: Schema.String
+}) {
+  readonly isRetryable = false
+  override get message() {
+    return this.detail
+  }
+}
+
+/**
  * The request or the answer is larger than the protocol allows.
  *
  * @category errors
@@ -374,6 +413,8 @@ export const Reason = Schema.Union([
   ProtocolError,
   Unsupported,
   BadRequest,
+  InvalidInput,
+  InvalidOutput,
   TooLarge,
   Rejected,
   LimitExceeded,

@@ -107,6 +107,8 @@ describe("SkillClient.invoke", () => {
       const expected: ReadonlyArray<readonly [string | undefined, ClientError.Reason["_tag"], boolean]> = [
         [undefined, "SkillFailed", false],
         ["BadRequest", "BadRequest", false],
+        ["InvalidInput", "InvalidInput", false],
+        ["InvalidOutput", "InvalidOutput", false],
         ["NoServer", "NoServer", true],
         ["SkillNotFound", "SkillNotFound", false],
         ["ScriptNotFound", "ScriptNotFound", false],
@@ -148,6 +150,22 @@ describe("SkillClient.invoke", () => {
       const reason = yield* reasonOf(invoke())
       assert.deepInclude({ ...reason }, { exitCode: 3, stderr: "no such column", content: "partial" })
       assert.strictEqual(reason.message, "the script exited with 3: no such column")
+    })))
+
+  it.effect("tells where data does not fit, and what a script wrote that does not", () =>
+    withClient(Effect.gen(function*() {
+      const issues = [{ path: "/rows/0", message: "expected string, got 5" }, { path: "", message: "lacks \"name\"" }]
+      const output = { content: "[5]", stderr: "odd" }
+      let code = "InvalidInput"
+      yield* serve(
+        [topic],
+        (request) => answerTo(request, { status: "error", error: "because", code, issues, ...output })
+      )
+      assert.deepInclude({ ...(yield* reasonOf(invoke())) }, { _tag: "InvalidInput", issues, detail: "because" })
+      code = "InvalidOutput"
+      const expected = { _tag: "InvalidOutput" as const, issues, detail: "because", ...output }
+      assert.deepInclude({ ...(yield* reasonOf(invoke())) }, expected)
+      assert.deepInclude({ ...(yield* reasonOf(run())) }, expected)
     })))
 
   it.effect("refuses requests that cannot be sent", () =>

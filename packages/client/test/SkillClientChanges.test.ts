@@ -206,6 +206,11 @@ describe("SkillClient.changes", () => {
       const next = yield* Effect.forkChild(Queue.take(seen))
       while (next.pollUnsafe() === undefined) yield* pass(100)
       assert.deepStrictEqual(yield* Fiber.join(next), ["b@one"])
+      // Those that were only said to be there make room.
+      yield* pass(16_000, 1000)
+      yield* announce("one", "r2")
+      yield* announce("late", "r1")
+      while ((yield* questions(worker("late"))) === 0) yield* pass(100)
     })))
 
   it.effect("fails when the client is closed, and leaves nothing pending", () =>

@@ -115,6 +115,8 @@ export type Event = typeof Event.Type
  */
 export const Code = Schema.Literals([
   "BadRequest",
+  "InvalidInput",
+  "InvalidOutput",
   "NoServer",
   "SkillNotFound",
   "ScriptNotFound",
@@ -279,6 +281,22 @@ export const Artifact = Schema.Struct({
  */
 export type Artifact = typeof Artifact.Type
 
+/**
+ * One place where data does not fit a skill's JSON Schema: its JSON Pointer, empty for the whole, and what is wrong there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Issue = Schema.Struct({ path: Schema.String, message: Schema.String })
+
+/**
+ * The type of `Issue`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Issue = typeof Issue.Type
+
 const Text = Schema.NullOr(Schema.String).pipe(
   Schema.decodeTo(
     Schema.String,
@@ -300,6 +318,8 @@ const responseFields = {
   v: Schema.optionalKey(Schema.Int),
   code: Schema.optionalKey(Schema.String),
   retryable: Schema.optionalKey(Schema.Boolean),
+  /** For the codes `InvalidInput` and `InvalidOutput`: where the data does not fit, 20 places at most. */
+  issues: Schema.optionalKey(Schema.Array(Issue)),
   /** The replica that answered. */
   server: Schema.optionalKey(Schema.String),
   usage: Schema.optionalKey(Usage),

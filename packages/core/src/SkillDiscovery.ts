@@ -19,10 +19,12 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Path from "node:path"
+import type * as Control from "./Control.ts"
 import * as SkillCatalog from "./internal/skillCatalog.ts"
 import * as SkillFiles from "./internal/skillFiles.ts"
 import * as SkillLive from "./internal/skillLive.ts"
 import * as SkillScan from "./internal/skillScan.ts"
+import * as SkillSchemas from "./internal/skillSchemas.ts"
 import * as SkillManifest from "./SkillManifest.ts"
 
 /**
@@ -64,6 +66,12 @@ export interface Skill {
   readonly entry: Option.Option<string>
   /** What can be run, relative to the root. */
   readonly scripts: ReadonlyArray<string>
+  /** The JSON Schema of what the entry point reads: the file that `metadata: skillscale.input` names. */
+  readonly input: Option.Option<Schema.JsonObject>
+  /** The JSON Schema of what the entry point writes: the file that `metadata: skillscale.output` names. */
+  readonly output: Option.Option<Schema.JsonObject>
+  /** Why the entry point must not be called: a schema that the skill declares cannot be used. */
+  readonly refusal: Option.Option<string>
   readonly diagnostics: ReadonlyArray<SkillManifest.Diagnostic>
 }
 
@@ -392,6 +400,58 @@ export const digest: (files: ReadonlyArray<Pick<SkillFile, "path" | "sha256">>) 
  */
 export const digestDirectory = (root: string): Effect.Effect<string, SkillDiscoveryError> =>
   attempt("digest", root, (signal) => SkillScan.digestFolder(root, signal))
+
+/**
+ * Reads the schemas that a skill declares as they are on disk now, and tells what is wrong with them.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const schemaFlaws = (
+  root: string,
+  manifest: Pick<SkillManifest.SkillManifest, "metadata">
+): Effect.Effect<ReadonlyArray<SkillManifest.Diagnostic>> =>
+  Effect.gen(function*() {
+    const contents = new Map<string, SkillSchemas.Content>()
+    for (const path of SkillSchemas.files(manifest)) {
+      const bytes = yield* Effect.result(attempt("read", Path.join(root, path), (signal) =>
+        SkillFiles.readInside(root, path, SkillSchemas.maxFileBytes, signal)))
+      contents.set(
+        path,
+        Result.mapError(bytes, ({ message, reason }) =>
+          reason._tag === "NotFound" ? "there is no such file in the skill" : message)
+      )
+    }
+    return SkillSchemas.gather(root, manifest, (path) =>
+      contents.get(path) ?? SkillSchemas.missing).diagnostics
+  })
+
+/**
+ * The largest file that is read as a schema, in bytes: 64 KiB. `JsonSchema.maxBytes` bounds what is in it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const maxSchemaFileBytes: number = SkillSchemas.maxFileBytes
+
+/**
+ * Tells what a catalog says of a skill, as far as its files tell it: without what its server adds, its state and its hints.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const info = (skill: Skill): Control.SkillInfo => ({
+  name: skill.name,
+  description: skill.description,
+  category: skill.category,
+  topic: skill.topic,
+  digest: skill.digest,
+  entry: Option.getOrNull(skill.entry),
+  scripts: skill.scripts,
+  env: SkillManifest.env(skill.manifest),
+  ...Option.match(skill.input, { onNone: () => ({}), onSome: (input) => ({ input }) }),
+  ...Option.match(skill.output, { onNone: () => ({}), onSome: (output) => ({ output }) })
+})
 
 /**
  * Tells whether a path relative to a skill's root is no file of the skill: the Python environment `.venv` at the root, which

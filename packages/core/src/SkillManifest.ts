@@ -56,6 +56,7 @@ export const DiagnosticCode = Schema.Literals([
   "InvalidEnv",
   "ReservedEnv",
   "InvalidTimeout",
+  "InvalidSchema",
   "DuplicateName",
   "Unreadable",
   "SkippedLink",

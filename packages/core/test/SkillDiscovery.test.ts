@@ -43,6 +43,142 @@ const only = (catalog: SkillDiscovery.Catalog): SkillDiscovery.Skill => {
 
 const sha256 = (text: string) => Crypto.createHash("sha256").update(text).digest("hex")
 
+const declaring = (name: string, metadata: Readonly<Record<string, string>>) => {
+  const fields = Object.entries(metadata).map(([key, value]) => `  skillscale.${key}: ${JSON.stringify(value)}\n`)
+  return `---\nname: ${name}\ndescription: d\nmetadata:\n${fields.join("")}---\n`
+}
+
+describe("the schemas of a skill", () => {
+  it.live("are read with it", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporary
+      const input = { type: "object", properties: { "a b": { $ref: "#/$defs/x" } }, $defs: { x: { type: "string" } } }
+      write(Path.join(directory, "data/both"), {
+        "SKILL.md": declaring("both", { input: "schemas/in.json", output: "out.json" }),
+        "schemas/in.json": JSON.stringify(input, null, 4),
+        "out.json": "{}"
+      })
+      write(Path.join(directory, "data/none"), { "SKILL.md": manifest("none"), "schemas/in.json": "{" })
+      const { diagnostics, skills } = yield* SkillDiscovery.scan({ directory })
+      assert.deepStrictEqual(diagnostics, [])
+      assert.deepStrictEqual(skills.map(({ input, output, refusal }) => [input, output, refusal]), [
+        [Option.some(input), Option.some({}), Option.none()],
+        [Option.none(), Option.none(), Option.none()]
+      ])
+    }))
+
+  it.live("leave the skill uncallable, and loaded, while they cannot be used", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporary
+      const outside = Path.join(directory, "outside.json")
+      Fs.writeFileSync(outside, "{}")
+      const unusable: Readonly<Record<string, readonly [path: string, content: string | undefined, why: string]>> = {
+        absent: ["in.json", undefined, "there is no such file in the skill"],
+        absolute: [outside, undefined, "not a path inside the skill"],
+        array: ["in.json", "[]", "not an object"],
+        backslash: ["a\\in.json", undefined, "not a path inside the skill"],
+        broken: ["in.json", "{\"type\": ", "not JSON"],
+        bytes: ["in.json", "\uFEFF{}", "not JSON"],
+        circle: ["in.json", "{\"$ref\": \"#\"}", "circle"],
+        fetch: ["in.json", "{\"$ref\": \"https://example.org/a.json\"}", "none is fetched"],
+        folder: ["scripts", undefined, "there is no such file in the skill"],
+        file: ["in.json", " ".repeat(SkillDiscovery.maxSchemaFileBytes - 1) + "{}", "more than 65536 bytes"],
+        itself: ["SKILL.md", undefined, "not JSON"],
+        large: ["in.json", JSON.stringify({ title: "x".repeat(16_384) }), "without spaces, more than 16384"],
+        link: ["link.json", undefined, "there is no such file in the skill"],
+        nothing: ["", undefined, "not a path inside the skill"],
+        schema: ["in.json", "{\"type\": \"strin\"}", "at /type: expected one of array"],
+        truth: ["in.json", "true", "not an object"],
+        up: ["../outside.json", "{}", "not a path inside the skill"]
+      }
+      for (const [name, [path, content]] of Object.entries(unusable)) {
+        const files = { "SKILL.md": declaring(name, { input: path }), "scripts/run.sh": "" }
+        write(Path.join(directory, "data", name), files)
+        if (content !== undefined && !path.startsWith("..")) {
+          write(Path.join(directory, "data", name), { [path]: content })
+        }
+      }
+      Fs.symlinkSync(outside, Path.join(directory, "data/link/link.json"))
+      write(Path.join(directory, "data/output"), { "SKILL.md": declaring("output", { output: "out.json" }) })
+      const { diagnostics, skills } = yield* SkillDiscovery.scan({ directory })
+      assert.lengthOf(skills, Object.keys(unusable).length + 1)
+      for (const skill of skills) {
+        const [path, content, why] = unusable[skill.name] ?? ["out.json", undefined, "there is no such file"]
+        assert.isTrue(Option.isNone(skill.input) && Option.isNone(skill.output))
+        assert.include(Option.getOrThrow(skill.refusal), why, skill.name)
+        const found = skill.diagnostics.filter(({ code }) => code === "InvalidSchema")
+        assert.lengthOf(found, 1)
+        const file = content === undefined || path.startsWith("..") || skill.name === "file" ? "SKILL.md" : path
+        assert.deepInclude(found[0], { severity: "warning", file: Path.join(skill.root, file), line: 1 })
+        assert.include(found[0]?.message, "calls of the entry point are refused")
+        const flaws = yield* SkillDiscovery.schemaFlaws(skill.root, skill.manifest)
+        assert.deepStrictEqual(flaws.map(({ code, file }) => [code, file]), [["InvalidSchema", found[0]?.file]])
+      }
+      assert.lengthOf(diagnostics.filter(({ code }) => code === "InvalidSchema"), skills.length)
+      assert.deepStrictEqual(yield* SkillDiscovery.schemaFlaws(directory, { metadata: {} }), [])
+    }))
+
+  it.live("are large at most, and no larger", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporary
+      const text = JSON.stringify({ title: "x".repeat(16_384 - 12) })
+      assert.lengthOf(text, 16_384)
+      const spaces = " ".repeat(SkillDiscovery.maxSchemaFileBytes - text.length)
+      write(Path.join(directory, "data/a"), {
+        "SKILL.md": declaring("a", { input: "in.json" }),
+        "in.json": spaces + text
+      })
+      const skill = only(yield* SkillDiscovery.scan({ directory }))
+      assert.deepStrictEqual([skill.refusal, skill.input], [Option.none(), Option.some(JSON.parse(text))])
+    }))
+
+  it.live("change it as other files do", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporary
+      const root = Path.join(directory, "data/a")
+      write(root, { "SKILL.md": declaring("a", { input: "in.json" }), "in.json": "{\"type\":\"null\"}" })
+      yield* Effect.provide(
+        Effect.gen(function*() {
+          const discovery = yield* SkillDiscovery.SkillDiscovery
+          const before = only(yield* discovery.catalog)
+          const next = (holds: (skill: SkillDiscovery.Skill) => boolean) =>
+            discovery.changes.pipe(
+              Stream.filter((catalog) => holds(only(catalog))),
+              Stream.take(1),
+              Stream.runHead,
+              Effect.map((catalog) => only(Option.getOrThrow(catalog)))
+            )
+          write(root, { "in.json": "{\"type\":\"string\"}" })
+          const edited = yield* next(({ digest }) => digest !== before.digest)
+          assert.deepStrictEqual(edited.input, Option.some({ type: "string" }))
+          Fs.rmSync(Path.join(root, "in.json"))
+          const removed = yield* next(({ input }) => Option.isNone(input))
+          assert.isTrue(Option.isSome(removed.refusal))
+          yield* settled
+          // What is not read again is still known.
+          write(root, { "in.json": "{}" })
+          yield* next(({ refusal }) => Option.isNone(refusal))
+          yield* settled
+          write(root, { "other.txt": "x" })
+          const other = yield* next(({ files }) => files.some(({ path }) => path === "other.txt"))
+          assert.deepStrictEqual(other.input, Option.some({}))
+        }),
+        SkillDiscovery.layer({ directory, debounce: 5 })
+      )
+    }))
+
+  it.effect("are those in memory, too", () =>
+    Effect.gen(function*() {
+      const { catalog } = yield* SkillDiscovery.SkillDiscovery
+      const [a, b] = (yield* catalog).skills
+      assert.deepStrictEqual([a?.output, a?.refusal], [Option.some({ type: "array" }), Option.none()])
+      assert.isTrue(b !== undefined && Option.isSome(b.refusal))
+    }).pipe(Effect.provide(SkillDiscovery.layerMemory({
+      "data/a": { "SKILL.md": declaring("a", { output: "out.json" }), "out.json": "{\"type\":\"array\"}" },
+      "data/b": { "SKILL.md": declaring("b", { output: "out.json" }), "out.json": " ".repeat(65_536) + "{}" }
+    }))))
+})
+
 describe("SkillDiscovery.scan", () => {
   it.live("describes a skill", () =>
     Effect.gen(function*() {

@@ -841,6 +841,27 @@ describe("SkillServer tells", () => {
       assert.include((yield* at.ask({ kind: "describe", skill: "echo" })).content, "More.")
     }))
 
+  it.live("the schemas of a skill, as far as they can be used", () =>
+    Effect.gen(function*() {
+      const input = "{\"type\":\"object\",\"properties\":{\"__proto__\":{\"type\":\"null\"}}}"
+      const at = yield* Serving.serve({
+        skills: {
+          both: { "in.json": input, "out.json": "{}", "scripts/run.sh": "cat" },
+          neither: { "in.json": "7", "scripts/run.sh": "cat" }
+        },
+        metadata: {
+          both: { "skillscale.input": "in.json", "skillscale.output": "out.json" },
+          neither: { "skillscale.input": "in.json" }
+        }
+      })
+      const [both, neither] = JSON.parse((yield* at.ask({ kind: "catalog" })).content).skills
+      assert.strictEqual(JSON.stringify(both.input), input)
+      assert.deepStrictEqual(both.output, {})
+      assert.notProperty(neither, "input")
+      const described = JSON.parse((yield* at.ask({ kind: "describe", skill: "both" })).content)
+      assert.strictEqual(JSON.stringify(described.skill.input), input)
+    }))
+
   it.live("what may be expected of a run, as it decides whether it may repeat one", () =>
     Effect.gen(function*() {
       const skills = { plain: { "scripts/run.sh": "true" }, twice: { "scripts/run.sh": "true" } }

@@ -33,18 +33,37 @@ const clip = (text: string, length: number): string => {
   return line.length <= length ? line : `${line.slice(0, length - 1).trimEnd()}…`
 }
 
+const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): string =>
+  SkillDiscovery.availableSkills(
+    skills.map(({ description, name, topic }) => ({
+      name,
+      description: clip(description, length),
+      file: `skill://${topic}/${name}/SKILL.md`
+    }))
+  )
+
 const write = (skills: ReadonlyArray<SkillCatalog.Skill>, count: number, length: number): string =>
   [
     introduction,
-    SkillDiscovery.availableSkills(
-      skills.slice(0, count).map(({ description, name, topic }) => ({
-        name,
-        description: clip(description, length),
-        file: `skill://${topic}/${name}/SKILL.md`
-      }))
-    ),
+    block(skills.slice(0, count), length),
     ...count < skills.length ? [rest(skills.length - count)] : []
   ].join("\n\n")
+
+const empty = block([], 0).length
+
+/** Whether the prompt is short enough. Looks at no more skills than are too many. */
+const isWithin = (
+  budget: number,
+  skills: ReadonlyArray<SkillCatalog.Skill>,
+  count: number,
+  length: number
+): boolean => {
+  let size = write([], 0, 0).length + (count < skills.length ? rest(skills.length - count).length + 2 : 0)
+  for (let index = 0; index < count && size <= budget; index++) {
+    size += block(skills.slice(index, index + 1), length).length - empty
+  }
+  return size <= budget
+}
 
 /** The largest number from `from` to `to` that fits; `from` is taken to fit. */
 const largest = (from: number, to: number, fits: (value: number) => boolean): number => {
@@ -71,10 +90,9 @@ export const catalogPrompt = (
 ): string => {
   if (skills.length === 0) return ""
   const longest = Math.max(...skills.map(({ description }) => description.length))
-  const all = write(skills, skills.length, longest)
-  if (all.length <= budget) return all
-  const isShort = (length: number) => write(skills, skills.length, length).length <= budget
+  const isShort = (length: number) => isWithin(budget, skills, skills.length, length)
+  const isFew = (count: number) => isWithin(budget, skills, count, shortest)
+  if (isShort(longest)) return write(skills, skills.length, longest)
   if (isShort(shortest)) return write(skills, skills.length, largest(shortest, longest, isShort))
-  const isFew = (count: number) => write(skills, count, shortest).length <= budget
   return isFew(1) ? write(skills, largest(1, skills.length, isFew), shortest) : ""
 }

@@ -84,6 +84,8 @@ export interface Toolbox extends AsyncDisposable {
   readonly skills: () => ReadonlyArray<SkillCatalog.Skill>
   /** Finds skills by words, the best first, by default 10. */
   readonly search: (query: string, options?: { readonly limit?: number }) => Promise<ReadonlyArray<SkillCatalog.Found>>
+  /** Settles when the instructions of all skills are found by `search`, too. */
+  readonly indexed: () => Promise<void>
   /** Reads a skill's instructions, its front matter and the list of its files. */
   readonly describe: (skill: SkillCatalog.Skill) => ReturnType<PromiseClient.PromiseClient["describe"]>
   /** Reads one file of a skill. */
@@ -177,6 +179,7 @@ export const fromContext = async (
     prompt: (options) => CatalogPrompt.catalogPrompt(skills, options),
     skills: () => skills,
     search: (query, options) => Promises.run(catalog.search(query, options)),
+    indexed: () => Promises.run(catalog.indexed),
     describe: (skill) => Promises.run(catalog.describe(skill)),
     resource: (skill, path) => Promises.run(catalog.resource(skill, path)),
     run: (request, options) => Promises.run(client.run(request), options?.signal),

@@ -32,6 +32,7 @@ export const withClient = <A, E, R>(
 
 const outputOf = ({ reason }: ClientError.ClientError) => {
   switch (reason._tag) {
+    case "InvalidOutput":
     case "Killed":
     case "LimitExceeded":
     case "SkillFailed":
@@ -56,6 +57,7 @@ const toJson = (error: ClientError.ClientError) => ({
   error: Exit.messageOf(error),
   retryable: error.isRetryable,
   ...outputOf(error),
+  ...("issues" in error.reason ? { issues: error.reason.issues } : {}),
   ...(error.reason._tag !== "SkillFailed" ? {} : {
     exit_code: error.reason.exitCode ?? null,
     signal: error.reason.signal ?? null

@@ -64,6 +64,7 @@ export const codeOfClientError = ({ isRetryable, reason }: ClientError.ClientErr
     case "ReplicaLost":
       return 4
     case "BadRequest":
+    case "InvalidInput":
     case "Rejected":
     case "ScriptNotFound":
     case "SkillChanged":

@@ -76,9 +76,17 @@ export interface ShowInput extends ListInput {
 export const show = Effect.fnUntraced(function*(input: ShowInput) {
   const skill = yield* find(input.directory, input.name)
   const text = yield* Effect.mapError(manifestText(skill.file), Exit.usage)
-  if (!input.json) return yield* Io.write(text)
+  if (!input.json) {
+    if (Option.isSome(skill.refusal)) yield* Io.note(Exit.oneLine(`warning: calls are refused: ${skill.refusal.value}`))
+    return yield* Io.write(text)
+  }
   const [dependencies = null] = yield* Prepare.inspect([skill])
-  yield* Io.line(JSON.stringify({ ...summary(skill), dependencies, files: skill.files }, null, 2))
+  const schemas = {
+    input: Option.getOrNull(skill.input),
+    output: Option.getOrNull(skill.output),
+    refusal: Option.getOrNull(skill.refusal)
+  }
+  yield* Io.line(JSON.stringify({ ...summary(skill), ...schemas, dependencies, files: skill.files }, null, 2))
 })
 
 export interface PrepareInput {
@@ -124,8 +132,13 @@ const validateOne = Effect.fnUntraced(function*(file: string) {
   const folder = Path.basename(Path.dirname(Path.resolve(file)))
   const result = SkillManifest.validate(text, { file, folder })
   if (Result.isSuccess(result)) {
-    yield* Effect.forEach(result.success.diagnostics, print)
-    return result.success.diagnostics.every((diagnostic) => diagnostic.severity !== "error")
+    const flaws = yield* SkillDiscovery.schemaFlaws(Path.dirname(file), result.success.manifest)
+    const diagnostics = [
+      ...result.success.diagnostics,
+      ...flaws.map((diagnostic) => ({ ...diagnostic, severity: "error" as const }))
+    ]
+    yield* Effect.forEach(diagnostics, print)
+    return diagnostics.every((diagnostic) => diagnostic.severity !== "error")
   }
   yield* Effect.forEach(result.failure.diagnostics, print)
   return false

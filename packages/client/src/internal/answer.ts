@@ -44,7 +44,7 @@ const skillFailed = (response: Protocol.Response): ClientError.SkillFailed =>
 /** Classifies an answer with `status: "error"`. */
 export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError.Reason => {
   const detail = response.error === "" ? "the server gives no explanation" : response.error
-  const { content, retryable = false, stderr = "" } = response
+  const { content, issues = [], retryable = false, stderr = "" } = response
   const { code } = response
   // A server of version 1 gives no code; all that it can tell is that the skill failed.
   if (code === undefined) return skillFailed(response)
@@ -70,6 +70,10 @@ export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError
       return new ClientError.Overloaded({ where: "server", detail })
     case "BadRequest":
       return new ClientError.BadRequest({ detail })
+    case "InvalidInput":
+      return new ClientError.InvalidInput({ issues, detail })
+    case "InvalidOutput":
+      return new ClientError.InvalidOutput({ issues, stderr, content, detail })
     case "TooLarge":
       return new ClientError.TooLarge({ detail })
     case "Rejected":

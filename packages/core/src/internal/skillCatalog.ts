@@ -6,6 +6,7 @@ import type { Catalog, Skill, SkillFile } from "../SkillDiscovery.ts"
 import * as SkillManifest from "../SkillManifest.ts"
 import * as Topic from "../Topic.ts"
 import { byBytes, sha256Of } from "./skillFiles.ts"
+import * as Schemas from "./skillSchemas.ts"
 
 export interface Candidate {
   readonly root: string
@@ -17,7 +18,9 @@ export interface Source {
   readonly root: string
   readonly files: ReadonlyArray<SkillFile & { readonly shebang: boolean }>
   /** Nothing where `SKILL.md` cannot be read, and `diagnostics` tell why. */
-  readonly text: Uint8Array | undefined
+  readonly parsed: Result.Result<SkillManifest.Parsed, SkillManifest.Rejected> | undefined
+  /** What is in the files that have schemas. */
+  readonly contents: ReadonlyMap<string, Uint8Array>
   readonly diagnostics: ReadonlyArray<SkillManifest.Diagnostic>
 }
 
@@ -69,19 +72,22 @@ export const parseText = (
     : SkillManifest.parse(text, { file, folder: Path.basename(root) })
 }
 
-export const toCandidate = ({ diagnostics, files, root, text }: Source): Candidate => {
+export const toCandidate = ({ contents, diagnostics, files, parsed, root }: Source): Candidate => {
   const file = Path.join(root, "SKILL.md")
-  if (text === undefined) {
+  if (parsed === undefined) {
     return { root, skill: undefined, diagnostics }
   }
-  const parsed = parseText(root, text)
   if (Result.isFailure(parsed)) {
     return { root, skill: undefined, diagnostics: [...diagnostics, ...parsed.failure.diagnostics] }
   }
   const { manifest } = parsed.success
   const category = categoryOf(root)
-  const all = [...diagnostics, ...parsed.success.diagnostics]
   const paths = new Set(files.map(({ path }) => path))
+  const { diagnostics: flaws, ...declared } = Schemas.gather(root, manifest, (path) => {
+    const bytes = contents.get(path)
+    return bytes === undefined ? paths.has(path) ? Schemas.tooLarge : Schemas.missing : Result.succeed(bytes)
+  })
+  const all = [...diagnostics, ...parsed.success.diagnostics, ...flaws]
   const skill: Skill = {
     name: manifest.name,
     description: manifest.description,
@@ -94,6 +100,7 @@ export const toCandidate = ({ diagnostics, files, root, text }: Source): Candida
     files: files.map(({ executable, path, sha256, size }) => ({ path, size, executable, sha256 })),
     entry: Option.fromNullishOr(entryPoints.find((path) => paths.has(path))),
     scripts: files.filter(isRunnable).map(({ path }) => path),
+    ...declared,
     diagnostics: all
   }
   return { root, skill, diagnostics: all }
@@ -103,7 +110,11 @@ export const fromMemory = (root: string, files: Readonly<Record<string, string>>
   const text = files["SKILL.md"]
   return toCandidate({
     root,
-    text: text === undefined ? undefined : Buffer.from(text),
+    parsed: text === undefined ? undefined : parseText(root, Buffer.from(text)),
+    contents: new Map(
+      Object.entries(files).map(([path, content]) => [path, Buffer.from(content)] as const)
+        .filter(([, content]) => content.byteLength <= Schemas.maxFileBytes)
+    ),
     diagnostics: [],
     files: Object.entries(files).map(([path, content]) => ({
       path,

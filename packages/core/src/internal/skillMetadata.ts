@@ -7,6 +7,8 @@ type Metadata = Readonly<Record<string, string>>
 
 export const envKey = "skillscale.env"
 export const timeoutKey = "skillscale.timeout"
+export const inputKey = "skillscale.input"
+export const outputKey = "skillscale.output"
 
 const reservedEnv = new Set([
   ...["PATH", "HOME", "SHELL", "IFS", "ENV", "PS4", "PWD", "OLDPWD", "CDPATH", "TMPDIR", "SHELLOPTS", "BASHOPTS"],
@@ -39,7 +41,7 @@ export const asks = {
 
 const prefix = "skillscale."
 
-const keys = [envKey, timeoutKey, ...Object.keys(asks).map((name) => prefix + name)]
+const keys = [envKey, timeoutKey, inputKey, outputKey, ...Object.keys(asks).map((name) => prefix + name)]
 
 /** Finds keys below `skillscale.` that do not exist, and what cannot be read of `asks`. */
 export const unusable = (metadata: Metadata): ReadonlyArray<readonly [key: string, problem: string]> => [

@@ -1,10 +1,12 @@
+import * as Result from "effect/Result"
 import { realpath, stat } from "node:fs/promises"
 import * as Path from "node:path"
 import { setTimeout } from "node:timers/promises"
 import type { Catalog } from "../SkillDiscovery.ts"
 import * as SkillManifest from "../SkillManifest.ts"
-import { type Candidate, digest, fault, toCandidate, toCatalog } from "./skillCatalog.ts"
+import { type Candidate, digest, fault, parseText, toCandidate, toCatalog } from "./skillCatalog.ts"
 import * as Files from "./skillFiles.ts"
+import * as Schemas from "./skillSchemas.ts"
 import { search } from "./skillSearch.ts"
 
 interface Entry {
@@ -156,11 +158,24 @@ const readOnce = async (
     return { ...previous, folders: [...folders], stale: 0 }
   }
   const hashes = new Map<string, Files.Hashed>()
-  const text: Array<Uint8Array> = []
+  const contents = new Map<string, Uint8Array>()
+  const readWhole = async (file: Files.Listed): Promise<Uint8Array> => {
+    const chunks: Array<Uint8Array> = []
+    hashes.set(file.path, await Files.hash(file, signal, chunks))
+    return Buffer.concat(chunks)
+  }
+  const manifest = listing.files.find(({ path }) => path === "SKILL.md")
+  const isTooLarge = manifest !== undefined && manifest.stat.size > SkillManifest.maxBytes
+  const parsed = manifest === undefined || isTooLarge ? undefined : parseText(root, await readWhole(manifest))
+  const schemas = new Set(
+    parsed !== undefined && Result.isSuccess(parsed) ? Schemas.files(parsed.success.manifest) : []
+  )
   const files = []
   for (const file of listing.files) {
-    const isManifest = file.path === "SKILL.md" && file.stat.size <= SkillManifest.maxBytes
-    const hashed = isManifest ? await Files.hash(file, signal, text) : unchanged(file) ?? await Files.hash(file, signal)
+    if (schemas.has(file.path) && file.stat.size <= Schemas.maxFileBytes) {
+      contents.set(file.path, await readWhole(file))
+    }
+    const hashed = hashes.get(file.path) ?? unchanged(file) ?? await Files.hash(file, signal)
     hashes.set(file.path, hashed)
     files.push({
       path: file.path,
@@ -171,8 +186,6 @@ const readOnce = async (
     })
   }
   const diagnostics = listing.skipped.map(({ message, path }) => fault("warning", "SkippedLink", path, message))
-  const manifest = listing.files.find(({ path }) => path === "SKILL.md")
-  const isTooLarge = manifest !== undefined && manifest.stat.size > SkillManifest.maxBytes
   if (manifest === undefined) {
     diagnostics.push(fault("error", "Unreadable", Path.join(root, "SKILL.md"), "not a file inside the skill"))
   } else if (isTooLarge) {
@@ -182,7 +195,8 @@ const readOnce = async (
   const candidate = toCandidate({
     root,
     files,
-    text: manifest === undefined || isTooLarge ? undefined : Buffer.concat(text),
+    parsed,
+    contents,
     diagnostics
   })
   return {

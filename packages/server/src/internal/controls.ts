@@ -1,10 +1,8 @@
 import * as Control from "@skillscale/core/Control"
 import type * as Protocol from "@skillscale/core/Protocol"
-import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
-import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
-import * as Option from "effect/Option"
 import * as SchemaParser from "effect/SchemaParser"
 import { createHash } from "node:crypto"
 import type * as Dependencies from "../Dependencies.ts"
@@ -39,14 +37,7 @@ const stateOf = ({ detail, status }: Dependencies.State): Control.SkillState => 
 })
 
 const infoOf = ({ dependencies, hints }: Options) => (skill: SkillDiscovery.Skill): Control.SkillInfo => ({
-  name: skill.name,
-  description: skill.description,
-  category: skill.category,
-  topic: skill.topic,
-  digest: skill.digest,
-  entry: Option.getOrNull(skill.entry),
-  scripts: skill.scripts,
-  env: SkillManifest.env(skill.manifest),
+  ...SkillDiscovery.info(skill),
   hints: hints(skill),
   ...dependencies === undefined ? {} : { state: stateOf(dependencies.state(skill)) }
 })

@@ -1,23 +1,12 @@
 /** The catalog of a folder: what its servers would tell. */
 import * as ClientError from "@skillscale/client/ClientError"
-import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
-import * as SkillManifest from "@skillscale/core/SkillManifest"
+import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 
-const skillOf = (skill: SkillDiscovery.Skill): SkillCatalog.Skill => ({
-  name: skill.name,
-  description: skill.description,
-  category: skill.category,
-  topic: skill.topic,
-  digest: skill.digest,
-  entry: Option.getOrNull(skill.entry),
-  scripts: skill.scripts,
-  env: SkillManifest.env(skill.manifest),
-  servers: []
-})
+const skillOf = (skill: SkillDiscovery.Skill): SkillCatalog.Skill => ({ ...SkillDiscovery.info(skill), servers: [] })
 
 export const sourceOf = (discovery: SkillDiscovery.SkillDiscovery["Service"]): SkillCatalog.Source => {
   const failed = (operation: "describe" | "resource", skill: string) => (error: { readonly message: string }) =>
