@@ -15,6 +15,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { runExample } from "./support/examples.ts"
 import { declarations, gemini, responses } from "./support/gemini.ts"
 import { type Asks, type Provider, serve } from "./support/providers.ts"
 
@@ -38,6 +39,8 @@ interface Talk extends Conversation {
   readonly requests: Provider["requests"]
 }
 
+const wire = gemini("scripted")
+
 const appName = "tests"
 const userId = "user"
 const sessionId = "session"
@@ -47,7 +50,7 @@ const talk = async (
   asks: Asks,
   signal?: AbortSignal
 ): Promise<Talk> => {
-  await using provider = await serve(gemini, asks)
+  await using provider = await serve(wire, asks)
   const artifactService = new InMemoryArtifactService()
   const sessionService = new InMemorySessionService()
   await sessionService.createSession({ appName, userId, sessionId })
@@ -70,7 +73,7 @@ const talk = async (
   )
   const given = responses(provider.requests.at(-1)?.["contents"])
   return {
-    given: gemini.given(provider.requests.at(-1) ?? {}).map((text, index) => ({
+    given: wire.given(provider.requests.at(-1) ?? {}).map((text, index) => ({
       text,
       isError: given[index]?.["error"] !== undefined
     })),
@@ -127,6 +130,16 @@ describe("skills in the Agent Development Kit", () => {
       stored.slice(1).map(({ id }) => id),
       events.flatMap(({ id, partial }) => partial ? [] : [id])
     )
+  })
+})
+
+describe("the example for the Agent Development Kit", () => {
+  inWorld("runs", async (world) => {
+    await using provider = await serve(gemini("gemini-2.5-flash"), [{ tool: "shout", input: { input: "hello" } }])
+    const env = { GOOGLE_GEMINI_BASE_URL: provider.url, GEMINI_API_KEY: "none" }
+    const { code, stderr, stdout } = await runExample("google-adk", world, env, ["Shout hello."])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
+    assert.include(JSON.stringify(provider.requests[0]), "<available_skills>")
   })
 })
 

@@ -7,9 +7,11 @@ import { fromToolbox, type SkillOutput, type Skills } from "@skillscale/adapters
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { runExample } from "./support/examples.ts"
 import { resultsOf, type Scripted, scripted } from "./support/mastraModel.ts"
+import { responses } from "./support/openAi.ts"
 import { addImage, png } from "./support/pictures.ts"
-import { type Asks, items } from "./support/providers.ts"
+import { type Asks, items, serve } from "./support/providers.ts"
 
 const textOf = (output: unknown): string => {
   if (typeof output !== "object" || output === null || !("value" in output)) return JSON.stringify(output)
@@ -145,5 +147,13 @@ describe("skills in Mastra", () => {
     const { outputs, prompts } = await talk(agentOf(fromToolbox(toolbox)), [{ tool: "failing", input: {} }])
     assert.deepStrictEqual(outputs, [])
     assert.match(textOf(resultsOf(prompts.at(-1))[0]?.["output"]), /^The script exited with 3\./)
+  })
+
+  inWorld("is what the example shows", async (world) => {
+    await using provider = await serve(responses, [{ tool: "shout", input: { input: "hello" } }])
+    const env = { OPENAI_BASE_URL: `${provider.url}/v1`, OPENAI_API_KEY: "none" }
+    const { code, stderr, stdout } = await runExample("mastra", world, env, ["Shout hello."])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
+    assert.include(JSON.stringify(provider.requests[0]), "<available_skills>")
   })
 })

@@ -25,11 +25,12 @@ const textOf = (response: Readonly<Record<string, unknown>>): string => {
   return typeof result === "string" ? result : typeof error === "string" ? error : JSON.stringify(response)
 }
 
-export const gemini: Wire = {
-  path: "/v1beta/models/scripted:generateContent",
+/** Of one model. */
+export const gemini = (model: string): Wire => ({
+  path: `/v1beta/models/${model}:generateContent`,
   answer: (turn, ask, text) => ({
     responseId: `response_${turn}`,
-    modelVersion: "scripted",
+    modelVersion: model,
     candidates: [{
       index: 0,
       finishReason: "STOP",
@@ -41,4 +42,4 @@ export const gemini: Wire = {
     usageMetadata: { promptTokenCount: 1, candidatesTokenCount: 1, totalTokenCount: 2 }
   }),
   given: ({ contents }) => responses(contents).map(textOf)
-}
+})
