@@ -6,7 +6,10 @@ import { fromToolbox, type SkillArtifact, type Skills } from "@skillscale/adapte
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { addSkill, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { responses } from "./support/openAi.ts"
 import { addImage, png } from "./support/pictures.ts"
+import { serve } from "./support/providers.ts"
+import { runExample } from "./support/examples.ts"
 import { ScriptedModel, told } from "./support/langchainModel.ts"
 
 type Agent = (skills: Skills, model: ScriptedModel) => Pick<ReturnType<typeof createAgent>, "stream">
@@ -148,5 +151,13 @@ describe("skills in LangChain", () => {
       toolCallId: "call_0",
       progress: { _tag: "Progress", message: "2 of 2" }
     })
+  })
+
+  inWorld("is what the example shows", async (world) => {
+    await using provider = await serve(responses, [{ tool: "shout", input: { input: "hello" } }])
+    const env = { OPENAI_BASE_URL: `${provider.url}/v1`, OPENAI_API_KEY: "none" }
+    const { code, stderr, stdout } = await runExample("langchain", world, env, ["Shout hello."])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
+    assert.include(JSON.stringify(provider.requests[0]), "<available_skills>")
   })
 })

@@ -5,7 +5,10 @@ import { END, MemorySaver, MessagesAnnotation, START, StateGraph } from "@langch
 import { createReactAgent, ToolNode, toolsCondition } from "@langchain/langgraph/prebuilt"
 import { fromToolbox, type SkillArtifact, type Skills } from "@skillscale/adapters/LangGraph"
 import { addSkill, type Ask, type Conversation, type Driver, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { runExample } from "./support/examples.ts"
 import { ScriptedModel, told } from "./support/langchainModel.ts"
+import { responses } from "./support/openAi.ts"
+import { serve } from "./support/providers.ts"
 
 interface Graph {
   readonly stream: (
@@ -147,5 +150,18 @@ describe("skills in LangGraph", () => {
     const artifact: SkillArtifact = tool !== undefined && ToolMessage.isInstance(tool) ? tool.artifact : undefined
     const table = artifact.files.find(({ path }) => path === "out/table.csv")
     assert.strictEqual(Buffer.from(table?.base64 ?? "", "base64").toString(), "a,b\n1,2\n")
+  })
+
+  inWorld("is what the example shows", async (world) => {
+    await using provider = await serve(responses, [{ tool: "shout", input: { input: "hello" } }])
+    const env = { OPENAI_BASE_URL: `${provider.url}/v1`, OPENAI_API_KEY: "none" }
+    const { code, stderr, stdout } = await runExample("langgraph", world, env, ["Shout hello."])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
+    assert.include(JSON.stringify(provider.requests[0]), "<available_skills>")
+  })
+
+  inWorld("is what the example shows without a model", async (world) => {
+    const { code, stderr, stdout } = await runExample("langgraph", world, { MATCH: "1" }, ["please shout"])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "PLEASE SHOUT\n", stderr: "" })
   })
 })

@@ -1,0 +1,61 @@
+/** One tool, as ADK declares and calls it. */
+import { type BaseTool, type Context, createEvent } from "@google/adk"
+import type * as Artifacts from "@skillscale/tools/Artifacts"
+import type { Tool } from "@skillscale/tools/PromiseTools"
+import type * as SkillTools from "@skillscale/tools/SkillTools"
+import * as Images from "./images.ts"
+import * as ModelError from "./modelError.ts"
+
+/** Whether what the tool answers is what its schema says, and no text. */
+const isStructured = ({ outputSchema, skill }: Tool): boolean => skill !== undefined && outputSchema !== undefined
+
+export const declaration = (tool: Tool): NonNullable<ReturnType<BaseTool["_getDeclaration"]>> => ({
+  name: tool.name,
+  description: tool.description,
+  parametersJsonSchema: tool.inputSchema,
+  ...isStructured(tool) ? { responseJsonSchema: tool.outputSchema } : {}
+})
+
+/** A script chooses the names of its files; one for all sessions of the user is not for it to write. */
+const nameOf = (path: string): string => path.replace(/^user:/, "user_")
+
+const save = async (context: Context, artifacts: ReadonlyArray<Artifacts.Artifact>): Promise<void> => {
+  if (context.invocationContext.artifactService === undefined) return
+  for (const { data, mime, path } of artifacts) {
+    await context.saveArtifact(nameOf(path), { inlineData: { mimeType: mime, data: Images.base64(data) } })
+  }
+}
+
+const tell = ({ functionCallId, invocationContext }: Context, tool: string, progress: SkillTools.Progress): void => {
+  const { agent, branch, eventQueue, invocationId } = invocationContext
+  eventQueue?.push(createEvent({
+    invocationId,
+    author: agent?.name ?? tool,
+    ...branch === undefined ? {} : { branch },
+    partial: true,
+    customMetadata: { skill_progress: { tool, functionCallId, progress } }
+  }))
+}
+
+/** Too long to be shown at once, the text says so, and where the rest is. */
+const isCapped = (artifacts: ReadonlyArray<Artifacts.Artifact>): boolean =>
+  artifacts.some(({ path }) => path === "stdout.txt")
+
+const response = (tool: Tool, { artifacts, structured, text }: SkillTools.Output): unknown => {
+  if (!isStructured(tool) || typeof structured !== "object" || isCapped(artifacts)) return { result: text }
+  const files = artifacts.map(({ id, mime, path, size }) => ({ artifact: id, path, mime, size }))
+  return { ...structured, ...files.length === 0 ? {} : { files } }
+}
+
+export const run = async (tool: Tool, args: Readonly<Record<string, unknown>>, context: Context): Promise<unknown> => {
+  try {
+    const output = await tool.call(args, {
+      signal: context.abortSignal,
+      onProgress: (progress) => tell(context, tool.name, progress)
+    })
+    await save(context, output.artifacts)
+    return response(tool, output)
+  } catch (error) {
+    throw ModelError.modelError(error)
+  }
+}

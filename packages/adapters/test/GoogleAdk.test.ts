@@ -1,0 +1,230 @@
+/** Skills in Google's Agent Development Kit: its own runner, with a server that speaks as Gemini's API does. */
+import { assert, describe } from "@effect/vitest"
+import {
+  type BaseAgent,
+  type Event,
+  Gemini,
+  InMemoryArtifactService,
+  InMemorySessionService,
+  LlmAgent,
+  Runner,
+  SkillToolset
+} from "@google/adk"
+import { fromToolbox, type Skills } from "@skillscale/adapters/GoogleAdk"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
+import { runExample } from "./support/examples.ts"
+import { declarations, gemini, responses } from "./support/gemini.ts"
+import { type Asks, type Provider, serve } from "./support/providers.ts"
+
+class ScriptedGemini extends Gemini {
+  readonly baseUrl: string
+
+  constructor(baseUrl: string) {
+    super({ model: "scripted", apiKey: "none" })
+    this.baseUrl = baseUrl
+  }
+
+  protected override getHttpOptions() {
+    return { ...super.getHttpOptions(), baseUrl: this.baseUrl }
+  }
+}
+
+interface Talk extends Conversation {
+  readonly events: ReadonlyArray<Event>
+  /** What the session has of them. */
+  readonly stored: ReadonlyArray<Event>
+  readonly requests: Provider["requests"]
+}
+
+const wire = gemini("scripted")
+
+const appName = "tests"
+const userId = "user"
+const sessionId = "session"
+
+const talk = async (
+  make: (model: Gemini) => BaseAgent,
+  asks: Asks,
+  signal?: AbortSignal
+): Promise<Talk> => {
+  await using provider = await serve(wire, asks)
+  const artifactService = new InMemoryArtifactService()
+  const sessionService = new InMemorySessionService()
+  await sessionService.createSession({ appName, userId, sessionId })
+  const runner = new Runner({ appName, agent: make(new ScriptedGemini(provider.url)), artifactService, sessionService })
+  const events: Array<Event> = []
+  const newMessage = { role: "user", parts: [{ text: "go on" }] }
+  for await (
+    const event of runner.runAsync({
+      userId,
+      sessionId,
+      newMessage,
+      ...signal === undefined ? {} : { abortSignal: signal }
+    })
+  ) events.push(event)
+  const files = await Promise.all(
+    (await artifactService.listArtifactKeys({ appName, userId, sessionId })).map(async (filename) => {
+      const part = await artifactService.loadArtifact({ appName, userId, sessionId, filename })
+      return { path: filename, data: Buffer.from(part?.inlineData?.data ?? "", "base64") }
+    })
+  )
+  const given = responses(provider.requests.at(-1)?.["contents"])
+  return {
+    given: wire.given(provider.requests.at(-1) ?? {}).map((text, index) => ({
+      text,
+      isError: given[index]?.["error"] !== undefined
+    })),
+    offered: declarations(provider.requests[asks.length - 1] ?? {}).map(({ name }) => String(name)),
+    files,
+    progress: events.flatMap(({ customMetadata, partial }) =>
+      partial === true && customMetadata !== undefined ? [JSON.stringify(customMetadata)] : []
+    ),
+    events,
+    stored: (await sessionService.getSession({ appName, userId, sessionId }))?.events ?? [],
+    requests: provider.requests
+  }
+}
+
+const agentOf = (skills: Skills) => (model: Gemini): LlmAgent =>
+  new LlmAgent({ name: "helper", model, tools: [skills.toolset], instruction: () => skills.prompt() })
+
+suite("the Agent Development Kit", {
+  converse: (toolbox, asks, { signal }) => talk(agentOf(fromToolbox(toolbox)), asks, signal)
+})
+
+describe("skills in the Agent Development Kit", () => {
+  inWorld("offers within one run what was added, and tells of it", async (world) => {
+    await using toolbox = await world.connect()
+    const { given, requests } = await talk(agentOf(fromToolbox(toolbox)), [
+      async () => {
+        addSkill(world.directory, "newcomer", "echo I am new\n")
+        await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "newcomer"))
+        return { tool: "shout", input: { input: "a" } }
+      },
+      { tool: "newcomer", input: {} }
+    ])
+    assert.notInclude(JSON.stringify(requests[0]), "newcomer")
+    assert.include(declarations(requests[1] ?? {}).map(({ name }) => name), "newcomer")
+    assert.include(JSON.stringify(requests[1]?.["systemInstruction"]), "newcomer")
+    assert.strictEqual(given[1]?.text, "I am new")
+  })
+
+  inWorld("keeps progress out of the session, and a script out of what all sessions share", async (world) => {
+    addSkill(world.directory, "sneaking", "echo mine > user:settings.json; echo '::progress:: there' >&2\n")
+    await using toolbox = await world.connect()
+    await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "sneaking"))
+    const { events, files, stored } = await talk(agentOf(fromToolbox(toolbox)), [{ tool: "sneaking", input: {} }])
+    assert.deepStrictEqual(files.map(({ path }) => path), ["user_settings.json"])
+    const progress = events.filter(({ partial }) => partial === true)
+    assert.deepInclude(progress.map(({ customMetadata }) => customMetadata), {
+      skill_progress: {
+        tool: "sneaking",
+        functionCallId: events[0]?.content?.parts?.[0]?.functionCall?.id,
+        progress: { _tag: "Progress", message: "there" }
+      }
+    })
+    assert.deepStrictEqual(
+      stored.slice(1).map(({ id }) => id),
+      events.flatMap(({ id, partial }) => partial ? [] : [id])
+    )
+  })
+})
+
+describe("the example for the Agent Development Kit", () => {
+  inWorld("runs", async (world) => {
+    await using provider = await serve(gemini("gemini-2.5-flash"), [{ tool: "shout", input: { input: "hello" } }])
+    const env = { GOOGLE_GEMINI_BASE_URL: provider.url, GEMINI_API_KEY: "none" }
+    const { code, stderr, stdout } = await runExample("google-adk", world, env, ["Shout hello."])
+    assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
+    assert.include(JSON.stringify(provider.requests[0]), "<available_skills>")
+  })
+})
+
+describe("skills in ADK's SkillToolset", () => {
+  const resources = (root: string): void => {
+    for (
+      const [path, text] of Object.entries({
+        "references/guide.md": "the guide\n",
+        "assets/data.bin": Buffer.from([0, 255, 1]),
+        "scripts/greet.py":
+          "import sys\nopen('greeting.txt', 'w').write('hi')\nprint('args', sys.argv[1:])\nopen('references/guide.md').read()\n",
+        "scripts/fail.sh": "echo partly; echo 'no paper' >&2; exit 7\n"
+      })
+    ) {
+      Fs.mkdirSync(Path.dirname(Path.join(root, path)), { recursive: true })
+      Fs.writeFileSync(Path.join(root, path), text)
+    }
+    Fs.writeFileSync(
+      Path.join(root, "SKILL.md"),
+      "---\nname: greeting\ndescription: Greets people.\nlicense: MIT\nmetadata:\n  a: b\n---\nRun greet.py.\n"
+    )
+  }
+
+  inWorld("finds, loads and runs skills of the servers", async (world) => {
+    resources(Path.join(world.directory, "testing", "greeting"))
+    await using toolbox = await world.connect()
+    await eventually("the skill is there", () => toolbox.skills().some(({ name }) => name === "greeting"))
+    const { codeExecutor, registry } = fromToolbox(toolbox)
+    const scriptOutputDir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-adk-"))
+    try {
+      const { requests } = await talk(
+        (model) =>
+          new LlmAgent({
+            name: "helper",
+            model,
+            tools: [new SkillToolset([], { registry, codeExecutor, scriptOutputDir })]
+          }),
+        [
+          { tool: "search_skills", input: { query: "greet" } },
+          { tool: "load_skill", input: { name: "greeting" } },
+          { tool: "load_skill_resource", input: { skill_name: "greeting", path: "references/guide.md" } },
+          {
+            tool: "run_skill_script",
+            input: { skill_name: "greeting", script_path: "scripts/greet.py", args: { name: "Ada", times: 2 } }
+          },
+          { tool: "run_skill_script", input: { skill_name: "greeting", script_path: "fail.sh" } },
+          { tool: "load_skill", input: { name: "nobody" } }
+        ]
+      )
+      const given = responses(requests.at(-1)?.["contents"])
+      assert.include(JSON.stringify(given[0]), "Greets people.")
+      assert.deepStrictEqual(given[1], {
+        skill_name: "greeting",
+        instructions: "Run greet.py.\n",
+        frontmatter: { name: "greeting", description: "Greets people.", license: "MIT", metadata: { a: "b" } },
+        resources: { references: ["guide.md"], assets: ["data.bin"], scripts: ["fail.sh", "greet.py"] }
+      })
+      assert.include(JSON.stringify(given[2]), "the guide")
+      assert.deepStrictEqual(given[3], {
+        stdout: "args ['--name', 'Ada', '--times', '2']\n",
+        stderr: "",
+        outputFiles: [{ name: "greeting.txt", mimeType: "text/plain", contentEncoding: "base64" }],
+        outputDirectory: scriptOutputDir
+      })
+      assert.strictEqual(Fs.readFileSync(Path.join(scriptOutputDir, "greeting.txt"), "utf8"), "hi")
+      assert.strictEqual(given[4]?.["errorCode"], "EXECUTION_ERROR")
+      assert.match(String(given[4]?.["error"]), /exited with 7[^]*no paper[^]*partly/)
+      assert.include(JSON.stringify(given[5]), "there is no skill")
+    } finally {
+      Fs.rmSync(scriptOutputDir, { recursive: true })
+    }
+  })
+
+  inWorld("ends a script's process when the run is aborted", async (world) => {
+    await using toolbox = await world.connect()
+    const { codeExecutor, registry } = fromToolbox(toolbox)
+    const aborting = new AbortController()
+    const ended = talk(
+      (model) => new LlmAgent({ name: "helper", model, tools: [new SkillToolset([], { registry, codeExecutor })] }),
+      [{ tool: "run_skill_script", input: { skill_name: "endless", script_path: "scripts/run.sh" } }],
+      aborting.signal
+    ).then(() => "ended", () => "rejected")
+    await eventually("the script runs", () => world.endless() > 0)
+    aborting.abort()
+    await eventually("its process is gone", () => world.endless() === 0)
+    await ended
+  })
+})
