@@ -108,6 +108,8 @@ export const fromRunError = (error: SkillRunner.SkillRunError): Refusal => {
       return refused(reason._tag, error.message)
     case "BadCall":
       return refused("BadRequest", error.message)
+    case "Unavailable":
+      return refused("Internal", error.message, reason.mayRepeat)
     case "InterpreterError":
       return refused("Rejected", error.message)
     case "WorkingViewError":
