@@ -147,10 +147,9 @@ export const make = Effect.fnUntraced(function*(
   const node = Http.createServer({ headersTimeout, requestTimeout, keepAliveTimeout }, routes.handle)
   node.maxConnections = maxConnections
   const drain = Effect.gen(function*() {
-    routes.drain()
     const ended = closed(node)
     node.close()
-    yield* Effect.timeoutOption(mcp.idle, grace)
+    yield* Effect.timeoutOption(routes.drain, grace)
     yield* Effect.promise(() => Promise.all([handler.close(), sessions.endAll()]))
     yield* Effect.timeoutOption(ended, "1 second")
     node.closeAllConnections()

@@ -59,8 +59,6 @@ export class McpServer extends Context.Service<McpServer, {
   readonly connection: Sdk.McpServerFactory
   /** Emits what changes, for subscriptions that outlive requests. */
   readonly events: Sdk.ServerEventBus
-  /** Returns when no request is being worked on. */
-  readonly idle: Effect.Effect<void>
 }>()("@skillscale/mcp/McpServer") {}
 
 const instructions =
@@ -115,8 +113,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<McpServer["Service"], never, SkillCatalog.SkillCatalog | SkillTools.SkillTools | Scope.Scope> {
   const catalog = yield* SkillCatalog.SkillCatalog
   const tools = yield* SkillTools.SkillTools
-  const fibers = yield* FiberSet.make<unknown, unknown>()
-  const fork = yield* FiberSet.runtimePromise(fibers)()
+  const fork = yield* FiberSet.makeRuntimePromise()
   const entries = SkillEntries.make(catalog)
   const served: Served.Served = {
     catalog,
@@ -179,8 +176,7 @@ export const make = Effect.fnUntraced(function*(
   return McpServer.of({
     request: () => create(false),
     connection: () => create(true),
-    events: changes.events,
-    idle: FiberSet.awaitEmpty(fibers)
+    events: changes.events
   })
 })
 

@@ -1,6 +1,7 @@
 /** What becomes of a request over HTTP: refused, or answered by its session, or by itself. */
 import type { NodeMcpRequestHandler } from "@modelcontextprotocol/node"
 import * as Sdk from "@modelcontextprotocol/server"
+import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Refusal } from "./httpGuard.ts"
 import type { Sessions } from "./sessions.ts"
@@ -62,15 +63,25 @@ export const fetchOf = (handler: Sdk.McpHttpHandler, sessions: Sessions) => ({
 
 export const make = ({ answer, maxRequests, refusalOf, sessions }: Options) => {
   let open = 0
+  let unanswered = 0
   let isDraining = false
+  let onAnswered = () => undefined
+
+  /** Those that clients keep open to hear of changes, which have no other end. */
+  const isStream = ({ headers, method }: IncomingMessage): boolean =>
+    method === "GET" || headers["mcp-method"] === "subscriptions/listen"
 
   const take = (request: IncomingMessage, response: ServerResponse): void => {
     const session = request.headers[sessionHeader]
     const release = typeof session === "string" ? sessions.use(session) : () => undefined
+    const weight = isStream(request) ? 0 : 1
     open += 1
+    unanswered += weight
     response.once("close", () => {
       open -= 1
+      unanswered -= weight
       release()
+      if (unanswered === 0) onAnswered()
     })
     void answer(Object.assign(request, { method: request.method ?? "GET", url: request.url ?? endpoint }), response)
   }
@@ -85,9 +96,12 @@ export const make = ({ answer, maxRequests, refusalOf, sessions }: Options) => {
   }
 
   return {
-    drain: () => {
+    /** Takes no more requests, and returns when those in hand are answered or given up. */
+    drain: Effect.callback<void>((resume) => {
       isDraining = true
-    },
+      onAnswered = () => void resume(Effect.void)
+      if (unanswered === 0) onAnswered()
+    }),
     handle: (request: IncomingMessage, response: ServerResponse): void => {
       const path = (request.url ?? "/").split("?", 1)[0]
       if (path === "/healthz") {
