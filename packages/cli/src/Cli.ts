@@ -9,6 +9,7 @@ import * as Command from "effect/cli/Command"
 import { createRequire } from "node:module"
 import * as Calls from "./internal/callCommands.ts"
 import * as Doctor from "./internal/doctorCommand.ts"
+import * as Mcp from "./internal/mcpCommand.ts"
 import * as Serve from "./internal/serveCommands.ts"
 import * as Skills from "./internal/skillCommands.ts"
 import * as Topics from "./internal/topicsCommand.ts"
@@ -42,6 +43,7 @@ export const command = Command.make("skillscale").pipe(
     Calls.run,
     Skills.skills,
     Topics.topics,
+    Mcp.mcp,
     Doctor.doctor
   ])
 )

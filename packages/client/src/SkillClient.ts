@@ -148,7 +148,8 @@ export type Missing = "stdout" | "stderr" | "progress"
 
 /**
  * What happens during a run, in order; `Done` is the last. A server that does not stream causes `Stdout`, `Stderr` and
- * `Done` at the end.
+ * `Done` at the end, and so does a run that is over within milliseconds. What is written within 3 ms is one event; what of
+ * standard output and standard error that is, tells not which of them came first.
  *
  * What is lost on its way is had again, at the latest with the final answer, and comes in its order. `missing` tells what of
  * the output could not be: events of progress, standard error before the end of it that `result` has, or standard output

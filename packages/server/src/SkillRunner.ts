@@ -107,6 +107,18 @@ export class SkillChanged extends Schema.TaggedError<SkillChanged>()("SkillChang
 export class BadCall extends Schema.TaggedError<BadCall>()("BadCall", { detail: Schema.String }) {}
 
 /**
+ * What runs the skill is not there now, or went away during the call.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", {
+  detail: Schema.String,
+  /** Whether the call did not start, or may run again. */
+  mayRepeat: Schema.Boolean
+}) {}
+
+/**
  * The only error of this module; `reason` says why the call has no result.
  *
  * @category errors
@@ -118,6 +130,7 @@ export class SkillRunError extends Schema.TaggedError<SkillRunError>()("SkillRun
     ScriptNotFound,
     SkillChanged,
     BadCall,
+    Unavailable,
     Interpreter.InterpreterError,
     WorkingView.WorkingViewError,
     Executor.ExecutorError
@@ -136,6 +149,7 @@ export class SkillRunError extends Schema.TaggedError<SkillRunError>()("SkillRun
       case "SkillChanged":
         return `skill ${skill} is now ${reason.actual}, not ${reason.expected}; look at it again`
       case "BadCall":
+      case "Unavailable":
         return `skill ${skill}: ${reason.detail}`
       case "ExecutorError":
         return `skill ${skill}: ${Path.basename(reason.file)} ${reason.message.slice(reason.file.length + 1)}`

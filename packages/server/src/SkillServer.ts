@@ -52,6 +52,7 @@ import * as Offers from "./internal/offers.ts"
 import * as Parts from "./internal/parts.ts"
 import * as Replies from "./internal/replies.ts"
 import * as ReplyRoutes from "./internal/replyRoutes.ts"
+import * as SchemaChecks from "./internal/schemaChecks.ts"
 import * as ServerMetrics from "./internal/serverMetrics.ts"
 import * as SkillRunner from "./SkillRunner.ts"
 
@@ -204,6 +205,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     offers,
     credits,
     parts,
+    checks: yield* SchemaChecks.make({ maxWaiting: options.queue ?? 64 }),
     toFinal: (request, response) => replies.signed(toLeased(request, response))
   })
   let draining = false

@@ -135,7 +135,8 @@ describe("SkillServer tells a caller again that what it granted did not start", 
 describe("SkillServer tells of which sending of a request it speaks", () => {
   it.live("in events and in the answer, and ends no later one by a cancellation", () =>
     Effect.gen(function*() {
-      const at = yield* Serving.serve()
+      const skills = { gate: { "scripts/run.sh": `echo waiting; ${Serving.gate}` } }
+      const at = yield* Serving.serve({ skills })
       const gate = at.gate("late")
       const accept = ["accepted", "chunk"]
       yield* at.send({ request_id: "late", skill: "gate", args: [gate.path], accept, attempt: 2 })
@@ -143,6 +144,7 @@ describe("SkillServer tells of which sending of a request it speaks", () => {
       yield* at.control({ kind: "cancel", request_id: "late", attempt: 1 }, own)
       yield* at.send({ request_id: "late", skill: "gate", args: [gate.path], accept, attempt: 3 })
       yield* heard(at, "late", "accepted", 2)
+      yield* heard(at, "late", "chunk")
       yield* gate.open
       yield* at.final("late")
       const said = at.replies.filter(({ event, requestId }) => requestId === "late" && event !== "alive")

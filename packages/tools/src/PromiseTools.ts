@@ -66,6 +66,14 @@ export interface Tool extends Omit<SkillTools.Tool, "call"> {
 }
 
 /**
+ * What a toolbox is made of.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Services = SkillCatalog.SkillCatalog | SkillTools.SkillTools | SkillClient.SkillClient
+
+/**
  * The tools of one connection. Its functions need no `this`.
  *
  * @category models
@@ -94,11 +102,11 @@ export interface Toolbox extends AsyncDisposable {
   readonly run: (request: SkillClient.RunRequest, options?: PromiseClient.Abortable) => Promise<SkillClient.RunResult>
   /** Looks up what a tool gave out. */
   readonly artifact: (id: string) => Promise<Artifacts.Artifact | undefined>
+  /** The services behind it, for parts of a program that use Effect. They end with the toolbox. */
+  readonly context: Context.Context<Services>
   /** Disconnects. Calls that still wait are cancelled on the server. */
   readonly close: () => Promise<void>
 }
-
-type Services = SkillCatalog.SkillCatalog | SkillTools.SkillTools | SkillClient.SkillClient
 
 const catalogOf = (
   { folder, skills }: ConnectOptions
@@ -185,6 +193,7 @@ export const fromContext = async (
     run: (request, options) => Promises.run(client.run(request), options?.signal),
     artifact: (id) =>
       Promises.run(Effect.map(tools.artifact(id), (found) => found._tag === "Some" ? found.value : undefined)),
+    context,
     close: end,
     [Symbol.asyncDispose]: end
   }

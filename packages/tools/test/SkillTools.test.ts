@@ -42,6 +42,16 @@ const fixtures: ReadonlyArray<Stack.Fixture> = [
     name: "tools",
     files: { "scripts/first.sh": "echo first\n", "scripts/second.sh": "echo second $1\n" }
   },
+  shell("word", "cat\n", {
+    "SKILL.md":
+      "---\nname: word\ndescription: Takes one or the other.\nmetadata:\n  skillscale.input: input.json\n---\n",
+    "input.json": JSON.stringify({
+      type: "object",
+      properties: { one: { $ref: "#/$defs/word" }, other: { $ref: "#/$defs/word" } },
+      anyOf: [{ required: ["one"] }, { required: ["other"] }],
+      $defs: { word: { type: "string" } }
+    })
+  }),
   { category: "testing", name: "guide", files: { "references/more.md": "More.\n" } }
 ]
 
@@ -77,7 +87,8 @@ describe("SkillTools", () => {
       const all = yield* tools.tools
       assert.deepStrictEqual(all.map(({ name }) => name), [
         ...["list_skills", "search_skills", "load_skill", "read_skill_resource", "run_skill_script", "read_artifact"],
-        ...["binary", "failing", "files", "guide", "long", "shout", "silent", "talking", "tools", "waiting", "warning"]
+        ...["binary", "failing", "files", "guide", "long", "shout", "silent", "talking", "tools", "waiting", "warning"],
+        "word"
       ])
       const of = (name: string) => all.find((tool) => tool.name === name)
       const properties = (name: string) => Object.keys(Object(of(name)?.inputSchema["properties"]))
@@ -94,6 +105,16 @@ describe("SkillTools", () => {
         openWorld: false
       })
       for (const tool of all) assert.strictEqual(tool.inputSchema.type, "object")
+    })))
+
+  it.live("writes schemas as the APIs of models take them, and gives the skill what its own says", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      for (const { inputSchema, name } of yield* tools.tools) {
+        assert.isObject(inputSchema["properties"], name)
+        for (const keyword of ["allOf", "anyOf", "oneOf", "not", "enum"]) assert.notProperty(inputSchema, keyword, name)
+      }
+      const given = yield* tools.call("word", { input: { other: "b" } })
+      assert.strictEqual(given.text, JSON.stringify({ other: "b" }))
     })))
 
   it.live("runs skills with input, arguments and files, and gives out what they make", () =>
@@ -173,9 +194,9 @@ describe("SkillTools", () => {
       const listed = yield* tools.call("list_skills", { limit: 2, offset: 1 })
       assert.strictEqual(
         listed.text,
-        "- failing: Tests the stack as failing.\n- files: Tests the stack as files.\n[2 of 11; the next begin at offset 3]"
+        "- failing: Tests the stack as failing.\n- files: Tests the stack as files.\n[2 of 12; the next begin at offset 3]"
       )
-      assert.deepInclude(listed.structured, { total: 11 })
+      assert.deepInclude(listed.structured, { total: 12 })
       assert.match((yield* tools.call("search_skills", { query: "shout" })).text, /^- shout: /)
       assert.include((yield* tools.call("search_skills", { query: "zebra" })).text, "No skill matches \"zebra\"")
       const loaded = yield* tools.call("load_skill", { skill: "tools" })
@@ -281,6 +302,8 @@ describe("PromiseTools", () => {
         assert.strictEqual((await skills.call("shout", { input: "hi" })).text, "HI")
         assert.strictEqual((await before.find(({ name }) => name === "shout")?.call({ input: "yo" }))?.text, "YO")
         assert.include(skills.prompt(), "shout")
+        const { prompt } = await Effect.runPromise(Effect.provideContext(SkillTools.SkillTools, skills.context))
+        assert.strictEqual(await Effect.runPromise(prompt()), skills.prompt())
         assert.deepStrictEqual((await skills.search("shout", { limit: 1 })).map(({ skill }) => skill.name), ["shout"])
         const error: unknown = await skills.call("failing", {}).catch((reason: unknown) => reason)
         assert.isTrue(error instanceof ToolError && error.text.includes("no such file"))

@@ -138,6 +138,17 @@ export const serverMetricsPort = port("metrics-port", "HTTP port of /metrics; 0 
   Flag.optional
 )
 
+export const httpPort = port("http", "Serve HTTP on this port; 0 for a free one")
+
+export const httpHost = interfaceOf("--http")
+
+export const offeredSkills = Flag.String("skills").pipe(
+  Flag.withSchema(Settings.SkillNames),
+  Flag.withMetavar("SKILL,…"),
+  Flag.withDescription("Skills to offer, or all (all)"),
+  Flag.withDefault("all" as const)
+)
+
 export const requireNative = Flag.Boolean("require-native").pipe(
   Flag.withDescription("Refuse to start without the native executor"),
   Flag.withDefault(false)

@@ -75,11 +75,13 @@ export const make = ({ asked, window }: Options): Assembly => {
   const passed = { stdout: 0, stderr: 0, progress: 0 }
   const held = new Map<number, SkillClient.StreamEvent | undefined>()
   let heldBytes = 0
+  let isAccepted = false
 
   const pass = (event: SkillClient.StreamEvent | undefined): ReadonlyArray<SkillClient.StreamEvent> => {
     if (event?._tag === "Stdout") passed.stdout += event.data.byteLength
     if (event?._tag === "Stderr") passed.stderr += event.data.byteLength
     if (event?._tag === "Progress") passed.progress += 1
+    if (event?._tag === "Accepted") isAccepted = true
     return event === undefined ? [] : [event]
   }
 
@@ -109,7 +111,10 @@ export const make = ({ asked, window }: Options): Assembly => {
       const { streamed } = response
       const stderr = restOfStderr(result.stderr, passed.stderr, streamed)
       const stdout = result.stdout.subarray(passed.stdout)
+      const { server } = response
       const events = [
+        // What is over at once is not acknowledged.
+        ...isAccepted || server === undefined ? [] : pass({ _tag: "Accepted", server }),
         ...stdout.length > 0 ? pass({ _tag: "Stdout", data: stdout }) : [],
         ...stderr.rest.length > 0 ? pass({ _tag: "Stderr", data: stderr.rest }) : []
       ]

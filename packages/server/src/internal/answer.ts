@@ -1,3 +1,4 @@
+import * as JsonSchema from "@skillscale/core/JsonSchema"
 import type * as Protocol from "@skillscale/core/Protocol"
 import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import { isAscii, isUtf8 } from "node:buffer"
@@ -9,7 +10,11 @@ export interface Refusal {
   readonly error: string
   readonly retryable: boolean
   readonly stderr?: string
+  readonly issues?: Issues
 }
+
+/** Where data does not fit. */
+export type Issues = ReadonlyArray<Protocol.Issue>
 
 const refused = (code: Protocol.Code, error: string, retryable = false): Refusal => ({ code, error, retryable })
 
@@ -59,6 +64,17 @@ export const skillChanged = (skill: SkillDiscovery.Skill, expected: string): Ref
 export const changing = (skill: SkillDiscovery.Skill, path: string): Refusal =>
   refused("SkillChanged", `skill ${skill.name} is being changed, ${JSON.stringify(path)} in it; look at it again`, true)
 
+export const notCallable = (skill: SkillDiscovery.Skill, why: string): Refusal =>
+  refused("Rejected", `skill ${skill.name} cannot be called before its author mends it: ${why}`)
+
+export const invalidInput = (skill: SkillDiscovery.Skill, issues: Issues): Refusal => ({
+  ...refused(
+    "InvalidInput",
+    `skill ${skill.name} was not started, since its input does not fit its schema: ${JsonSchema.explain(issues)}`
+  ),
+  issues
+})
+
 const maxListed = 50
 
 const listed = (skills: ReadonlyArray<SkillDiscovery.Skill>) => {
@@ -92,6 +108,8 @@ export const fromRunError = (error: SkillRunner.SkillRunError): Refusal => {
       return refused(reason._tag, error.message)
     case "BadCall":
       return refused("BadRequest", error.message)
+    case "Unavailable":
+      return refused("Internal", error.message, reason.mayRepeat)
     case "InterpreterError":
       return refused("Rejected", error.message)
     case "WorkingViewError":
@@ -111,12 +129,13 @@ export const fromRunError = (error: SkillRunner.SkillRunError): Refusal => {
 
 const common = (requestId: string) => ({ requestId, content: "", error: "" })
 
-export const refusal = (requestId: string, { code, error, retryable, stderr }: Refusal): Protocol.Response => ({
+export const refusal = (requestId: string, { code, error, issues, retryable, stderr }: Refusal): Protocol.Response => ({
   ...common(requestId),
   status: "error",
   error,
   code,
   retryable,
+  ...(issues === undefined ? {} : { issues }),
   ...(stderr === undefined || stderr === "" ? {} : { stderr })
 })
 
@@ -285,6 +304,16 @@ export const fromResult = (
     }
   }
 }
+
+/** What a run becomes that ended well with an output that it must not have. */
+export const invalidOutput = (response: Protocol.Response, skill: string, issues: Issues): Protocol.Response => ({
+  ...response,
+  status: "error",
+  code: "InvalidOutput",
+  retryable: false,
+  error: `skill ${skill} ended well, but its output does not fit its schema: ${JsonSchema.explain(issues)}`,
+  issues
+})
 
 /** What the caller gets in place of a response that cannot be sent. */
 export const unsendable = (response: Protocol.Response, error: Protocol.ProtocolError): Protocol.Response => ({

@@ -9,6 +9,7 @@ import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -17,12 +18,14 @@ import type * as Dependencies from "../Dependencies.ts"
 import * as SkillRunner from "../SkillRunner.ts"
 import * as Answer from "./answer.ts"
 import * as Credits from "./credits.ts"
+import * as HeldOutput from "./heldOutput.ts"
 import * as IntentMatch from "./intentMatch.ts"
 import type { Leases } from "./leases.ts"
 import type { Offers } from "./offers.ts"
 import type { AnswerParts, Parts } from "./parts.ts"
 import * as Progress from "./progress.ts"
 import type { Replies } from "./replies.ts"
+import type { SchemaChecks } from "./schemaChecks.ts"
 import type { ServerMetrics } from "./serverMetrics.ts"
 
 /** What calls are answered from. */
@@ -43,6 +46,7 @@ export interface Options {
   readonly offers: Offers
   readonly credits: Credits.Credits
   readonly parts: AnswerParts
+  readonly checks: SchemaChecks
   /** What is sent in the end. */
   readonly toFinal: (request: Protocol.Request, response: Protocol.Response) => Effect.Effect<Protocol.Response>
 }
@@ -166,6 +170,11 @@ const partly = ({ parts, toFinal }: Pick<Options, "parts" | "toFinal">) => {
   })
 }
 
+/** Whether the schemas of a skill are about this call. A caller that names a script knows what that reads and writes. */
+const isOfEntry = (request: Protocol.Request, { entry, input, output, refusal }: SkillDiscovery.Skill): boolean =>
+  (Option.isSome(input) || Option.isSome(output) || Option.isSome(refusal)) && request.script === undefined &&
+  Option.isSome(entry)
+
 /** Hears how far a call has come. */
 export interface Watch {
   /** It is known which skill it is. */
@@ -176,7 +185,8 @@ export interface Watch {
 
 /** Makes the work of calls. */
 export const make = (options: Options) => {
-  const { admission, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } = options
+  const { admission, checks, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } =
+    options
   const { skills, topic } = options
   const prepared = dependencies === undefined ? undefined : preparation(dependencies, options)
   const inParts = partly(options)
@@ -202,26 +212,25 @@ export const make = (options: Options) => {
         take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
         (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
+    const held = yield* HeldOutput.make((item) =>
+      item._tag === "Progress"
+        ? send(
+          Buffer.byteLength(item.content),
+          (seq) => Answer.progress(requestId, id, seq, item.content)
+        )
+        : send(item.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, item))
+    )
     const tellProgress = (stderr: Uint8Array): Effect.Effect<void> => {
       const said = progressIn(stderr)
       streamed.progress += said.length
-      return Effect.forEach(
-        said,
-        (content) => send(Buffer.byteLength(content), (seq) => Answer.progress(requestId, id, seq, content)),
-        { discard: true }
-      )
+      return Effect.forEach(said, (content) => held.add({ _tag: "Progress", content }), { discard: true })
     }
     const onOutput = (output: SkillRunner.Output): Effect.Effect<void> => {
       streamed[output._tag === "Stdout" ? "stdout" : "stderr"] += output.data.byteLength
       const progress = hasProgress && output._tag === "Stderr" ? tellProgress(output.data) : Effect.void
-      return hasChunks
-        ? Effect.andThen(
-          send(output.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, output)),
-          progress
-        )
-        : progress
+      return hasChunks ? Effect.andThen(held.add(output), progress) : progress
     }
-    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed }
+    return { onOutput, onUnkept: hasProgress ? tellProgress : undefined, streamed, finish: held.finish }
   })
 
   const run = Effect.fnUntraced(function*(
@@ -260,10 +269,15 @@ export const make = (options: Options) => {
       onOutput: passing?.onOutput,
       onUnkept: passing?.onUnkept,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
-    }).pipe(Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error))
+    }).pipe(
+      Effect.onExit((exit) => passing?.finish(Exit.isSuccess(exit)) ?? Effect.void),
+      Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error)
+    )
     metrics.started(result.warm)
     const execMs = (yield* Monotonic.millis) - started
-    const answer = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const ended = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
+    const issues = ended.status === "success" && isOfEntry(request, skill) ? yield* checks.output(skill, result) : []
+    const answer = issues.length === 0 ? ended : Answer.invalidOutput(ended, skill.name, issues)
     return passing === undefined ? answer : { ...answer, streamed: passing.streamed }
   }, Effect.scoped)
 
@@ -282,6 +296,11 @@ export const make = (options: Options) => {
       return yield* Effect.fail(Answer.skillChanged(skill, request.digest))
     }
     const budget = request.timeoutMs ?? Number.POSITIVE_INFINITY
+    if (isOfEntry(request, skill)) {
+      const leftMs = budget - ((yield* Monotonic.millis) - arrived)
+      const terms = { caller: request.replyTo, budgetMs: budget, leftMs, onWait: hold }
+      yield* checks.input(skill, request.stdin ?? Buffer.from(data), terms)
+    }
     const start = Effect.fnUntraced(function*(queueMs: number) {
       metrics.queued(queueMs / 1000)
       const started = yield* Monotonic.millis

@@ -8,8 +8,9 @@ import * as Monotonic from "@skillscale/core/Monotonic"
 import type * as Protocol from "@skillscale/core/Protocol"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
+import * as FiberMap from "effect/FiberMap"
 import * as Answer from "./answer.ts"
-import type { Address, Replies } from "./replies.ts"
+import { type Address, keyOf, type Replies } from "./replies.ts"
 
 export interface Options {
   readonly id: string
@@ -21,6 +22,8 @@ export interface Options {
 }
 
 const signsPerLease = 4
+/** A call that is over in so many milliseconds is not acknowledged, whatever its caller wants to see of it. */
+const soonMs = 3
 const maxCallsPerSign = 1000
 
 interface Held {
@@ -41,6 +44,7 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
   /** By reply topic. */
   const callers = new Map<string, Caller>()
   const ticking = yield* FiberHandle.make<void>()
+  const telling = yield* FiberMap.make<string, void>()
   const tickMs = leaseMs / signsPerLease
   let tickedAt = Number.POSITIVE_INFINITY
   let pausedUntil = Number.NEGATIVE_INFINITY
@@ -95,9 +99,15 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
     Effect.asVoid
   )
 
+  /** Tells the caller now, or once more. */
+  const remind = (address: Address) =>
+    Effect.suspend(() =>
+      callers.get(address.replyTo)?.calls.has(address.requestId) === true ? acknowledge(address) : Effect.void
+    )
+
   return {
-    /** Tells the caller that its call is in hand here, until it is released: at once, or within a quarter of a lease. */
-    hold: (request: Address & Pick<Protocol.Request, "leaseMs">, isAtOnce: boolean) =>
+    /** Tells the caller that its call is in hand here, until it is released: after a moment, or within a quarter of a lease. */
+    hold: (request: Address & Pick<Protocol.Request, "leaseMs">, isSoon: boolean) =>
       Effect.suspend(() => {
         const { attempt = 0, replyTo, requestId } = request
         const caller = callers.get(replyTo) ?? { calls: new Map<string, Held>(), unanswered: 0 }
@@ -110,7 +120,9 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
           Effect.map(Monotonic.millis, (now) => tickedAt = Math.min(tickedAt, now)),
           FiberHandle.run(ticking, tick, { onlyIfMissing: true })
         )
-        return isAtOnce ? Effect.andThen(acknowledge(request), ticks) : ticks
+        if (!isSoon) return ticks
+        const told = Effect.andThen(Effect.sleep(soonMs), remind(request))
+        return Effect.andThen(FiberMap.run(telling, keyOf(request), told), ticks)
       }),
     release: ({ replyTo, requestId }: Address): void => {
       const calls = callers.get(replyTo)?.calls
@@ -123,11 +135,7 @@ export const make = Effect.fnUntraced(function*({ id, leaseMs, onAbandoned, repl
       const caller = callers.get(replyTo)
       if (caller !== undefined) caller.unanswered = 0
     },
-    /** Tells the caller now, or once more. */
-    remind: (address: Address) =>
-      Effect.suspend(() =>
-        callers.get(address.replyTo)?.calls.has(address.requestId) === true ? acknowledge(address) : Effect.void
-      )
+    remind
   }
 })
 

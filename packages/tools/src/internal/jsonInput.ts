@@ -12,7 +12,9 @@ export interface JsonInput<A> {
 const maxDetail = 1000
 
 export const make = <A>(schema: Schema.Codec<A, unknown>): JsonInput<A> => {
-  const { definitions, schema: written } = Schema.toJsonSchemaDocument(schema, { onExcessProperty: "error" })
+  const { definitions, schema: document } = Schema.toJsonSchemaDocument(schema, { onExcessProperty: "error" })
+  // That of no fields at all is written as what is not null, which the APIs of models refuse.
+  const written = "properties" in document ? document : { properties: {}, additionalProperties: false }
   const decode = Schema.decodeUnknownEffect(schema)
   return {
     schema: {

@@ -47,9 +47,19 @@ const nothing = JsonInput.make(Schema.Struct({}))
 const isObjectSchema = (schema: Readonly<Record<string, unknown>>): schema is SkillTools.ObjectSchema =>
   schema["type"] === "object"
 
+/** What the APIs of models refuse at the root of a tool's arguments. */
+const notAtRoot = ["allOf", "anyOf", "oneOf", "not", "enum"]
+
+const isArguments = (schema: Readonly<Record<string, unknown>>): schema is SkillTools.ObjectSchema =>
+  isObjectSchema(schema) && !notAtRoot.some((keyword) => keyword in schema)
+
 /** Tools take and give objects: anything else is the one property of one. References from its root go on to mean it. */
-const asObject = (schema: Readonly<Record<string, unknown>>, key: string): SkillTools.ObjectSchema => {
-  if (isObjectSchema(schema)) return schema
+const asObject = (
+  schema: Readonly<Record<string, unknown>>,
+  key: string,
+  isAsItIs = isObjectSchema
+): SkillTools.ObjectSchema => {
+  if (isAsItIs(schema)) return schema
   const { $schema, ...rest } = schema
   return {
     ...$schema === undefined ? {} : { $schema },
@@ -117,10 +127,10 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
   if (inputSchema !== undefined) {
     return {
       ...definition,
-      inputSchema: asObject(inputSchema, "input"),
+      inputSchema: { properties: {}, ...asObject(inputSchema, "input", isArguments) },
       // The server knows whether it fits.
       call: (given, callOptions) => {
-        const value = isObjectSchema(inputSchema) || typeof given !== "object" || given === null || !("input" in given)
+        const value = isArguments(inputSchema) || typeof given !== "object" || given === null || !("input" in given)
           ? given ?? {}
           : given.input
         return Effect.flatMap(running.run({ ...request, stdin: JSON.stringify(value) }, callOptions), structured)
