@@ -104,8 +104,10 @@ const make = (tool: PromiseTools.Tool) => {
       try {
         const output = await tool.call(input, {
           signal: abortSignal ?? mcp?.extra.signal,
-          onProgress: (progress) =>
-            writer?.write({ type: "skill_progress", tool: name, progress } satisfies SkillProgress)
+          // Output that is passed on while it is produced costs more than all of it at the end.
+          onProgress: writer === undefined
+            ? undefined
+            : (progress) => writer.write({ type: "skill_progress", tool: name, progress } satisfies SkillProgress)
         })
         return MastraOutput.outputOf(output)
       } catch (error) {

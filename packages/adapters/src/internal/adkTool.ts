@@ -51,7 +51,10 @@ export const run = async (tool: Tool, args: Readonly<Record<string, unknown>>, c
   try {
     const output = await tool.call(args, {
       signal: context.abortSignal,
-      onProgress: (progress) => tell(context, tool.name, progress)
+      // Output that is passed on while it is produced costs more than all of it at the end.
+      onProgress: context.invocationContext.eventQueue === undefined
+        ? undefined
+        : (progress) => tell(context, tool.name, progress)
     })
     await save(context, output.artifacts)
     return response(tool, output)

@@ -1,4 +1,5 @@
 /** Tools of `@langchain/core`, as LangChain and LangGraph both take them. */
+import type { CallbackManagerForToolRun } from "@langchain/core/callbacks/manager"
 import { ToolMessage } from "@langchain/core/messages"
 import { DynamicStructuredTool, type ToolSchemaBase } from "@langchain/core/tools"
 import type * as Artifacts from "@skillscale/tools/Artifacts"
@@ -63,6 +64,11 @@ const failureOf = ({ isRetryable, message, reason }: ToolError.ToolError): Skill
   exitCode: "exitCode" in reason ? reason.exitCode : undefined
 })
 
+/** Output that is passed on while it is produced costs more than all of it at the end. */
+const isHeard = (manager: CallbackManagerForToolRun | undefined, { writer }: Runtime): boolean =>
+  typeof writer === "function" ||
+  manager?.handlers.some(({ handleToolEvent }) => handleToolEvent !== undefined) === true
+
 const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputSchema, title }: Tool): SkillTool =>
   new SkillTool({
     name,
@@ -75,7 +81,7 @@ const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputS
       try {
         const { artifacts, structured, text } = await toolbox.call(name, input, {
           signal: config.signal,
-          onProgress: async (progress) => {
+          onProgress: !isHeard(manager, config) ? undefined : async (progress) => {
             const event: SkillProgress = { type: "skill_progress", tool: name, toolCallId, progress }
             config.writer?.(event)
             await manager?.handleToolEvent(event)
