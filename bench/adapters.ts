@@ -61,7 +61,9 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
     }
   },
   "OpenAI Agents SDK": (toolbox) => {
-    const tool = OpenAiAgents.fromToolbox(toolbox).tools.find(({ name }) => name === skill) ?? missing(skill)
+    // The SDK writes names of tools with `_`.
+    const written = skill.replaceAll("-", "_")
+    const tool = OpenAiAgents.fromToolbox(toolbox).tools.find(({ name }) => name === written) ?? missing(written)
     const context = new RunContext()
     return () => "invoke" in tool ? tool.invoke(context, JSON.stringify(input)) : missing("invoke")
   },
