@@ -82,7 +82,10 @@ export type Services = SkillCatalog.SkillCatalog | SkillTools.SkillTools | Skill
 export interface Toolbox extends AsyncDisposable {
   /** The tools now, the same array until the skills differ. */
   readonly tools: () => ReadonlyArray<Tool>
-  /** Calls a function with the tools whenever the skills differ from now on. Returns the function that ends that. */
+  /**
+   * Calls a function with the tools whenever the skills differ from now on. Returns the function that ends that. What it throws is
+   * logged.
+   */
   readonly onChange: (listener: (tools: ReadonlyArray<Tool>) => void) => () => void
   /** Calls a tool by its name. */
   readonly call: (name: string, input: unknown, options?: CallOptions) => Promise<SkillTools.Output>
@@ -169,7 +172,15 @@ export const fromContext = async (
     if (now === skills) return
     skills = now
     current = (yield* tools.tools).map(asPromise)
-    listeners.forEach((listener) => listener(current))
+    yield* Effect.forEach(
+      listeners,
+      (listener) =>
+        Effect.ignore(Effect.try({ try: () => listener(current), catch: (error) => error }), {
+          log: "Warn",
+          message: "a listener of tools failed"
+        }),
+      { discard: true }
+    )
   })
   await Effect.runPromise(refresh)
   const following = Effect.runFork(Stream.runForEach(catalog.changes, () => refresh))

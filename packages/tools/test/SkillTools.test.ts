@@ -311,6 +311,9 @@ describe("PromiseTools", () => {
           (e: unknown) => e
         )
         assert.strictEqual(String(aborted), "Error: left")
+        skills.onChange(() => {
+          throw new Error("one listener fails, and the others hear of it all the same")
+        })
         const changed = new Promise<ReadonlyArray<PromiseTools.Tool>>((resolve) => {
           const stop = skills.onChange((tools) => {
             stop()
