@@ -129,6 +129,16 @@ export type SkillTool = Tool.Tool<string, {
 export type SkillToolsByName = Record<string, SkillTool>
 
 /**
+ * The tools of a toolkit and those of skills.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type WithSkills<Tools extends Record<string, Tool.Any>> = Toolkit.MergedTools<
+  [Toolkit.Toolkit<SkillToolsByName>, Toolkit.Toolkit<Tools>]
+>
+
+/**
  * How tools answer.
  *
  * @category models
@@ -153,6 +163,10 @@ export interface Options {
 export class Skills extends Context.Service<Skills, {
   /** The tools with their handlers, those of the moment that a request begins: give the effect, not its result, to requests. */
   readonly toolkit: Effect.Effect<Toolkit.WithHandler<SkillToolsByName>>
+  /** The same with the tools of a toolkit of yours, whose handlers it needs. Of two with one name yours is taken. */
+  readonly withToolkit: <Tools extends Record<string, Tool.Any>>(
+    toolkit: Toolkit.Toolkit<Tools>
+  ) => Effect.Effect<Toolkit.WithHandler<WithSkills<Tools>>, never, Tool.HandlersFor<Tools>>
   /** What to tell a model of the skills at first. */
   readonly prompt: (options?: CatalogPrompt.Options) => Effect.Effect<string>
 }>()("@skillscale/adapters/EffectAi/Skills") {}
@@ -227,6 +241,18 @@ const handlerOf = (tool: SkillTools.Tool, { progress = true }: Options) =>
     return tool.call(input, progress ? { onProgress } : {})
   }).pipe(Effect.mapBoth({ onSuccess: resultOf, onFailure: failureOf }))
 
+interface Made {
+  readonly own: Toolkit.Toolkit<SkillToolsByName>
+  readonly handlers: Context.Context<Tool.HandlersFor<SkillToolsByName>>
+  readonly toolkit: Toolkit.WithHandler<SkillToolsByName>
+}
+
+/** Handlers go by the names of their tools: those of skills would take the place of others of the same name. */
+const without = <Handlers>(handlers: Context.Context<Handlers>, toolkit: Toolkit.Any): Context.Context<Handlers> => {
+  const ids = new Set(Object.values(toolkit.tools).map(({ id }) => id))
+  return Context.makeUnsafe(new Map(Array.from(handlers.mapUnsafe).filter(([id]) => !ids.has(id))))
+}
+
 /**
  * Makes the skills of the tools.
  *
@@ -237,17 +263,28 @@ export const make = Effect.fnUntraced(function*(
   options: Options = {}
 ): Effect.fn.Return<Skills["Service"], never, SkillTools.SkillTools> {
   const skillTools = yield* SkillTools.SkillTools
-  const known = new WeakMap<ReadonlyArray<SkillTools.Tool>, Toolkit.WithHandler<SkillToolsByName>>()
-  const toolkitOf = Effect.fnUntraced(function*(tools: ReadonlyArray<SkillTools.Tool>) {
+  const known = new WeakMap<ReadonlyArray<SkillTools.Tool>, Made>()
+  const madeOf = Effect.fnUntraced(function*(tools: ReadonlyArray<SkillTools.Tool>) {
     const existing = known.get(tools)
     if (existing !== undefined) return existing
-    const toolkit = Toolkit.make(...tools.map((tool) => toolOf(tool, options)))
-    const handlers = Object.fromEntries(tools.map((tool) => [tool.name, handlerOf(tool, options)]))
-    const made = yield* Effect.provide(toolkit, toolkit.toLayer(handlers))
+    const own = Toolkit.make(...tools.map((tool) => toolOf(tool, options)))
+    const handlers = yield* own.toHandlers(
+      Object.fromEntries(tools.map((tool) => [tool.name, handlerOf(tool, options)]))
+    )
+    const made = { own, handlers, toolkit: yield* Effect.provideContext(own, handlers) }
     known.set(tools, made)
     return made
   })
-  return Skills.of({ toolkit: Effect.flatMap(skillTools.tools, toolkitOf), prompt: skillTools.prompt })
+  const current = Effect.flatMap(skillTools.tools, madeOf)
+  return Skills.of({
+    toolkit: Effect.map(current, ({ toolkit }) => toolkit),
+    withToolkit: (toolkit) =>
+      Effect.flatMap(
+        current,
+        ({ handlers, own }) => Effect.provideContext(Toolkit.merge(own, toolkit), without(handlers, toolkit))
+      ),
+    prompt: skillTools.prompt
+  })
 })
 
 /**

@@ -7,8 +7,10 @@ import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
+import * as Toolkit from "effect/ai/Toolkit"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { addSkill, type Conversation, eventually, type Given, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
@@ -190,6 +192,34 @@ describe("Effect AI", () => {
         assert.strictEqual(list.annotations.mapUnsafe.get(Tool.OpenWorld.key), false)
       })
     )
+  })
+
+  inWorld("goes together with a toolkit of the program", async (world) => {
+    const own = Toolkit.make(
+      Tool.make("weather", { success: Schema.String }),
+      Tool.make("shout", { success: Schema.String })
+    )
+    const program = Effect.gen(function*() {
+      const { withToolkit } = yield* EffectAi.Skills
+      const toolkit = withToolkit(own)
+      const results: Array<unknown> = []
+      for (
+        const [tool, input] of [["weather", {}], ["shout", {}], ["run_skill_script", {
+          skill: "shout",
+          stdin: "a"
+        }]] as const
+      ) {
+        const { calls, model } = scripted([{ tool, input }])
+        const { toolResults } = yield* (yield* model).generateText({ prompt: "Go.", toolkit })
+        results.push(toolResults[0]?.result)
+        assert.includeMembers([...offeredBy(calls, 0)], ["weather", "shout", "failing", "list_skills"])
+      }
+      return results
+    })
+    const handlers = own.toLayer({ weather: () => Effect.succeed("sunny"), shout: () => Effect.succeed("mine") })
+    const [weather, shout, run] = await inEffect(world, Effect.provide(program, handlers))
+    assert.deepStrictEqual([weather, shout], ["sunny", "mine"])
+    assert.deepInclude(run, { status: "done", text: "A" })
   })
 
   inWorld("ends the process on the server when the fiber is interrupted", async (world) => {
