@@ -90,7 +90,7 @@ export interface Skills extends AsyncDisposable {
    * stays as it is.
    */
   readonly tools: Array<Tool>
-  /** These tools and those of the skills in one array that follows the skills. */
+  /** These tools and those of the skills in one array that follows the skills. Of two with one name this one is taken. */
   readonly withTools: (...tools: ReadonlyArray<Tool>) => Array<Tool>
   /**
    * Reads the files that a run made, given the item of its output (`newItems` of a result). What had to make room for later files is left out: 64 MiB and
@@ -199,7 +199,10 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox, options: Options = {}
   const current = translated(toolbox, (tools) => tools.map((skillTool) => toolOf(skillTool, answers, options)))
   return {
     tools: liveArray(current),
-    withTools: (...tools) => liveArray(translated(toolbox, () => [...tools, ...current()])),
+    withTools: (...tools) => {
+      const names = new Set(tools.map(({ name }) => name))
+      return liveArray(translated(toolbox, () => [...tools, ...current().filter(({ name }) => !names.has(name))]))
+    },
     files: async (item) => {
       const files = customFiles(item).map(async (file) => {
         const artifact = await toolbox.artifact(file.id)

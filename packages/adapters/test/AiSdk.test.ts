@@ -13,6 +13,8 @@ import {
   ToolLoopAgent
 } from "ai"
 import { MockLanguageModelV4 } from "ai/test"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, type Given, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
 import { responses } from "./support/openAi.ts"
@@ -225,6 +227,27 @@ describe("the AI SDK", () => {
     assert.notInclude([...offered[0] ?? []], "newcomer")
     assert.includeMembers([...offered[1] ?? []], ["newcomer", "weather"])
     assert.deepInclude(steps[1]?.toolResults[0]?.output, { status: "done", text: "I am new" })
+  })
+
+  inWorld("ends the process on the server when nobody reads its preliminary results any more", async (world) => {
+    await using skills = fromToolbox(await world.connect())
+    const results = skills.tools["endless"]?.execute?.({}, { toolCallId: "1", messages: [], context: {} })
+    for await (const result of results as AsyncIterable<Preliminary>) if (result.text.includes("begun")) break
+    await eventually("its process is gone", () => world.endless() === 0)
+  })
+
+  inWorld("can be told of a tool that is gone, which is offered no more", async (world) => {
+    await using skills = fromToolbox(await world.connect())
+    const { shout } = skills.tools
+    Fs.rmSync(Path.join(world.directory, "testing", "shout"), { recursive: true })
+    await eventually("the tool is gone", () => !Object.keys(skills.tools).includes("shout"))
+    assert.isDefined(shout)
+    assert.strictEqual(skills.tools["shout"], shout)
+    const model = scripted([{ tool: "shout", input: {} }])
+    await ask(skills, model)
+    const [result] = results(lastOf(model.doGenerateCalls))
+    assert.strictEqual(result?.type, "error-text")
+    assert.notInclude([...offeredBy(model.doGenerateCalls[0])], "shout")
   })
 
   inWorld("is what the example shows", async (world) => {

@@ -115,6 +115,8 @@ describe("the OpenAI Agents SDK", () => {
     assert.notInclude([...offeredBy(model.calls, 0)], "newcomer")
     assert.includeMembers([...offeredBy(model.calls, 1)], ["newcomer", "weather"])
     assert.strictEqual(givenBy(model.calls)[1]?.text, "I am new")
+    const mine = { ...weather, name: "shout" }
+    assert.deepStrictEqual(skills.withTools(mine).filter(({ name }) => name === "shout"), [mine])
     assert.isTrue(Array.isArray(skills.tools))
     assert.deepStrictEqual([...skills.tools], skills.tools.concat())
   })
