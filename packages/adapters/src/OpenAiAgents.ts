@@ -60,7 +60,7 @@ export interface Options {
   readonly onProgress?: ((progress: SkillTools.Progress, call: Call) => void | Promise<void>) | undefined
   /**
    * Whether the model is shown the images of an answer: PNG, JPEG, GIF and WebP, at most 10 of at most 3.75 MB each. By default
-   * it is; `false` for models that cannot see, and for Chat Completions, which take no images of tools.
+   * it is; `false` for models that cannot see. Over Chat Completions the SDK leaves images of tools out.
    */
   readonly images?: boolean | undefined
   /**
