@@ -298,7 +298,8 @@ describe("what JsonSchema tells", () => {
     const verdict = checker({}).check(Uint8Array.of(0x22, 0xff, 0x22))
     assert.deepStrictEqual(verdict, {
       _tag: "Misfits",
-      issues: [{ path: "", message: "expected JSON in UTF-8, got other bytes" }]
+      issues: [{ path: "", message: "expected JSON in UTF-8, got other bytes" }],
+      isWhole: true
     })
   })
 })
@@ -429,10 +430,16 @@ describe("JsonSchema against hostile schemas and data", () => {
     ])
   })
 
-  it("reads no more than so many bytes, and tells the first of very many mistakes", () => {
+  it("reads no more than so many bytes, and tells the first of mistakes that are too many, or take too long", () => {
     const large = `"${"x".repeat(JsonSchema.maxDataBytes - 2)}"`
     assert.deepStrictEqual(check({ type: "string" }, large), { _tag: "Fits" })
     assert.match(String(issues({}, ` ${large}`)), /^: has 4194305 bytes, more than the 4194304 that are checked$/)
+    const both = { properties: { a: { type: "string" }, b: { pattern: "^(a+)+$" } } }
+    assert.deepStrictEqual(check(both, `{"a":1,"b":"${"a".repeat(60)}!"}`, 30), {
+      _tag: "Misfits",
+      issues: [{ path: "/a", message: "expected string, got integer 1" }],
+      isWhole: false
+    })
     const wrong = `[${"1,".repeat(300_000)}1]`
     const verdict = check({ items: { type: "string" } }, wrong)
     assert.deepStrictEqual(verdict._tag === "Misfits" ? verdict.issues[0] : verdict, {

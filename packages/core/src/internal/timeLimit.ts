@@ -32,3 +32,22 @@ export const within = <A>(limitMs: number, compute: () => A): A | typeof exceede
     context["compute"] = undefined
   }
 }
+
+/** A thread that has the processor for less than this part of its time has not had its time. */
+const fairShare = 0.7
+/** It has so many times as much then, at most. */
+const maxPatience = 10
+
+const busyMs = (): number => {
+  const { system, user } = process.threadCpuUsage()
+  return (system + user) / 1000
+}
+
+/** Computes as `within`, and once more when a machine that is busy otherwise gave it too little of the time, so that it is that long. */
+export const fairlyWithin = <A>(limitMs: number, compute: () => A): A | typeof exceeded => {
+  const before = busyMs()
+  const result = within(limitMs, compute)
+  if (result !== exceeded) return result
+  const share = (busyMs() - before) / limitMs
+  return share >= fairShare ? exceeded : within(Math.ceil(limitMs * Math.min(1 / share, maxPatience)), compute)
+}

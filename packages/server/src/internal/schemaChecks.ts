@@ -138,7 +138,7 @@ export const make = Effect.fnUntraced(function*(
     if (isLarge || (slowUntil.get(schema) ?? 0) > now) return undefined
     // Discovery has compiled it.
     const verdict = Result.getOrThrowWith(JsonSchema.compile(schema), (why) => new Error(why)).check(data, quickMs)
-    if (verdict._tag !== "Unfinished") return verdict
+    if (verdict._tag === "Fits" || verdict._tag === "Misfits" && verdict.isWhole) return verdict
     slowUntil.set(schema, now + slowMs)
     return undefined
   })
