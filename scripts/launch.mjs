@@ -224,6 +224,7 @@ const tasks = {
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
   chaos: { needs: lean, commands: [[...source, "chaos/main.ts"]] },
   escape: { needs: lean, commands: [[...source, "scripts/escape.ts"]] },
+  "test:mcp": { needs: addon, commands: [[...source, "conformance/mcp.ts"]] },
   skillscale: { needs: ready, commands: [[bin]], cwd: process.env.INIT_CWD },
   build: { needs: build, commands: [] },
   "build:native": { needs: lean, commands: [] },

@@ -35,7 +35,10 @@ const maxReplicas = 3
 
 const isName = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
 
-const count = (text: string): number => Array.from(text).length
+const isBetween = (text: unknown, least: number, most: number): boolean => {
+  const length = typeof text === "string" ? Array.from(text).length : -1
+  return length >= least && length <= most
+}
 
 /** What the extension does not allow, which hosts would refuse. */
 const problemOf = (skill: SkillCatalog.Skill, { document, frontMatter, resources }: Control.SkillReply) => {
@@ -43,11 +46,11 @@ const problemOf = (skill: SkillCatalog.Skill, { document, frontMatter, resources
   const { compatibility, description, metadata, name } = frontMatter
   if (name !== skill.name) return "its front matter has another name"
   if (name.length > 64 || !isName.test(name)) return "its name is not one of the open format"
-  if (typeof description !== "string" || description === "" || count(description) > 1024) {
+  if (!isBetween(description, 1, 1024)) {
     return "its description is not one of 1 to 1,024 characters"
   }
-  if (compatibility !== undefined && (typeof compatibility !== "string" || count(compatibility) > 500)) {
-    return "its compatibility is not one of at most 500 characters"
+  if (compatibility !== undefined && !isBetween(compatibility, 1, 500)) {
+    return "its compatibility is not one of 1 to 500 characters"
   }
   const isText = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
     Object.values(metadata).every((value) => typeof value === "string")

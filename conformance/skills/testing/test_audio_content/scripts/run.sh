@@ -1,0 +1,1 @@
+cp assets/silence.wav audio.wav

@@ -1,0 +1,1 @@
+echo 'This is an embedded resource content.' > notes.txt

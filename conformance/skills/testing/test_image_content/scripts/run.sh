@@ -1,0 +1,1 @@
+cp assets/pixel.png image.png
