@@ -10,6 +10,7 @@ import { createRequire } from "node:module"
 import * as Calls from "./internal/callCommands.ts"
 import * as Doctor from "./internal/doctorCommand.ts"
 import * as Mcp from "./internal/mcpCommand.ts"
+import * as Mount from "./internal/mountCommands.ts"
 import * as Serve from "./internal/serveCommands.ts"
 import * as Skills from "./internal/skillCommands.ts"
 import * as Topics from "./internal/topicsCommand.ts"
@@ -39,6 +40,7 @@ export const command = Command.make("skillscale").pipe(
     Serve.up,
     Serve.proxy,
     Serve.server,
+    Mount.mount,
     Calls.invoke,
     Calls.run,
     Skills.skills,

@@ -239,6 +239,8 @@ export class SkillRunner extends Context.Service<SkillRunner, {
   readonly hints: (skill: SkillDiscovery.Skill) => Control.Hints
   /** Whether a second run of one call would do no harm: what `hints` tell as `idempotent`. */
   readonly isIdempotent: (skill: SkillDiscovery.Skill) => boolean
+  /** What a skill takes an empty input for, which is then checked against its schema in place of that. Default: what it is. */
+  readonly emptyInput?: ((skill: SkillDiscovery.Skill) => Uint8Array) | undefined
 }>()("@skillscale/server/SkillRunner") {}
 
 /** Why a run was not started, which is its caller's own affair. */

@@ -1,4 +1,3 @@
-import * as MetricsServer from "@skillscale/core/MetricsServer"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Telemetry from "@skillscale/core/Telemetry"
 import * as Topic from "@skillscale/core/Topic"
@@ -11,6 +10,7 @@ import { realpathSync } from "node:fs"
 import * as Path from "node:path"
 import * as Exit from "./exit.ts"
 import { hold } from "./hold.ts"
+import * as MetricsPort from "./metricsPort.ts"
 import * as Runner from "./runner.ts"
 
 export interface Input extends Runner.Options {
@@ -48,16 +48,6 @@ const checkedTopic = Effect.fnUntraced(function*(topic: Option.Option<string>) {
   )
 })
 
-const metrics = (port: Option.Option<number>, host: string) =>
-  Option.match(port, {
-    onNone: () => Layer.empty,
-    onSome: (port) =>
-      Layer.effectDiscard(Effect.gen(function*() {
-        const server = yield* Effect.mapError(MetricsServer.make({ host, port }), Exit.unavailable)
-        yield* Effect.logInfo("metrics are ready").pipe(Effect.annotateLogs({ url: server.url }))
-      }))
-  })
-
 const warnIfIdle = (topic: string, directory: string) =>
   Layer.effectDiscard(Effect.gen(function*() {
     const { skills } = yield* SkillServer.SkillServer
@@ -78,7 +68,7 @@ export const server = Effect.fnUntraced(function*(input: Input) {
     )),
     Layer.provide(Exit.layerOrUnavailable(ZmqBus.layerJoined({ xsub: input.xsub, xpub: input.xpub }))),
     Layer.provide(Runner.layer(input)),
-    Layer.merge(metrics(input.metricsPort, input.host)),
+    Layer.merge(MetricsPort.layer(input.metricsPort, input.host)),
     Layer.provide(Telemetry.layer({ serviceName: "skillscale-server" }))
   )
   return yield* hold(layer)

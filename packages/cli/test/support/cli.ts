@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
+import * as Net from "node:net"
 import * as Path from "node:path"
 
 const bin = Path.join(import.meta.dirname, "../../src/bin.ts")
@@ -26,6 +27,8 @@ export interface Launched {
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** What it wrote to standard error so far. */
   readonly log: () => string
+  /** What it wrote to standard output so far. */
+  readonly output: () => string
   readonly ended: Effect.Effect<Ended>
 }
 
@@ -59,6 +62,7 @@ const open = (command: string, args: ReadonlyArray<string>, options: Options): L
     pid: child.pid ?? 0,
     signal: (signal) => Effect.sync(() => void child.kill(signal)),
     log,
+    output: () => Buffer.concat(stdout).toString(),
     ended: Effect.promise(() => ended)
   }
 }
@@ -74,6 +78,10 @@ const node = ["--conditions=skillscale", bin]
 /** Starts `skillscale`; it is killed when the scope closes. With `stdin: "inherit"` its standard input stays open. */
 export const launch = (args: ReadonlyArray<string>, options: Options = {}) =>
   scoped(process.execPath, [...node, ...args], options)
+
+/** Starts a script of a test; it is killed when the scope closes. */
+export const launchNode = (args: ReadonlyArray<string>, options: Options = {}) =>
+  scoped(process.execPath, args, options)
 
 /** Runs `skillscale` to its end. */
 export const run = (args: ReadonlyArray<string>, options: Options = {}) =>
@@ -118,6 +126,14 @@ export const gone = (pid: number) => until(() => isAlive(pid) ? undefined : true
 /** Waits until a program has logged a text. */
 export const logged = (program: Launched, text: string) =>
   until(() => program.log().split("\n").find((line) => line.includes(text)))
+
+/** A port on which nobody listens. */
+export const closedPort = Effect.callback<number>((resume) => {
+  const server = Net.createServer().listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    server.close(() => resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0)))
+  })
+})
 
 /** What lies in a folder, except what Node itself keeps there. */
 export const listing = (folder: string) => readdirSync(folder).filter((name) => name !== "node-compile-cache")

@@ -67,9 +67,11 @@ const systemCodes = (error: unknown): ReadonlyArray<string> => {
   return codes
 }
 
+/** What lies deepest says most: `fetch failed` is no help. */
 const causeOf = (error: unknown): string => {
-  const inner = error instanceof Error ? error.cause : undefined
-  return inner instanceof Error && inner.message !== "" ? `: ${messageOf(inner)}` : ""
+  let inner = error
+  for (let depth = 0; depth < 4 && inner instanceof Error && inner.cause instanceof Error; depth++) inner = inner.cause
+  return inner === error || !(inner instanceof Error) || inner.message === "" ? "" : `: ${messageOf(inner)}`
 }
 
 const fromHttp = (error: SdkHttpError): Failure => {
@@ -88,7 +90,7 @@ const fromHttp = (error: SdkHttpError): Failure => {
 }
 
 const fromSdk = (error: SdkError): Failure => {
-  const detail = messageOf(error)
+  const detail = `${messageOf(error)}${causeOf(error)}`
   switch (error.code) {
     case SdkErrorCode.NotConnected:
     case SdkErrorCode.SendFailed:
@@ -99,6 +101,10 @@ const fromSdk = (error: SdkError): Failure => {
       return new Lost({ detail: "it does not answer", isUnsent: false })
     case SdkErrorCode.UnsupportedResultType:
       return new Refused({ detail: "it asks its caller for input, which is not offered here", code: undefined })
+    case SdkErrorCode.EraNegotiationFailed:
+      return error.cause instanceof Error
+        ? new Lost({ detail, isUnsent: true })
+        : new Refused({ detail, code: undefined })
     default:
       return new Refused({ detail, code: undefined })
   }

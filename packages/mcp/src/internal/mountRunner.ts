@@ -55,6 +55,9 @@ const refused = ({ args = [], env = {}, files = {}, script }: SkillRunner.Call):
   return undefined
 }
 
+/** What nothing stands for. */
+const noArguments = Buffer.from("{}")
+
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
@@ -230,6 +233,7 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
   return SkillRunner.SkillRunner.of({
     hints,
     isIdempotent: (skill) => hints(skill).idempotent,
+    emptyInput: () => noArguments,
     run: (skill, call, hooks = {}) =>
       run(skill, call, hooks).pipe(
         Effect.withSpan("SkillRunner.run", { attributes: { skill: skill.name, digest: skill.digest } }, {

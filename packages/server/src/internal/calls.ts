@@ -299,7 +299,9 @@ export const make = (options: Options) => {
     if (isOfEntry(request, skill)) {
       const leftMs = budget - ((yield* Monotonic.millis) - arrived)
       const terms = { caller: request.replyTo, budgetMs: budget, leftMs, onWait: hold }
-      yield* checks.input(skill, request.stdin ?? Buffer.from(data), terms)
+      const given = request.stdin ?? Buffer.from(data)
+      const input = given.byteLength === 0 ? runner.emptyInput?.(skill) ?? given : given
+      yield* checks.input(skill, input, terms)
     }
     const start = Effect.fnUntraced(function*(queueMs: number) {
       metrics.queued(queueMs / 1000)
