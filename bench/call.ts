@@ -1,6 +1,6 @@
 /**
  * Measures a call through client, proxy and server, each a process of its own, over TCP: against the bare run of the
- * same script by the executor, and from connecting to the first reply. Run: `node --conditions=source bench/call.ts`.
+ * same script by the executor, and from connecting to the first reply. Run: `node --conditions=skillscale bench/call.ts`.
  */
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Executor from "@skillscale/server/Executor"

@@ -1,6 +1,6 @@
 /**
  * Measures what a catalog of 1,000 skills costs an agent: to list it, to search it, to write its prompt, and the memory that it
- * takes with its index. The agent is a process of its own. Run: `node --conditions=source bench/catalog.ts`.
+ * takes with its index. The agent is a process of its own. Run: `node --conditions=skillscale bench/catalog.ts`.
  */
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
@@ -51,7 +51,7 @@ const measure = (addresses: { readonly xsub: string; readonly xpub: string }): P
   new Promise((resolve, reject) => {
     const queries = Array.from({ length: 50 }, (_, index) => textOf(index * 13 + 5, 3))
     const agent = ChildProcess.fork(child, [addresses.xsub, addresses.xpub, JSON.stringify(queries)], {
-      execArgv: ["--conditions=source", "--expose-gc"]
+      execArgv: ["--conditions=skillscale", "--expose-gc"]
     })
     agent.once("message", (message) => resolve(message as Measured))
     agent.once("exit", (code) => reject(new Error(`the agent ended with ${code}`)))

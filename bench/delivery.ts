@@ -1,7 +1,7 @@
 /**
  * Measures what delivery costs: a call that is acknowledged and leased against a plain one of version 1, by the
  * same caller, which fails unless each of the first, and none of the others, is acknowledged; and from the end of a caller's
- * interest to the end of the process. Run: `node --conditions=source bench/delivery.ts`.
+ * interest to the end of the process. Run: `node --conditions=skillscale bench/delivery.ts`.
  */
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Bus from "@skillscale/core/Bus"

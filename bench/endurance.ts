@@ -1,6 +1,6 @@
 /**
  * Runs `/bin/true` 10,000 times in a row and compares what the process holds at the end with what it held after 2,000
- * runs, each time after a garbage collection, in a process of its own. Run: `node --conditions=source bench/endurance.ts`.
+ * runs, each time after a garbage collection, in a process of its own. Run: `node --conditions=skillscale bench/endurance.ts`.
  */
 import * as Executor from "@skillscale/server/Executor"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"
@@ -44,7 +44,7 @@ const measure = Effect.gen(function*() {
 type Measured = Effect.Success<typeof measure>
 
 export const enduranceBench = async (): Promise<Array<Figure>> => {
-  const args = ["--expose-gc", "--conditions=source", file]
+  const args = ["--expose-gc", "--conditions=skillscale", file]
   const { stdout } = await promisify(ChildProcess.execFile)(process.execPath, args)
   const { after, before }: Measured = JSON.parse(stdout)
   return [{

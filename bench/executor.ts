@@ -1,7 +1,7 @@
 /**
  * Measures the native executor against what it replaces: a spawn loop in C for the time of one run, and
  * `node:child_process` for the time that the event loop is blocked and for throughput. All figures are medians of
- * samples that alternate within one process. Run: `node --conditions=source bench/executor.ts`.
+ * samples that alternate within one process. Run: `node --conditions=skillscale bench/executor.ts`.
  */
 import * as Executor from "@skillscale/server/Executor"
 import * as NativeExecutor from "@skillscale/server/NativeExecutor"

@@ -1,5 +1,6 @@
 /** Prints every figure that the README quotes, with the machine that it was measured on. Run: `npm run bench`. */
 import * as Os from "node:os"
+import { adaptersBench } from "./adapters.ts"
 import { callBench } from "./call.ts"
 import { catalogBench } from "./catalog.ts"
 import { deliveryBench } from "./delivery.ts"
@@ -28,7 +29,8 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   replicas: replicasBench,
   warm: warmBench,
   "warm-endurance": warmEnduranceBench,
-  catalog: catalogBench
+  catalog: catalogBench,
+  adapters: adaptersBench
 }
 
 const names = process.argv.slice(2)

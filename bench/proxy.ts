@@ -3,7 +3,7 @@
  *
  * Every process is separate. Subscribers count what arrived. Rounds alternate between the two proxies; the median is
  * reported, with the CPU share of each kind of process in the last round (1.00 is one core), which tells what saturates.
- * Run it with `node --conditions=source bench/proxy.ts`.
+ * Run it with `node --conditions=skillscale bench/proxy.ts`.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
@@ -67,7 +67,7 @@ type Result = Extract<Report, { kind: "result" }>
 
 const spawn = (task: Task): ChildProcess =>
   fork(Path.join(import.meta.dirname, "proxyChild.ts"), [JSON.stringify(task)], {
-    execArgv: ["--conditions=source"],
+    execArgv: ["--conditions=skillscale"],
     stdio: ["ignore", "ignore", "inherit", "ipc"]
   })
 

@@ -4,7 +4,7 @@
  *
  * The waits are of real servers on real sockets behind a real proxy, each with a bus of its own, whose runs only sleep. For
  * the random choice each server has a topic of its own. Both get the same requests at the same times in the same run.
- * Run it with `node --conditions=source bench/replicas.ts`.
+ * Run it with `node --conditions=skillscale bench/replicas.ts`.
  */
 import * as Protocol from "@skillscale/core/Protocol"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"

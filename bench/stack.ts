@@ -27,7 +27,7 @@ export interface Place {
 
 export const start = (args: ReadonlyArray<string>, readyMessage: string, place?: Place): Promise<Started> =>
   new Promise((resolve, reject) => {
-    const [command = "", ...rest] = [...place?.via ?? [], process.execPath, "--conditions=source", bin, ...args]
+    const [command = "", ...rest] = [...place?.via ?? [], process.execPath, "--conditions=skillscale", bin, ...args]
     const child = ChildProcess.spawn(command, rest, {
       stdio: ["ignore", "ignore", "pipe"]
     })

@@ -1,6 +1,6 @@
 /**
  * Measures calls of a Python and of a Node skill, started warm in the sandbox, against the same started cold without it,
- * through client, proxy and server; and what the sandbox adds to a program that does nothing. Run: `node --conditions=source bench/warm.ts`.
+ * through client, proxy and server; and what the sandbox adds to a program that does nothing. Run: `node --conditions=skillscale bench/warm.ts`.
  */
 import * as PromiseClient from "@skillscale/client/PromiseClient"
 import * as Executor from "@skillscale/server/Executor"

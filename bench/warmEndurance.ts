@@ -10,7 +10,7 @@
  * that V8 and malloc hold on to, and code that V8 compiled. The tolerances are about twice that; over the 37,500 calls
  * between the windows they let through 27 bytes a call of JavaScript, 55 in all processes below, 220 of the server's RSS.
  *
- * `SKILLSCALE_WARM_CALLS` is another number of calls. Run: `node --conditions=source --expose-gc bench/warmEndurance.ts`
+ * `SKILLSCALE_WARM_CALLS` is another number of calls. Run: `node --conditions=skillscale --expose-gc bench/warmEndurance.ts`
  * prints every look as JSON.
  */
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
@@ -215,7 +215,7 @@ const row = (
 }
 
 export const warmEnduranceBench = async (): Promise<Array<Figure>> => {
-  const args = ["--expose-gc", "--conditions=source", file]
+  const args = ["--expose-gc", "--conditions=skillscale", file]
   const { stdout } = await promisify(ChildProcess.execFile)(process.execPath, args, { maxBuffer: 1 << 26 })
   const measured: Measured = JSON.parse(stdout)
   const { calls, warm } = measured

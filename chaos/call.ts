@@ -78,7 +78,7 @@ export const startPeer = (
 ): Promise<Peer & { readonly first: unknown }> =>
   new Promise((resolve, reject) => {
     const script = fileURLToPath(new URL(`${name}.ts`, import.meta.url))
-    const [command = "", ...rest] = [...via, process.execPath, "--conditions=source", script, ...args]
+    const [command = "", ...rest] = [...via, process.execPath, "--conditions=skillscale", script, ...args]
     const child = ChildProcess.spawn(command, rest, { stdio: ["ignore", "ignore", "inherit", "ipc"] })
     child.once("error", reject)
     const gone = new Promise<void>((done) => child.once("exit", () => done()))

@@ -11,12 +11,18 @@ import { openAi } from "./effectModel.ts"
 
 const question = process.argv[2] ?? "What can you do?"
 
-Effect.gen(function*() {
-  // README begin
+// README begin
+const program = Effect.gen(function*() {
   const { prompt, toolkit } = yield* EffectAi.Skills
   const chat = yield* Chat.fromPrompt([{ role: "system", content: yield* prompt() }])
   let response = yield* chat.generateText({ prompt: question, toolkit })
   while (response.toolCalls.length > 0) response = yield* chat.generateText({ prompt: [], toolkit })
-  // README end
-  yield* Console.log(response.text)
-}).pipe(Effect.provide([EffectAi.layer(), openAi("gpt-5.2")]), NodeRuntime.runMain)
+  return response.text
+}).pipe(Effect.provide(EffectAi.layer()))
+// README end
+
+program.pipe(
+  Effect.flatMap((text) => Console.log(text)),
+  Effect.provide(openAi("gpt-5.2")),
+  NodeRuntime.runMain
+)

@@ -75,7 +75,7 @@ const test = () => {
 
 // Node itself leaves memory behind on exit; only blocks with the addon in their stack count.
 const leaks = () => {
-  const host = ["--conditions=source", "--expose-gc", path.join(native, "test", "host.ts"), "churn"]
+  const host = ["--conditions=skillscale", "--expose-gc", path.join(native, "test", "host.ts"), "churn"]
   const result = spawnSync(process.execPath, host, {
     cwd: root,
     encoding: "utf8",

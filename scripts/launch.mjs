@@ -213,7 +213,7 @@ const testing = (found) => {
 
 const bin = join(root, "packages/cli/dist/bin.js")
 const tsc = "node_modules/typescript/bin/tsc"
-const source = ["--conditions=source"]
+const source = ["--conditions=skillscale"]
 
 /** Every task: what it needs, and the commands (arguments of node) that it runs one after the other. */
 const tasks = {

@@ -40,7 +40,7 @@ it.live("its process ends soon after, and not before", () =>
       Effect.sync(() =>
         ChildProcess.spawn(
           process.execPath,
-          ["--conditions=source", program, proxy.xsub, proxy.xpub, endless.name, seconds],
+          ["--conditions=skillscale", program, proxy.xsub, proxy.xpub, endless.name, seconds],
           { stdio: "inherit" }
         )
       ),

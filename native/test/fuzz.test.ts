@@ -4,7 +4,7 @@
  * process of their own, because what they look for would end this one.
  *
  * `SKILLSCALE_FUZZ` is how many times as many rounds to run (default: 1, some seconds), `SKILLSCALE_FUZZ_SEED` is the
- * seed (default: 1). One round again: `node --conditions=source native/test/argumentsFuzz.ts SEED ROUND 1` and `python3
+ * seed (default: 1). One round again: `node --conditions=skillscale native/test/argumentsFuzz.ts SEED ROUND 1` and `python3
  * native/test/zygote-garbage.py native/zygote/zygote.py native/build/Release/skillscale-zygote.node SEED ROUND 1`.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -50,7 +50,7 @@ const sum = (tally: Readonly<Record<string, number>>, prefix: string) =>
 describe("whatever is passed", () => {
   it("as arguments is refused with its name, or runs", async () => {
     const rounds = 1_000 * times
-    const program = ["--conditions=source", beside("./argumentsFuzz.ts"), String(seed), "0", String(rounds)]
+    const program = ["--conditions=skillscale", beside("./argumentsFuzz.ts"), String(seed), "0", String(rounds)]
     const tally = await fuzz(process.execPath, program)
     // Enough of either, so that the rounds try something.
     assert.isAbove(sum(tally, "accepted"), rounds / 4, JSON.stringify(tally))

@@ -12,7 +12,7 @@ type Done = Extract<Native.Event, readonly ["done", ...ReadonlyArray<unknown>]>
 
 const timeout = 20_000
 const beside = (name: string) => fileURLToPath(new URL(name, import.meta.url))
-const program = [process.execPath, "--conditions=source", beside("./hostile.ts")]
+const program = [process.execPath, "--conditions=skillscale", beside("./hostile.ts")]
 const sanitized = process.env["SKILLSCALE_SANITIZED"] === "1"
 const isRoot = process.getuid?.() === 0
 

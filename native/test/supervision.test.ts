@@ -32,7 +32,7 @@ interface Host {
 }
 
 const host = (scenario: string, marker: string): Host => {
-  const child = ChildProcess.spawn(process.execPath, ["--conditions=source", hostPath, scenario, marker], {
+  const child = ChildProcess.spawn(process.execPath, ["--conditions=skillscale", hostPath, scenario, marker], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, PYTHON: python }
   })

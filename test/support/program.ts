@@ -27,7 +27,7 @@ const environment = (env: Options["env"]) => {
 }
 
 const spawn = (args: ReadonlyArray<string>, options: Options) =>
-  ChildProcess.spawn(process.execPath, ["--conditions=source", bin, ...args], {
+  ChildProcess.spawn(process.execPath, ["--conditions=skillscale", bin, ...args], {
     cwd: options.cwd,
     env: environment(options.env),
     stdio: ["pipe", "pipe", "pipe"]

@@ -193,7 +193,7 @@ layer(Up.layer, { excludeTestServices: true, timeout: 60_000 })("calls", (it) =>
       assert.deepStrictEqual([none.code, none.stdout, none.stderr], [0, "", ""])
       const onTerminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
       const asked = yield* Cli.shell(
-        `python3 -c '${onTerminal}' $NODE --conditions=source $BIN run tools scripts/cat.sh </dev/null; echo "ended $?"`,
+        `python3 -c '${onTerminal}' $NODE --conditions=skillscale $BIN run tools scripts/cat.sh </dev/null; echo "ended $?"`,
         { env: { ...env, NODE: process.execPath, BIN: new URL("../src/bin.ts", import.meta.url).pathname } }
       )
       assert.strictEqual(asked.stdout, "ended 0\n")

@@ -29,7 +29,7 @@ const bin = Path.join(import.meta.dirname, "../src/bin.ts")
 const desktop = (env: Readonly<Record<string, string>>, args: ReadonlyArray<string> = []) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = ChildProcess.spawn(process.execPath, ["--conditions=source", bin, "mcp", ...args], {
+      const child = ChildProcess.spawn(process.execPath, ["--conditions=skillscale", bin, "mcp", ...args], {
         env: { PATH: process.env["PATH"], ...env }
       })
       let stdout = ""
@@ -166,7 +166,7 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       const { stdout } = yield* Cli.run(["mcp", "--print-config"], { env })
       const { mcpServers: { skillscale: { args, command } } } = JSON.parse(stdout)
       const program = yield* Effect.sync(() =>
-        ChildProcess.spawnSync(command, ["--conditions=source", ...args], {
+        ChildProcess.spawnSync(command, ["--conditions=skillscale", ...args], {
           input: `${JSON.stringify(initialize)}\n`,
           env: { PATH: process.env["PATH"] }
         })

@@ -114,7 +114,7 @@ describe("help and version", () => {
   it.live("have colour on a terminal alone, and not with NO_COLOR", () =>
     Effect.gen(function*() {
       const onTerminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
-      const program = `python3 -c '${onTerminal}' $NODE --conditions=source $BIN skills --help </dev/null`
+      const program = `python3 -c '${onTerminal}' $NODE --conditions=skillscale $BIN skills --help </dev/null`
       const env = { TERM: "xterm", NODE: process.execPath, BIN: new URL("../src/bin.ts", import.meta.url).pathname }
       const coloured = yield* Cli.shell(program, { env })
       assert.include(coloured.stdout, "\u001b[1m")

@@ -167,7 +167,7 @@ describe("Telemetry.layer", () => {
     `
     const run = (env: NodeJS.ProcessEnv) =>
       Number(
-        execFileSync(process.execPath, ["--conditions=source", "--input-type=module", "--eval", program], {
+        execFileSync(process.execPath, ["--conditions=skillscale", "--input-type=module", "--eval", program], {
           cwd: fileURLToPath(new URL("..", import.meta.url)),
           env: { PATH: process.env["PATH"], ...env }
         }).toString()

@@ -165,7 +165,7 @@ describe("ZmqBus", () => {
       const proxy = yield* startProxy()
       const messages = yield* collect(netOf(proxy), "TOPIC_A")
       const child = spawn(process.execPath, [
-        "--conditions=source",
+        "--conditions=skillscale",
         Path.join(import.meta.dirname, "publishAndExit.ts"),
         proxy.xsub,
         proxy.xpub

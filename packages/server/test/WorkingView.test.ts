@@ -377,7 +377,7 @@ describe("WorkingView", () => {
         Effect.runFork(Effect.scoped(Effect.andThen(up, Effect.never)))
         setInterval(() => {}, 1000)`
       const start = Effect.callback<ReturnType<typeof spawn>>((resume) => {
-        const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script], {
+        const child = spawn(process.execPath, ["--conditions=skillscale", "--input-type=module", "-e", script], {
           cwd: import.meta.dirname,
           stdio: ["ignore", "pipe", "inherit"]
         })

@@ -337,7 +337,7 @@ for number in range(3, 1024):
       const [inside, outside] = yield* Effect.callback<ReadonlyArray<string>>((resume) => {
         const descriptor = Fs.openSync(secret, "r")
         const program = fileURLToPath(new URL("./escapeServer.ts", import.meta.url))
-        const server = spawn(process.execPath, ["--conditions=source", program, code], {
+        const server = spawn(process.execPath, ["--conditions=skillscale", program, code], {
           // Node itself keeps its children from what it finds up to the first gap.
           stdio: ["ignore", "pipe", "inherit", ...Array.from({ length: 37 }, () => "ignore" as const), descriptor]
         })

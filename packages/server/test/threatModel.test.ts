@@ -77,7 +77,7 @@ describe("skillscale up", () => {
         const bin = Path.join(Documented.root, "packages/cli/src/bin.ts")
         const server = yield* Effect.acquireRelease(
           Effect.sync(() =>
-            spawn(process.execPath, ["--conditions=source", bin, "up", "--skills", skills, ...ports, ...more], {
+            spawn(process.execPath, ["--conditions=skillscale", bin, "up", "--skills", skills, ...ports, ...more], {
               stdio: ["ignore", "ignore", "pipe"]
             })
           ),

@@ -619,7 +619,7 @@ for path in sys.argv[1:]:
         "-c",
         without,
         process.execPath,
-        "--conditions=source",
+        "--conditions=skillscale",
         program,
         Path.dirname(Path.dirname(skill.root))
       ]

@@ -69,7 +69,7 @@ const scoped = (command: string, args: ReadonlyArray<string>, options: Options) 
     ({ ended, signal }) => Effect.andThen(signal("SIGKILL"), ended)
   )
 
-const node = ["--conditions=source", bin]
+const node = ["--conditions=skillscale", bin]
 
 /** Starts `skillscale`; it is killed when the scope closes. With `stdin: "inherit"` its standard input stays open. */
 export const launch = (args: ReadonlyArray<string>, options: Options = {}) =>

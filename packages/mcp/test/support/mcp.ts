@@ -74,7 +74,7 @@ export const overStdio = (era: Era, { addresses }: World, args: ReadonlyArray<st
     new StdioClientTransport({
       command: process.execPath,
       args: [
-        "--conditions=source",
+        "--conditions=skillscale",
         bin,
         "mcp",
         "--proxy-xsub",

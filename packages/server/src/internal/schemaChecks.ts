@@ -80,7 +80,7 @@ const makeThread: Effect.Effect<
     const extension = Path.extname(import.meta.filename)
     const made = new Worker(new URL(`./schemaThread${extension}`, import.meta.url), {
       env: {},
-      execArgv: extension === ".ts" ? ["--conditions=source"] : [],
+      execArgv: extension === ".ts" ? ["--conditions=skillscale"] : [],
       resourceLimits: { maxOldGenerationSizeMb: threadMegabytes }
     })
     made.unref()
