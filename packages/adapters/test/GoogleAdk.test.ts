@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import {
   type BaseAgent,
+  type Context,
   type Event,
   Gemini,
   InMemoryArtifactService,
@@ -130,6 +131,19 @@ describe("skills in the Agent Development Kit", () => {
       stored.slice(1).map(({ id }) => id),
       events.flatMap(({ id, partial }) => partial ? [] : [id])
     )
+  })
+})
+
+describe("a tool of the Agent Development Kit", () => {
+  inWorld("declares what it takes and gives, and answers with that, also outside of a run", async (world) => {
+    await using toolbox = await world.connect()
+    const adding = fromToolbox(toolbox).tools.find(({ name }) => name === "adding")
+    assert.deepNestedInclude(adding?._getDeclaration(), {
+      "parametersJsonSchema.required": ["a", "b"],
+      "responseJsonSchema.required": ["sum"]
+    })
+    const toolContext = undefined as unknown as Context
+    assert.deepStrictEqual(await adding?.runAsync({ args: { a: 1, b: 2 }, toolContext }), { sum: 3 })
   })
 })
 

@@ -134,6 +134,19 @@ describe("skills in LangChain", () => {
     assert.match(thrown instanceof Error ? thrown.message : "", /the disk is on fire/)
   })
 
+  inWorld("keeps what a skill gives as its schema says beside the text", async (world) => {
+    await using toolbox = await world.connect()
+    const { tools } = fromToolbox(toolbox)
+    const adding = tools.find(({ name }) => name === "adding")
+    assert.deepNestedInclude(adding?.metadata, { "outputSchema.required": ["sum"] })
+    const answer: unknown = await adding?.invoke({ type: "tool_call", id: "1", name: "adding", args: { a: 1, b: 2 } })
+    assert.isTrue(ToolMessage.isInstance(answer))
+    assert.deepInclude(answer, {
+      content: "{\"sum\": 3}",
+      artifact: { structured: { sum: 3 }, files: [], error: undefined }
+    })
+  })
+
   inWorld("streams progress as events of its tool", async (world) => {
     await using toolbox = await world.connect()
     const agent = createAgent({

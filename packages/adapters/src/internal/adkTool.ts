@@ -19,8 +19,8 @@ export const declaration = (tool: Tool): NonNullable<ReturnType<BaseTool["_getDe
 /** A script chooses the names of its files; one for all sessions of the user is not for it to write. */
 const nameOf = (path: string): string => path.replace(/^user:/, "user_")
 
-const save = async (context: Context, artifacts: ReadonlyArray<Artifacts.Artifact>): Promise<void> => {
-  if (context.invocationContext.artifactService === undefined) return
+const save = async (context: Context | undefined, artifacts: ReadonlyArray<Artifacts.Artifact>): Promise<void> => {
+  if (context?.invocationContext.artifactService === undefined) return
   for (const { data, mime, path } of artifacts) {
     await context.saveArtifact(nameOf(path), { inlineData: { mimeType: mime, data: Images.base64(data) } })
   }
@@ -47,12 +47,17 @@ const response = (tool: Tool, { artifacts, structured, text }: SkillTools.Output
   return { ...structured, ...files.length === 0 ? {} : { files } }
 }
 
-export const run = async (tool: Tool, args: Readonly<Record<string, unknown>>, context: Context): Promise<unknown> => {
+/** Without a context, as no agent calls it, nothing is saved or told. */
+export const run = async (
+  tool: Tool,
+  args: Readonly<Record<string, unknown>>,
+  context: Context | undefined
+): Promise<unknown> => {
   try {
     const output = await tool.call(args, {
-      signal: context.abortSignal,
+      signal: context?.abortSignal,
       // Output that is passed on while it is produced costs more than all of it at the end.
-      onProgress: context.invocationContext.eventQueue === undefined
+      onProgress: context?.invocationContext.eventQueue === undefined
         ? undefined
         : (progress) => tell(context, tool.name, progress)
     })

@@ -1,0 +1,101 @@
+/** Skills in CrewAI, over MCP: the real package, where a Python registry can be reached, with a scripted model. */
+import { assert, describe } from "@effect/vitest"
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { promisify } from "node:util"
+import { skipUnless } from "../../../test/support/mustRun.ts"
+import { type Ask, inWorld, type World } from "./frameworkSuite.ts"
+import { chatCompletions } from "./support/chatCompletions.ts"
+import { items, serve } from "./support/providers.ts"
+
+const root = Path.join(import.meta.dirname, "../../..")
+const version = "1.15.30"
+const venv = Path.join(root, `.setup/crewai-${version}`)
+const python = Path.join(venv, "bin/python3")
+const finished = Path.join(venv, "finished")
+const execute = promisify(ChildProcess.execFile)
+
+/** About 1 GB, and 2 minutes, once. */
+const install = (): boolean => {
+  if (Fs.existsSync(finished)) return true
+  Fs.rmSync(venv, { recursive: true, force: true })
+  const run = (command: string, args: ReadonlyArray<string>) =>
+    ChildProcess.spawnSync(command, args, { stdio: ["ignore", "ignore", "inherit"], timeout: 900_000 }).status === 0
+  const packages = [`crewai==${version}`, "mcp==1.30.0"]
+  const isInstalled = run("python3", ["-m", "venv", venv]) &&
+    run(python, [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--only-binary",
+      ":all:",
+      ...packages
+    ])
+  if (isInstalled) Fs.writeFileSync(finished, "")
+  return isInstalled
+}
+
+const isMissing = skipUnless(install(), `crewai ${version} (a Python registry that can be reached)`)
+
+/** So that `skillscale` is a command, as where it is installed. */
+const command = (directory: string): string => {
+  const bin = Path.join(directory, "bin")
+  Fs.mkdirSync(bin)
+  const program = [process.execPath, "--conditions=skillscale", Path.join(root, "packages/cli/src/bin.ts")]
+  Fs.writeFileSync(Path.join(bin, "skillscale"), `#!/bin/sh\nexec ${program.join(" ")} "$@"\n`, { mode: 0o755 })
+  return bin
+}
+
+/** CrewAI puts the command before the name of a tool. */
+const prefix = "skillscale_mcp_"
+
+const crew = async ({ addresses, directory }: World, asks: ReadonlyArray<Ask>) => {
+  await using provider = await serve(
+    chatCompletions,
+    asks.map(({ input, tool }) => ({ tool: `${prefix}${tool}`, input }))
+  )
+  const { stdout } = await execute(python, [Path.join(root, "examples/crewai_agent.py"), "go on"], {
+    timeout: 120_000,
+    env: {
+      PATH: `${command(directory)}:${process.env["PATH"]}`,
+      HOME: directory,
+      SKILLSCALE_PROXY_XSUB: addresses.xsub,
+      SKILLSCALE_PROXY_XPUB: addresses.xpub,
+      OPENAI_BASE_URL: `${provider.url}/v1`,
+      OPENAI_API_KEY: "none",
+      CREWAI_DISABLE_TELEMETRY: "true",
+      CREWAI_TRACING_ENABLED: "false",
+      OTEL_SDK_DISABLED: "true"
+    }
+  })
+  const offered = items(provider.requests[0]?.["tools"]).map((tool) => JSON.stringify(tool))
+  return {
+    said: stdout,
+    offered: offered.map((tool) => /"name":"([^"]+)"/.exec(tool)?.[1]),
+    given: chatCompletions.given(provider.requests.at(-1) ?? {})
+  }
+}
+
+describe.skipIf(isMissing)("skills in CrewAI", () => {
+  inWorld("are the tools of the agent that the example shows", async (world) => {
+    const { given, offered, said } = await crew(world, [
+      // As models write it that are held to a schema without optional properties, which CrewAI makes of ours.
+      { tool: "shout", input: { input: "hello", args: null, files: null } },
+      { tool: "adding", input: { a: 1, b: 2 } },
+      { tool: "drawing", input: { input: null, args: null, files: null } },
+      { tool: "failing", input: { input: null, args: null, files: null } }
+    ])
+    assert.includeMembers(
+      offered,
+      ["shout", "adding", "run_skill_script", "search_skills"].map((name) => `${prefix}${name}`)
+    )
+    assert.strictEqual(given[0], "HELLO")
+    assert.strictEqual(given[1], "{\"sum\": 3}")
+    assert.include(given[2], "out/table.csv")
+    assert.match(given[3] ?? "", /exited with 3[^]*the disk is on fire/)
+    assert.include(said, "It said: The script exited with 3.")
+  })
+})
