@@ -22,6 +22,10 @@ import type * as SchemaThread from "./schemaThread.ts"
 export interface Options {
   /** Inputs that wait for the thread. */
   readonly maxWaiting: number
+  /** What the thread runs. By default `schemaThread`. */
+  readonly module?: URL | undefined
+  /** The thread is not well when it is silent for so long. By default 10 s. */
+  readonly silenceMs?: number | undefined
 }
 
 /** Whose input it is, and how long that caller waits: in all, and from now on. */
@@ -52,18 +56,22 @@ const quickBytes = 64 * 1024
 const quickMs = 10
 /** For how long nothing of a schema is checked at once when something took longer. */
 const slowMs = 60_000
-/** The thread is not well when it takes so long. */
-const threadMs = 10_000
+const defaultSilenceMs = 10_000
 const threadMegabytes = 256
 
 const unfinished: JsonSchema.Verdict = { _tag: "Unfinished" }
 
+const extension = Path.extname(import.meta.filename)
+const ownModule = new URL(`./schemaThread${extension}`, import.meta.url)
+
 /** A thread that begins with the first question, and anew after its end. */
-const makeThread: Effect.Effect<
+const makeThread = Effect.fnUntraced(function*(
+  { module = ownModule, silenceMs = defaultSilenceMs }: Pick<Options, "module" | "silenceMs">
+): Effect.fn.Return<
   (schema: Schema.JsonObject, data: Uint8Array) => Effect.Effect<JsonSchema.Verdict>,
   never,
   Scope.Scope
-> = Effect.gen(function*() {
+> {
   const log = Effect.runForkWith(yield* Effect.context<never>())
   const waiting = new Map<number, (verdict: JsonSchema.Verdict) => void>()
   let count = 0
@@ -72,21 +80,30 @@ const makeThread: Effect.Effect<
   const stop = (): void => {
     void worker?.terminate()
     worker = undefined
-    for (const settle of waiting.values()) settle(unfinished)
+    // Who hears it may ask anew at once.
+    const lost = Array.from(waiting.values())
     waiting.clear()
+    for (const settle of lost) settle(unfinished)
   }
 
   const start = (): Worker => {
-    const extension = Path.extname(import.meta.filename)
-    const made = new Worker(new URL(`./schemaThread${extension}`, import.meta.url), {
+    const made = new Worker(module, {
       env: {},
       execArgv: extension === ".ts" ? ["--conditions=skillscale"] : [],
       resourceLimits: { maxOldGenerationSizeMb: threadMegabytes }
     })
     made.unref()
-    made.on("message", ({ id, verdict }: SchemaThread.Answer) => waiting.get(id)?.(verdict))
-    made.on("exit", () => worker === made ? stop() : undefined)
-    made.on("error", (cause) => log(Effect.logError("the thread that checks data ended and begins anew", cause)))
+    const onEnd = (): void => worker === made ? stop() : undefined
+    made.on("message", ({ id, verdict }: SchemaThread.Answer) => {
+      const settle = waiting.get(id)
+      waiting.delete(id)
+      settle?.(verdict)
+    })
+    made.on("error", (cause) => {
+      log(Effect.logError("the thread that checks data ended and begins anew", cause))
+      onEnd()
+    })
+    made.on("exit", onEnd)
     return made
   }
 
@@ -106,7 +123,7 @@ const makeThread: Effect.Effect<
       worker.postMessage(question, [copy.buffer])
       return Effect.sync(() => waiting.delete(id))
     }).pipe(
-      Effect.timeoutOrElse({ duration: threadMs, orElse: () => Effect.as(Effect.sync(stop), unfinished) })
+      Effect.timeoutOrElse({ duration: silenceMs, orElse: () => Effect.as(Effect.sync(stop), unfinished) })
     )
 })
 
@@ -125,10 +142,10 @@ const issuesOf = (verdict: JsonSchema.Verdict): Answer.Issues => {
 }
 
 export const make = Effect.fnUntraced(function*(
-  { maxWaiting }: Options
+  options: Options
 ): Effect.fn.Return<SchemaChecks, never, Scope.Scope> {
-  const inThread = yield* makeThread
-  const turns = Admission.make({ workers: 1, queue: maxWaiting })
+  const inThread = yield* makeThread(options)
+  const turns = Admission.make({ workers: 1, queue: options.maxWaiting })
   const slowUntil = new WeakMap<Schema.JsonObject, number>()
 
   /** Nothing when that takes too long. */

@@ -3,6 +3,7 @@ import type * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import type * as Schema from "effect/Schema"
 import type * as SkillRunner from "../../src/SkillRunner.ts"
 import * as SchemaChecks from "../../src/internal/schemaChecks.ts"
@@ -59,6 +60,28 @@ describe("schema checks", () => {
       assert.match(refusal.issues?.[0]?.message ?? "", /nested too deeply|takes longer/)
       yield* checks.input(numbers, Buffer.from(`[${"1,".repeat(40_000)}1]`), mine)
     }))
+
+  it.live("go on after the end, or the silence, of the thread", () =>
+    Effect.gen(function*() {
+      // Breaks, is silent or answers by how much data there is.
+      const program = `import { parentPort } from "node:worker_threads"
+        parentPort.on("message", ({ data, id }) => {
+          if (data.length > 300000) throw new Error("broken")
+          if (data.length > 200000) process.exit(0)
+          if (data.length < 100000) parentPort.postMessage({ id, verdict: { _tag: "Fits" } })
+        })`
+      const checks = yield* SchemaChecks.make({
+        maxWaiting: 4,
+        silenceMs: 3000,
+        module: new URL(`data:text/javascript,${encodeURIComponent(program)}`)
+      })
+      const call = (bytes: number) => codeOf(checks.input(numbers, Buffer.alloc(bytes, " "), mine))
+      for (const bytes of [90_000, 400_000, 90_000, 90_000, 250_000, 90_000, 150_000, 90_000]) {
+        const started = performance.now()
+        assert.strictEqual(yield* call(bytes), bytes === 90_000 ? undefined : "InvalidInput")
+        assert.strictEqual(performance.now() - started >= 2999, bytes === 150_000, String(bytes))
+      }
+    }).pipe(Effect.provideService(References.MinimumLogLevel, "None")))
 
   it.live("let callers take turns in the thread", () =>
     Effect.gen(function*() {
