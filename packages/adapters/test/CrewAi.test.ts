@@ -17,28 +17,23 @@ const finished = Path.join(venv, "finished")
 const execute = promisify(ChildProcess.execFile)
 
 /** About 1 GB, and 2 minutes, once. */
-const install = (): boolean => {
+const install = async (): Promise<boolean> => {
   if (Fs.existsSync(finished)) return true
   Fs.rmSync(venv, { recursive: true, force: true })
-  const run = (command: string, args: ReadonlyArray<string>) =>
-    ChildProcess.spawnSync(command, args, { stdio: ["ignore", "ignore", "inherit"], timeout: 900_000 }).status === 0
   const packages = [`crewai==${version}`, "mcp==1.30.0"]
-  const isInstalled = run("python3", ["-m", "venv", venv]) &&
-    run(python, [
-      "-m",
-      "pip",
-      "install",
-      "--quiet",
-      "--disable-pip-version-check",
-      "--only-binary",
-      ":all:",
-      ...packages
-    ])
-  if (isInstalled) Fs.writeFileSync(finished, "")
-  return isInstalled
+  try {
+    await execute("python3", ["-m", "venv", venv])
+    const options = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    await execute(python, ["-m", "pip", "install", ...options, ...packages], { timeout: 900_000 })
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    return false
+  }
+  Fs.writeFileSync(finished, "")
+  return true
 }
 
-const isMissing = skipUnless(install(), `crewai ${version} (a Python registry that can be reached)`)
+const isMissing = skipUnless(await install(), `crewai ${version} (a Python registry that can be reached)`)
 
 /** So that `skillscale` is a command, as where it is installed. */
 const command = (directory: string): string => {
