@@ -23,7 +23,7 @@ const anotherServer = async ({ addresses }: World, category: string, skills: Rea
     Stack.serverOn(ZmqBus.layer(addresses), fixtures, { topic }, { sandbox: "off" })
   )
   await runtime.context()
-  return { [Symbol.asyncDispose]: () => runtime.dispose() }
+  return { topic, [Symbol.asyncDispose]: () => runtime.dispose() }
 }
 
 /** The pages of a list, by asking for one after the other. */
@@ -46,7 +46,8 @@ const nameOf = ({ name }: { readonly name: string }): string => name
 
 describe("an MCP server of skills", () => {
   inWorld("tells skills of one name on two topics apart", async (world) => {
-    await using _other = await anotherServer(world, "other-things", ["shout"])
+    await using another = await anotherServer(world, "other-things", ["shout"])
+    assert.strictEqual(another.topic, "TOPIC_OTHER_THINGS")
     await using serving = await serve(world)
     await using connected = await overHttp("2026-07-28", serving.url)
     const skills = new SkillsClient(connected.client)

@@ -66,7 +66,8 @@ describe("entries of the skills extension", () => {
       const frontMatter = (change: Record<string, unknown>) => ({
         frontMatter: JSON.parse(JSON.stringify({ ...reply.frontMatter, ...change }))
       })
-      const { document: _, ...noDocument } = reply
+      const { frontMatter: told, instructions, resources } = reply
+      const withoutDocument = { skill, instructions, resources, ...told === undefined ? {} : { frontMatter: told } }
       assert.isDefined(yield* entryFor({ resources: files(511, 1) }))
       assert.isUndefined(yield* entryFor({ resources: files(512, 1) }))
       assert.isDefined(yield* entryFor({ resources: files(1, 16 * 1024 * 1024 - 4) }))
@@ -79,7 +80,7 @@ describe("entries of the skills extension", () => {
       assert.isUndefined(yield* entryFor(frontMatter({ compatibility: 7 })))
       assert.isUndefined(yield* entryFor(frontMatter({ metadata: { a: 1 } })))
       const old = SkillEntries.make({
-        describe: () => Effect.succeed(noDocument),
+        describe: () => Effect.succeed(withoutDocument),
         resource: () => Effect.succeed(Buffer.from("text"))
       })
       assert.isUndefined((yield* old.describe(skill)).entry)
