@@ -22,11 +22,16 @@ class LongFirst extends BaseSequencer {
   }
 }
 
+/** Takes a gigabyte of Python packages: `npm run test:crewai` runs it, alone. */
+const crewai = "packages/adapters/test/CrewAi.test.ts"
+const isCrewai = process.env["SKILLSCALE_TEST"] === "crewai"
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    include: ["packages/*/test/**/*.test.ts", "native/test/**/*.test.ts", "test/**/*.test.ts"],
+    include: isCrewai ? [crewai] : ["packages/*/test/**/*.test.ts", "native/test/**/*.test.ts", "test/**/*.test.ts"],
+    exclude: isCrewai ? [] : [crewai],
     execArgv: ["--conditions=skillscale"],
     globalSetup: "test/support/passable.ts",
     testTimeout: 30_000,

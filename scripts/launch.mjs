@@ -221,6 +221,11 @@ const tasks = {
   demo: { needs: ready, commands: [["scripts/demo.ts"]] },
   start: { needs: ready, commands: [[bin, "up"]] },
   test: { needs: (found) => (build(found), testing(found)), commands: [["node_modules/vitest/vitest.mjs", "run"]] },
+  "test:crewai": {
+    needs: build,
+    commands: [["node_modules/vitest/vitest.mjs", "run"]],
+    env: { SKILLSCALE_TEST: "crewai", SKILLSCALE_MUST_RUN: "1" }
+  },
   bench: { needs: addon, commands: [[...source, "bench/main.ts"]] },
   chaos: { needs: lean, commands: [[...source, "chaos/main.ts"]] },
   escape: { needs: lean, commands: [[...source, "scripts/escape.ts"]] },
@@ -240,9 +245,9 @@ const tasks = {
   "test:native:asan": { needs: lean, commands: [["native/asan.mjs"]] }
 }
 
-const launch = (node, args, cwd = root) =>
+const launch = (node, args, { cwd = root, env: more = {} }) =>
   new Promise((resolve) => {
-    const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env.PATH ?? ""}` }
+    const env = { ...process.env, ...more, PATH: `${dirname(node)}${delimiter}${process.env.PATH ?? ""}` }
     const child = spawn(node, args, { cwd, stdio: "inherit", env })
     // A terminal sends SIGINT to the whole group; only what reaches this process alone is passed on.
     const forward = (signal) => {
@@ -267,7 +272,7 @@ const main = async () => {
   task.needs(found)
   for (const [index, command] of task.commands.entries()) {
     const last = index === task.commands.length - 1
-    const code = await launch(found.node, last ? [...command, ...extra] : command, task.cwd)
+    const code = await launch(found.node, last ? [...command, ...extra] : command, task)
     if (code !== 0) return code
   }
   return 0

@@ -9,13 +9,16 @@ const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
 /** What is between the marks of an example, as far to the left as it goes. */
 const marked = (file: string): string | undefined => {
   const text = Fs.readFileSync(Path.join(root, file), "utf8")
-  const found = /^([ \t]*)\/\/ README begin\n(.*?)^[ \t]*\/\/ README end$/ms.exec(text)
+  const found = /^([ \t]*)(?:\/\/|#) README begin\n(.*?)^[ \t]*(?:\/\/|#) README end$/ms.exec(text)
   const [, indent = "", code] = found ?? []
   return code?.split("\n").map((line) => line.startsWith(indent) ? line.slice(indent.length) : line).join("\n")
 }
 
 const quoted = new Map(
-  Array.from(readme.matchAll(/^<!-- (\S+) -->\n\n```ts\n(.*?)^```$/gms), ([, file = "", code = ""]) => [file, code])
+  Array.from(
+    readme.matchAll(/^<!-- (\S+) -->\n\n```(?:ts|py)\n(.*?)^```$/gms),
+    ([, file = "", code = ""]) => [file, code]
+  )
 )
 
 const examples = Fs.readdirSync(Path.join(root, "examples")).map((name) => `examples/${name}`)
