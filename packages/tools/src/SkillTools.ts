@@ -142,6 +142,12 @@ export interface Options {
   readonly maxTimeout?: Duration.Input | undefined
   /** Whether the tool of a skill runs the version that its description is of, or fails with `SkillChanged`. By default not. */
   readonly pin?: boolean | undefined
+  /**
+   * How the schema that a skill declares for what it reads is told. `portable`, the default, has nothing at its root that the APIs of
+   * models refuse there (`allOf`, `anyOf`, `oneOf`, `not`, `enum`): a schema that has is that of the one property `input`. `verbatim`
+   * tells any schema of an object as it is.
+   */
+  readonly schemas?: "portable" | "verbatim" | undefined
   /** How many artifacts are kept for the model to read. */
   readonly artifacts?: Artifacts.Options | undefined
 }
@@ -216,7 +222,14 @@ export const make = Effect.fnUntraced(function*(
       ...vocabulary,
       ...offered.map((skill, index) =>
         named(
-          SkillTool.make({ catalog, running, maxOutput, artifacts, pin: options.pin === true }, skill),
+          SkillTool.make({
+            catalog,
+            running,
+            maxOutput,
+            artifacts,
+            pin: options.pin === true,
+            isVerbatim: options.schemas === "verbatim"
+          }, skill),
           names[index] ?? skill.name
         )
       )

@@ -58,7 +58,9 @@ const tokenOf = Effect.fnUntraced(function*({ tokenFile }: Input) {
 
 const skillsOf = ({ maxOutput, noSkillTools, skills, timeout, xpub, xsub }: Input) =>
   McpServer.layer({ version: Cli.version }).pipe(
-    Layer.provide(SkillTools.layer({ maxOutput, ...noSkillTools ? { maxSkillTools: false as const } : {} })),
+    Layer.provide(
+      SkillTools.layer({ maxOutput, schemas: "verbatim", ...noSkillTools ? { maxSkillTools: false as const } : {} })
+    ),
     Layer.provide(
       SkillCatalog.layer(skills === "all" ? {} : { skills }).pipe(Exit.layerOr(Exit.fromClientError))
     ),

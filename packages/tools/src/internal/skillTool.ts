@@ -20,6 +20,8 @@ export interface Options extends ModelText.Cap {
   readonly catalog: SkillCatalog.SkillCatalog["Service"]
   readonly running: Running
   readonly pin: boolean
+  /** Whether any schema of an object is told as it is. */
+  readonly isVerbatim: boolean
 }
 
 /** What is to be expected of a skill whose server says nothing of that. */
@@ -125,12 +127,13 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
   }
 
   if (inputSchema !== undefined) {
+    const isAsItIs = options.isVerbatim ? isObjectSchema : isArguments
     return {
       ...definition,
-      inputSchema: { properties: {}, ...asObject(inputSchema, "input", isArguments) },
+      inputSchema: { properties: {}, ...asObject(inputSchema, "input", isAsItIs) },
       // The server knows whether it fits.
       call: (given, callOptions) => {
-        const value = isArguments(inputSchema) || typeof given !== "object" || given === null || !("input" in given)
+        const value = isAsItIs(inputSchema) || typeof given !== "object" || given === null || !("input" in given)
           ? given ?? {}
           : given.input
         return Effect.flatMap(running.run({ ...request, stdin: JSON.stringify(value) }, callOptions), structured)
