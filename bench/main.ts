@@ -7,6 +7,7 @@ import { deliveryBench } from "./delivery.ts"
 import { enduranceBench } from "./endurance.ts"
 import { executorBench } from "./executor.ts"
 import type { Figure } from "./figure.ts"
+import { mcpBench } from "./mcp.ts"
 import { proxyBench } from "./proxy.ts"
 import { replicasBench } from "./replicas.ts"
 import { warmBench } from "./warm.ts"
@@ -30,7 +31,8 @@ const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Figure>>>> = 
   warm: warmBench,
   "warm-endurance": warmEnduranceBench,
   catalog: catalogBench,
-  adapters: adaptersBench
+  adapters: adaptersBench,
+  mcp: mcpBench
 }
 
 const names = process.argv.slice(2)
