@@ -73,6 +73,8 @@ const noValidator: Sdk.jsonSchemaValidator = {
   }
 }
 
+const maxWarned = 1000
+
 class Protocol extends Sdk.McpServer {
   readonly #schemaOf: (tool: string) => Record<string, unknown> | undefined
 
@@ -101,6 +103,38 @@ const hidden = (cause: Cause.Cause<unknown>) =>
       Effect.logError("a request failed").pipe(Effect.annotateLogs({ cause: Cause.pretty(cause) })),
       Effect.fail(Served.internal("Internal error"))
     )
+
+/** The skills extension. Of a skill that it refuses it warns once. */
+const extensionOf = (served: Served.Served, warn: (warning: Effect.Effect<void>) => void): SkillsExtension => {
+  const warned = new Set<string>()
+  return new SkillsExtension({
+    source: SkillSource.make(served),
+    onWarning: ({ message, path }) => {
+      if (warned.has(path) || warned.size >= maxWarned) return
+      warned.add(path)
+      warn(Effect.logWarning("a skill is refused").pipe(Effect.annotateLogs({ skill: path, problem: message })))
+    }
+  })
+}
+
+const register = (mcp: Sdk.McpServer, served: Served.Served): void => {
+  let level: Sdk.LoggingLevel | undefined
+  mcp.server.registerCapabilities({
+    tools: { listChanged: true },
+    prompts: { listChanged: true },
+    resources: { listChanged: true, subscribe: true },
+    completions: {},
+    logging: {}
+  })
+  mcp.server.setRequestHandler("logging/setLevel", ({ params }) => {
+    level = params.level
+    return {}
+  })
+  ToolCalls.register(mcp, served, () => level)
+  Resources.register(mcp, served)
+  Prompts.register(mcp, served)
+  Completion.register(mcp, served)
+}
 
 /**
  * Makes a server.
@@ -138,37 +172,13 @@ export const make = Effect.fnUntraced(function*(
   const services = yield* Effect.context<never>()
   const schemaOf = (name: string) =>
     Effect.runSyncWith(services)(tools.tools).find((tool) => tool.name === name)?.inputSchema
-  const warned = new Set<string>()
-  const extension = new SkillsExtension({
-    source: SkillSource.make(served),
-    onWarning: ({ message, path }) => {
-      if (warned.has(path) || warned.size >= 1000) return
-      warned.add(path)
-      void fork(Effect.logWarning("a skill is refused").pipe(Effect.annotateLogs({ skill: path, problem: message })))
-    }
-  })
+  const extension = extensionOf(served, (warning) => void fork(warning))
   const changes = yield* Changes.make({ catalog, entries })
 
   const create = (hasSubscriptions: boolean): Sdk.McpServer => {
     const mcp = new Protocol(options, schemaOf)
-    const { server } = mcp
-    let level: Sdk.LoggingLevel | undefined
     extension.attach(mcp)
-    server.registerCapabilities({
-      tools: { listChanged: true },
-      prompts: { listChanged: true },
-      resources: { listChanged: true, subscribe: true },
-      completions: {},
-      logging: {}
-    })
-    server.setRequestHandler("logging/setLevel", ({ params }) => {
-      level = params.level
-      return {}
-    })
-    ToolCalls.register(mcp, served, () => level)
-    Resources.register(mcp, served)
-    Prompts.register(mcp, served)
-    Completion.register(mcp, served)
+    register(mcp, served)
     if (hasSubscriptions) changes.follow(mcp)
     return mcp
   }

@@ -106,6 +106,23 @@ describe("entries of the skills extension", () => {
       assert.isUndefined(entries.known({ ...skill, digest: `sha256:${"2".repeat(64)}` }))
     }))
 
+  it.effect("are forgotten when there are too many, what was not asked for first", () =>
+    Effect.gen(function*() {
+      const resources = Array.from({ length: 511 }, (_, index) => ({ path: `${index}`, size: 0, sha256: sha256("") }))
+      const entries = SkillEntries.make({
+        describe: () => Effect.succeed({ ...reply, resources }),
+        resource: () => Effect.die("nobody reads")
+      })
+      const of = (index: number) => ({ ...skill, digest: `sha256:${String(index).padStart(64, "0")}` })
+      for (let index = 0; index < 250; index++) {
+        yield* entries.describe(of(index))
+        entries.known(of(0))
+      }
+      assert.isDefined(entries.known(of(0)))
+      assert.isUndefined(entries.known(of(1)))
+      assert.isDefined(entries.known(of(249)))
+    }))
+
   it.effect("are held against what a server gives out", () =>
     Effect.gen(function*() {
       const giving = (text: string) =>

@@ -117,6 +117,17 @@ describe("SkillTools", () => {
       assert.strictEqual(given.text, JSON.stringify({ other: "b" }))
     })))
 
+  it.live("writes schemas as skills declare them where that is wanted", () =>
+    inWorld(
+      Effect.fnUntraced(function*({ tools }) {
+        const word = (yield* tools.tools).find(({ name }) => name === "word")
+        assert.deepStrictEqual(word?.inputSchema["anyOf"], [{ required: ["one"] }, { required: ["other"] }])
+        const given = yield* tools.call("word", { other: "b" })
+        assert.strictEqual(given.text, JSON.stringify({ other: "b" }))
+      }),
+      { schemas: "verbatim" }
+    ))
+
   it.live("runs skills with input, arguments and files, and gives out what they make", () =>
     inWorld(Effect.fnUntraced(function*({ tools }) {
       const shouted = yield* tools.call("shout", { input: "hello\n", args: ["a b", "$(id)"] })

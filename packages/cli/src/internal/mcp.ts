@@ -111,5 +111,8 @@ export const mcp = Effect.fnUntraced(function*(input: Input) {
   if (Option.isSome(input.http)) {
     return yield* hold(Layer.provide(yield* overHttp(input, input.http.value), telemetry))
   }
+  if (process.stdin.isTTY) {
+    yield* Io.note("waiting for an MCP client on standard input; --http serves many, Ctrl-C ends it")
+  }
   return yield* hold(Layer.provide(skillsOf(input), telemetry), Effect.scoped(McpStdio.serve()))
 })

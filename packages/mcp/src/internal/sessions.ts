@@ -29,16 +29,43 @@ export interface Sessions {
   readonly endAll: () => Promise<void>
 }
 
+const end = async (session: Session) => {
+  await session.mcp.close().catch(() => undefined)
+  await session.transport.close().catch(() => undefined)
+}
+
+/** Makes a session of its first request. */
+const begin = async (
+  factory: Sdk.McpServerFactory,
+  sessions: Map<string, Session>,
+  request: Request,
+  body: unknown
+): Promise<Response> => {
+  const mcp = await factory({ era: "legacy", requestInfo: request })
+  let opened: string | undefined
+  const transport = new Sdk.WebStandardStreamableHTTPServerTransport({
+    sessionIdGenerator: randomUUID,
+    onsessioninitialized: (id) => {
+      opened = id
+      sessions.set(id, session)
+    }
+  })
+  const session: Session = { transport, mcp, active: 0, used: performance.now() }
+  transport.onclose = () => {
+    if (opened !== undefined) sessions.delete(opened)
+  }
+  await mcp.connect(transport)
+  const response = await transport.handleRequest(request, { parsedBody: body })
+  if (opened === undefined) await end(session)
+  return response
+}
+
 export const make = ({ factory, idleMs, max }: Options): Sessions => {
   const sessions = new Map<string, Session>()
-
-  const end = async (session: Session) => {
-    await session.mcp.close().catch(() => undefined)
-    await session.transport.close().catch(() => undefined)
-  }
+  let opening = 0
 
   const makeRoom = async (): Promise<boolean> => {
-    if (sessions.size < max) return true
+    if (sessions.size + opening <= max) return true
     const [oldest] = Array.from(sessions.values()).filter(({ active }) => active === 0).sort((a, b) => a.used - b.used)
     if (oldest === undefined) return false
     await end(oldest)
@@ -57,24 +84,12 @@ export const make = ({ factory, idleMs, max }: Options): Sessions => {
       }
     },
     open: async (request, body) => {
-      if (!await makeRoom()) return undefined
-      const mcp = await factory({ era: "legacy", requestInfo: request })
-      let opened: string | undefined
-      const transport = new Sdk.WebStandardStreamableHTTPServerTransport({
-        sessionIdGenerator: randomUUID,
-        onsessioninitialized: (id) => {
-          opened = id
-          sessions.set(id, session)
-        }
-      })
-      const session: Session = { transport, mcp, active: 0, used: performance.now() }
-      transport.onclose = () => {
-        if (opened !== undefined) sessions.delete(opened)
+      opening += 1
+      try {
+        return await makeRoom() ? await begin(factory, sessions, request, body) : undefined
+      } finally {
+        opening -= 1
       }
-      await mcp.connect(transport)
-      const response = await transport.handleRequest(request, { parsedBody: body })
-      if (opened === undefined) await end(session)
-      return response
     },
     fetch: (id, request, body) => {
       const session = sessions.get(id)

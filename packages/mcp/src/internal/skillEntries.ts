@@ -82,16 +82,20 @@ const atReplicas = <A>(
   )
 }
 
-export const make = (
-  catalog: Pick<SkillCatalog.SkillCatalog["Service"], "describe" | "resource">
-): SkillEntries => {
+/** What was described, within `maxFiles`; what was not asked for goes first. */
+const memory = () => {
   const kept = new Map<string, Described>()
   let files = 0
   const keyOf = ({ digest, name, topic }: SkillCatalog.Skill): string => JSON.stringify([topic, name, digest])
 
-  const keep = (key: string, described: Described): void => {
-    forget(key)
-    kept.set(key, described)
+  const forget = (key: string): void => {
+    files -= kept.get(key)?.files.size ?? 0
+    kept.delete(key)
+  }
+
+  const keep = (skill: SkillCatalog.Skill, described: Described): void => {
+    forget(keyOf(skill))
+    kept.set(keyOf(skill), described)
     files += described.files.size
     for (const oldest of kept.keys()) {
       if (files <= maxFiles) break
@@ -99,19 +103,19 @@ export const make = (
     }
   }
 
-  const forget = (key: string): void => {
-    files -= kept.get(key)?.files.size ?? 0
-    kept.delete(key)
-  }
-
   const known = (skill: SkillCatalog.Skill): Described | undefined => {
-    const key = keyOf(skill)
-    const described = kept.get(key)
-    if (described === undefined) return undefined
-    kept.delete(key)
-    kept.set(key, described)
+    const described = kept.get(keyOf(skill))
+    if (described !== undefined) keep(skill, described)
     return described
   }
+
+  return { keep, known }
+}
+
+export const make = (
+  catalog: Pick<SkillCatalog.SkillCatalog["Service"], "describe" | "resource">
+): SkillEntries => {
+  const { keep, known } = memory()
 
   const describe = Effect.fnUntraced(function*(skill: SkillCatalog.Skill) {
     const existing = known(skill)
@@ -130,7 +134,7 @@ export const make = (
       ]),
       entry: problem === undefined ? entryOf(skill, reply) : undefined
     }
-    keep(keyOf(skill), described)
+    keep(skill, described)
     return described
   })
 
