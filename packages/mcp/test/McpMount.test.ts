@@ -190,6 +190,15 @@ describe("what does not fit", () => {
   )
 
   live(
+    "refuses to be asked for input",
+    ofCommand(library("modern")),
+    Effect.gen(function*() {
+      const { message, reason } = yield* Effect.flip(invoke("require", ""))
+      assert.strictEqual(reason._tag, "Rejected", message)
+    })
+  )
+
+  live(
     "goes on with what else there is where tools are odd",
     ofCommand(odd("")),
     Effect.gen(function*() {
@@ -200,8 +209,8 @@ describe("what does not fit", () => {
         "large-schema",
         "no-schema",
         "promising",
-        "same-name-3243ce",
-        "same-name-f03c3f",
+        "same-name-0f0c17",
+        "same-name-c10465",
         "whole"
       ])
       const infoOf = (skill: string) => catalog.find(({ name }) => name === skill)
@@ -212,8 +221,8 @@ describe("what does not fit", () => {
       assert.isUndefined(infoOf("no-schema")?.input)
       assert.isUndefined(infoOf("large-schema")?.input)
       assert.deepInclude(infoOf("whole")?.input, { properties: { n: { type: "integer" } } })
-      assert.strictEqual((yield* invoke("same-name-f03c3f", "")).content.replace(/\d+/, "pid"), "pid")
-      assert.strictEqual((yield* invoke("same-name-3243ce", "")).content, "called same_name")
+      assert.strictEqual((yield* invoke("same-name-0f0c17", "")).content.replace(/\d+/, "pid"), "pid")
+      assert.strictEqual((yield* invoke("same-name-c10465", "")).content, "called same_name")
       const { instructions } = yield* client.describe("large-schema")
       assert.include(instructions, "The JSON Schema of the arguments is in `tool.json`")
 
@@ -231,9 +240,9 @@ describe("what does not fit", () => {
     ofCommand(odd("")),
     Effect.gen(function*() {
       const client = yield* SkillClient.SkillClient
-      const { document, frontMatter, instructions, resources, skill } = yield* client.describe("same-name-f03c3f")
+      const { document, frontMatter, instructions, resources, skill } = yield* client.describe("same-name-0f0c17")
       assert.deepInclude(frontMatter, {
-        name: "same-name-f03c3f",
+        name: "same-name-0f0c17",
         metadata: { "mcp-server": "external", "mcp-tool": "same name" }
       })
       assert.include(instructions, `Calls the tool "same name" of the MCP server external.`)

@@ -17,6 +17,8 @@ export class Lost extends Data.TaggedError("Lost")<{
   readonly detail: string
   /** Whether the server cannot have seen what was asked. */
   readonly isUnsent: boolean
+  /** Whether nothing else will be answered over this connection either. */
+  readonly isGone: boolean
 }> {
   override get message() {
     return this.detail
@@ -38,7 +40,7 @@ export type Failure = Lost | Refused
 
 /** The program was over too soon. */
 export const ended = (how: string): Lost =>
-  new Lost({ detail: `the program ${how} before the handshake of MCP was done`, isUnsent: true })
+  new Lost({ detail: `the program ${how} before the handshake of MCP was done`, isUnsent: true, isGone: true })
 
 const maxDetail = 2000
 
@@ -84,9 +86,9 @@ const fromHttp = (error: SdkHttpError): Failure => {
     })
   }
   // A session that the server does not know any more: what was asked was not done.
-  if (status === 404) return new Lost({ detail, isUnsent: true })
-  if (status === 429 || status === 503) return new Lost({ detail, isUnsent: true })
-  return status >= 500 ? new Lost({ detail, isUnsent: false }) : new Refused({ detail, code: undefined })
+  if (status === 404) return new Lost({ detail, isUnsent: true, isGone: true })
+  if (status === 429 || status === 503) return new Lost({ detail, isUnsent: true, isGone: false })
+  return status >= 500 ? new Lost({ detail, isUnsent: false, isGone: false }) : new Refused({ detail, code: undefined })
 }
 
 const fromSdk = (error: SdkError): Failure => {
@@ -94,16 +96,16 @@ const fromSdk = (error: SdkError): Failure => {
   switch (error.code) {
     case SdkErrorCode.NotConnected:
     case SdkErrorCode.SendFailed:
-      return new Lost({ detail, isUnsent: true })
+      return new Lost({ detail, isUnsent: true, isGone: true })
     case SdkErrorCode.ConnectionClosed:
-      return new Lost({ detail, isUnsent: false })
+      return new Lost({ detail, isUnsent: false, isGone: true })
     case SdkErrorCode.RequestTimeout:
-      return new Lost({ detail: "it does not answer", isUnsent: false })
+      return new Lost({ detail: "it does not answer", isUnsent: false, isGone: false })
     case SdkErrorCode.UnsupportedResultType:
       return new Refused({ detail: "it asks its caller for input, which is not offered here", code: undefined })
     case SdkErrorCode.EraNegotiationFailed:
       return error.cause instanceof Error
-        ? new Lost({ detail, isUnsent: true })
+        ? new Lost({ detail, isUnsent: true, isGone: true })
         : new Refused({ detail, code: undefined })
     default:
       return new Refused({ detail, code: undefined })
@@ -116,11 +118,13 @@ export const from = (error: unknown): Failure => {
   if (error instanceof SdkHttpError) return fromHttp(error)
   if (error instanceof SdkError) {
     const isUnsent = systemCodes(error).some((code) => unsentCodes.has(code))
-    return isUnsent ? new Lost({ detail: `${messageOf(error)}${causeOf(error)}`, isUnsent }) : fromSdk(error)
+    return isUnsent
+      ? new Lost({ detail: `${messageOf(error)}${causeOf(error)}`, isUnsent, isGone: true })
+      : fromSdk(error)
   }
   if (error instanceof ProtocolError) {
     return new Refused({ detail: `it answered with error ${error.code}: ${messageOf(error)}`, code: error.code })
   }
   const isUnsent = systemCodes(error).some((code) => unsentCodes.has(code))
-  return new Lost({ detail: `${messageOf(error)}${causeOf(error)}`, isUnsent })
+  return new Lost({ detail: `${messageOf(error)}${causeOf(error)}`, isUnsent, isGone: isUnsent })
 }

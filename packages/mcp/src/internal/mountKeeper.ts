@@ -57,6 +57,7 @@ export const make = Effect.fnUntraced(
     }
 
     const onTools = Effect.fnUntraced(function*(tools: ReadonlyArray<unknown>) {
+      yield* stopKeeping
       const next = MountSkills.make(name, tools)
       const digests = ({ catalog }: MountSkills.Mounts) => catalog.skills.map(({ digest }) => digest).join(" ")
       if (digests(next) === digests(yield* SubscriptionRef.get(mounts))) return
@@ -83,7 +84,7 @@ export const make = Effect.fnUntraced(
 
     const connect = Effect.gen(function*() {
       const { explain, farewell, transport } = yield* target.open
-      const link = yield* MountLink.make({ ...options, isHttp: target.isHttp, era, transport, farewell, onTools }).pipe(
+      const link = yield* MountLink.make({ ...options, era, transport, farewell, onTools }).pipe(
         Effect.catch((error) =>
           Effect.flatMap(explain, (how) => {
             // A program that ended at a question that it does not know is an old one.
@@ -102,7 +103,6 @@ export const make = Effect.fnUntraced(
     const serve = Effect.gen(function*() {
       const { explain, link } = yield* connect
       current = link
-      yield* stopKeeping
       yield* isThere.open
       yield* Effect.logInfo("connected to the external server").pipe(
         Effect.annotateLogs({ mount: name, era: link.era })

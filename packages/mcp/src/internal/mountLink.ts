@@ -23,7 +23,6 @@ export interface Options {
   readonly transport: Transport
   /** Runs before the connection ends. */
   readonly farewell: Effect.Effect<void>
-  readonly isHttp: boolean
   readonly era: Era | undefined
   /** For the handshake and the first list of tools together. */
   readonly startTimeout: Duration.Duration
@@ -44,8 +43,6 @@ export interface Call {
 export interface Link {
   readonly era: Era
   readonly call: (call: Call) => Effect.Effect<CallToolResult, MountFailure.Failure>
-  /** Ends the connection, since it was found to be of no use. */
-  readonly lose: (why: string) => Effect.Effect<void>
   /** Why it ended. */
   readonly lost: Effect.Effect<string>
 }
@@ -56,6 +53,8 @@ export const maxTools = 1000
 /** The longest that a timer of Node waits. The time of a call is its caller's affair. */
 const never = 2 ** 31 - 1
 const listTimeoutMs = 30_000
+/** A server that tells of changes without end is not asked without end. */
+const listGap = "100 millis"
 
 const pageSchema = Schema.toStandardSchemaV1(MountTool.Page)
 
@@ -133,7 +132,7 @@ const listen = (client: Client, onChange: () => void) =>
 /** Connects, and lists the tools for the first time. The connection ends with the scope. */
 export const make = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<Link, MountFailure.Failure, Scope.Scope> {
-    const { isHttp, onTools, startTimeout, transport } = options
+    const { onTools, startTimeout, transport } = options
     const client = makeClient(options)
     const lost = Deferred.makeUnsafe<string>()
     const changes = yield* Queue.sliding<void>(1)
@@ -152,19 +151,27 @@ export const make = Effect.fnUntraced(
           Effect.fail(
             new MountFailure.Lost({
               detail: `it did not finish the handshake of MCP within ${Duration.format(startTimeout)}`,
-              isUnsent: true
+              isUnsent: true,
+              isGone: true
             })
           )
       })
     )
     yield* onTools(first)
     const lose = (why: string) => Effect.asVoid(Deferred.succeed(lost, why))
-    const again = Effect.flatMap(listTools(client), onTools).pipe(
+    const again = listTools(client).pipe(
+      Effect.retry({
+        times: 2,
+        schedule: Schedule.spaced("1 second"),
+        while: (error) => error._tag === "Lost" && !error.isGone
+      }),
+      Effect.flatMap(onTools),
       Effect.catchTag("Refused", (error) => Effect.logWarning("cannot list the tools again", error.message)),
       Effect.catchTag("Lost", (error) => lose(error.message))
     )
     yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(options.refresh)).pipe(
       Effect.andThen(again),
+      Effect.andThen(Effect.sleep(listGap)),
       Effect.forever,
       Effect.forkScoped
     )
@@ -175,9 +182,9 @@ export const make = Effect.fnUntraced(
     const call = (call: Call) =>
       Effect.tapError(
         callWith(client, call),
-        // A program tells by its end that it is lost.
-        (error) => isHttp && error._tag === "Lost" ? lose(error.message) : Effect.void
+        // Other calls may go on; whether the server is lost is seen when it is asked for its tools.
+        (error) => error._tag !== "Lost" ? Effect.void : error.isGone ? lose(error.message) : Effect.sync(onChange)
       )
-    return { era, call, lose, lost: Deferred.await(lost) }
+    return { era, call, lost: Deferred.await(lost) }
   }
 )

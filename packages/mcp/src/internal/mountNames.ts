@@ -4,8 +4,9 @@ import { createHash } from "node:crypto"
 const maxLength = 64
 const hashLength = 6
 
-/** What tells two tools apart whose names become the same. */
-const hashOf = (tool: string): string => createHash("sha256").update(tool).digest("hex").slice(0, hashLength)
+/** What tells two tools apart whose names become the same. As UTF-8, halves of surrogate pairs would all be the same. */
+const hashOf = (tool: string): string =>
+  createHash("sha256").update(JSON.stringify(tool)).digest("hex").slice(0, hashLength)
 
 const spelled = (tool: string): string =>
   tool.replaceAll(/([a-z0-9])([A-Z])/g, "$1-$2").toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-+|-+$/g, "")

@@ -11,13 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { isUtf8 } from "node:buffer"
 import * as MountContent from "./mountContent.ts"
-import type * as MountFailure from "./mountFailure.ts"
+import * as MountFailure from "./mountFailure.ts"
 import type { Keeper } from "./mountKeeper.ts"
-import type { Link } from "./mountLink.ts"
 import * as MountSkills from "./mountSkills.ts"
 
 export interface Options {
@@ -116,9 +116,23 @@ const progress = Effect.fnUntraced(function*<E>(hooks: SkillRunner.Hooks<E>) {
   }
 })
 
+/** One call, on its way. */
+interface Asking<E> {
+  readonly beforeStart: Effect.Effect<void, E> | undefined
+  readonly given: Readonly<Record<string, unknown>>
+  readonly timeoutMs: number
+  readonly told: Effect.Success<ReturnType<typeof progress>>
+}
+
+/** How long it takes at least until there may be another connection. */
+const againAfter = "100 millis"
+
+/** The server was gone before the call. */
+const isUnheard = (error: unknown): boolean => error instanceof MountFailure.Lost && error.isUnsent && error.isGone
+
 const failureOf = (
   { redact }: Options,
-  tool: string,
+  skill: SkillDiscovery.Skill,
   failure: MountFailure.Failure,
   idempotent: boolean,
   stderr: string
@@ -131,7 +145,7 @@ const failureOf = (
   }
   return failure.code === invalidParams
     ? badCall(`the MCP server refused the arguments: ${detail}`)
-    : executorError(tool, new Executor.Rejected({ detail: `the MCP server failed: ${detail}` }), stderr)
+    : executorError(skill.name, new Executor.Rejected({ detail: `the MCP server failed: ${detail}` }), stderr)
 }
 
 const usage = (wallMs: number): Executor.Usage => ({ wallMs, userMs: 0, systemMs: 0, maxRssBytes: 0 })
@@ -151,14 +165,6 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
     if (mounted === undefined || actual !== expected) return yield* new SkillRunner.SkillChanged({ expected, actual })
     return mounted
   })
-
-  const waitForLink = (timeoutMs: number): Effect.Effect<Link, Reason> => {
-    const detail = `the MCP server ${name} is away and did not come back in time; try again later`
-    const away = new SkillRunner.Unavailable({ detail, mayRepeat: true })
-    return Number.isFinite(timeoutMs)
-      ? Effect.timeoutOrElse(keeper.link, { duration: timeoutMs, orElse: () => Effect.fail(away) })
-      : keeper.link
-  }
 
   const resultOf = (
     mounted: MountSkills.Mounted,
@@ -187,6 +193,55 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
     })
   }
 
+  const hints = (skill: SkillDiscovery.Skill) => {
+    const { byName } = SubscriptionRef.getUnsafe(keeper.mounts)
+    return byName.get(skill.name)?.hints ?? MountSkills.unknownHints
+  }
+
+  /** Asks the server, and the next one when that was gone before it could hear of it. */
+  const ask = Effect.fnUntraced(function*<E>(
+    skill: SkillDiscovery.Skill,
+    call: SkillRunner.Call,
+    { beforeStart = Effect.void, given, timeoutMs, told }: Asking<E>
+  ) {
+    let isAsked = false
+    let isStarted = false
+    const fail = (reason: Reason) => new SkillRunner.SkillRunError({ skill: skill.name, reason })
+    const traceparent = Option.getOrUndefined(yield* Telemetry.traceparent)
+    const attempt = Effect.gen(function*() {
+      const link = yield* keeper.link
+      const mounted = yield* Effect.mapError(toolOf(skill, call), fail)
+      if (!isStarted) yield* beforeStart
+      isStarted = true
+      isAsked = true
+      const { onProgress } = told
+      const answer = yield* link.call({ tool: mounted.tool, arguments: given, traceparent, onProgress }).pipe(
+        Effect.tapError((error) => Effect.sync(() => isAsked = !isUnheard(error)))
+      )
+      return { answer, mounted }
+    }).pipe(
+      Effect.retry({ while: isUnheard, schedule: Schedule.spaced(againAfter) }),
+      Effect.mapError((error) =>
+        error instanceof MountFailure.Lost || error instanceof MountFailure.Refused
+          ? fail(failureOf(options, skill, error, hints(skill).idempotent, told.said()))
+          : error
+      )
+    )
+    const late = Effect.suspend(() =>
+      Effect.fail(fail(
+        isAsked
+          ? executorError(skill.name, new Executor.TimedOut({ timeoutMs }), told.said())
+          : new SkillRunner.Unavailable({
+            detail: `the MCP server ${name} is away and did not come back in time; try again later`,
+            mayRepeat: true
+          })
+      ))
+    )
+    return yield* Number.isFinite(timeoutMs)
+      ? Effect.timeoutOrElse(attempt, { duration: timeoutMs, orElse: () => late })
+      : attempt
+  })
+
   const run = Effect.fnUntraced(function*<E>(
     skill: SkillDiscovery.Skill,
     call: SkillRunner.Call,
@@ -198,37 +253,16 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
     const problem = refused(call)
     if (problem !== undefined) return yield* fail(problem)
     const given = yield* Effect.mapError(argumentsOf(call.stdin), fail)
-    const link = yield* Effect.mapError(waitForLink(timeoutMs), fail)
-    const mounted = yield* Effect.mapError(toolOf(skill, call), fail)
-    if (hooks.beforeStart !== undefined) yield* hooks.beforeStart
-    const { onProgress, said, settle } = yield* progress(hooks)
-    const started = yield* Monotonic.millis
-    const leftMs = Math.max(1, timeoutMs - (started - began))
-    const traceparent = Option.getOrUndefined(yield* Telemetry.traceparent)
-    const asked = link.call({ tool: mounted.tool, arguments: given, traceparent, onProgress }).pipe(
-      Effect.mapError((failure) =>
-        fail(failureOf(options, mounted.tool.name, failure, mounted.hints.idempotent, said()))
-      )
-    )
-    const late = Effect.suspend(() =>
-      fail(executorError(mounted.tool.name, new Executor.TimedOut({ timeoutMs }), said()))
-    )
-    const answer = yield* Number.isFinite(leftMs)
-      ? Effect.timeoutOrElse(asked, { duration: leftMs, orElse: () => late })
-      : asked
-    yield* settle
+    const told = yield* progress(hooks)
+    const asking = { beforeStart: hooks.beforeStart, given, timeoutMs, told }
+    const { answer, mounted } = yield* ask(skill, call, asking)
+    yield* told.settle
     const ended = yield* Monotonic.millis
-    const result = yield* Effect.mapError(resultOf(mounted, answer, said(), ended - started), fail)
-    const rest = result.stderr.subarray(Buffer.byteLength(said()))
+    const result = yield* Effect.mapError(resultOf(mounted, answer, told.said(), ended - began), fail)
     yield* tellAll(hooks, "Stdout", result.stdout)
-    yield* tellAll(hooks, "Stderr", rest)
+    yield* tellAll(hooks, "Stderr", result.stderr.subarray(Buffer.byteLength(told.said())))
     return result
   }, Effect.scoped)
-
-  const hints = (skill: SkillDiscovery.Skill) => {
-    const { byName } = SubscriptionRef.getUnsafe(keeper.mounts)
-    return byName.get(skill.name)?.hints ?? MountSkills.unknownHints
-  }
 
   return SkillRunner.SkillRunner.of({
     hints,

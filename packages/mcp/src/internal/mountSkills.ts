@@ -201,13 +201,14 @@ export const make = (mount: string, listed: ReadonlyArray<unknown>): Mounts => {
     else tools.set(tool.name, tool)
   }
   const names = MountNames.make(Array.from(tools.keys()))
-  const mounted: Array<Mounted> = []
+  const byName = new Map<string, Mounted>()
   for (const tool of tools.values()) {
-    const found = skillOf(mount, names.get(tool.name) ?? "", tool)
+    const name = names.get(tool.name) ?? ""
+    const found = byName.has(name) ? "another one becomes the same skill" : skillOf(mount, name, tool)
     if (typeof found === "string") leaveOut(JSON.stringify(tool.name), found)
-    else mounted.push(found)
+    else byName.set(name, found)
   }
-  mounted.sort((one, other) => one.skill.name < other.skill.name ? -1 : 1)
+  const mounted = Array.from(byName.values()).sort((one, other) => one.skill.name < other.skill.name ? -1 : 1)
   for (const { skill } of mounted) diagnostics.push(...skill.diagnostics)
   return {
     byName: new Map(mounted.map((one) => [one.skill.name, one])),

@@ -99,13 +99,13 @@ export const make = ({ onNote, write }: Options): StdioTransport => {
     pid: null,
     start: () => Promise.resolve(),
     send: async (message) => {
-      if (isClosed) throw new MountFailure.Lost({ detail: "the process is gone", isUnsent: true })
+      if (isClosed) throw new MountFailure.Lost({ detail: "the process is gone", isUnsent: true, isGone: true })
       follow(message)
       try {
         await write(serializeMessage(message))
       } catch (cause) {
         const detail = cause instanceof Error ? cause.message : String(cause)
-        throw new MountFailure.Lost({ detail, isUnsent: true })
+        throw new MountFailure.Lost({ detail, isUnsent: true, isGone: true })
       }
     },
     close: () => Promise.resolve(close()),
