@@ -59,7 +59,7 @@ const nameOf = (uri: string): string => {
 }
 
 const extension = (type: string | undefined): string =>
-  mime.getExtension(type ?? "") ?? (type?.startsWith("text/") === true ? "txt" : "bin")
+  (type === undefined ? null : mime.getExtension(type)) ?? (type?.startsWith("text/") === true ? "txt" : "bin")
 
 const collector = () => {
   const files = new Map<string, WorkingView.Artifact>()

@@ -89,7 +89,9 @@ const fenced = (text: string): string => {
 }
 
 const schemaText = (what: string, { problem, schema }: Declared, absent: string): ReadonlyArray<string> => {
-  if (Option.isSome(schema)) return [`The JSON Schema of ${what}:`, fenced(JSON.stringify(schema.value, null, 2))]
+  if (Option.isSome(schema)) {
+    return [`The JSON Schema of ${what}:`, fenced(JSON.stringify(MountTool.ordered(schema.value), null, 2))]
+  }
   return [
     problem === undefined
       ? absent

@@ -34,7 +34,7 @@ export const maxBytes = 256 * 1024
 const decode = Schema.decodeUnknownOption(Tool)
 
 /** With the keys of all objects in order, so that the same definition is always the same text. */
-const ordered = (value: unknown): unknown => {
+export const ordered = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(ordered)
   if (typeof value !== "object" || value === null) return value
   return Object.fromEntries(
