@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
@@ -63,12 +64,17 @@ describe("a program", () => {
   it.live("that does not end by itself is ended with its mount", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const context = yield* Layer.buildWithScope(ofCommand(odd("stubborn"), { grace: "200 millis" }), scope)
-      const { content } = yield* Effect.provide(invoke("same-name-0f0c17", ""), context)
-      assert.isTrue(isAlive(Number(content)))
+      const { discovery, runner } = yield* Scope.provide(
+        McpMount.makeCommand({ name: "external", server: odd("stubborn"), grace: "200 millis" }),
+        scope
+      )
+      const skill = Option.getOrThrow(yield* discovery.find("same-name-0f0c17"))
+      const { stdout } = yield* runner.run(skill, {})
+      const pid = Number(Buffer.from(stdout).toString())
+      assert.isTrue(isAlive(pid))
       yield* Scope.close(scope, Exit.void)
-      assert.isFalse(isAlive(Number(content)))
-    }))
+      assert.isFalse(isAlive(pid))
+    }).pipe(Effect.provide(executor)))
 
   it.live("that is not there, or speaks something else, is no mount", () =>
     Effect.gen(function*() {
