@@ -35,8 +35,43 @@ const firstDelayMs = 200
 const longestDelayMs = 30_000
 /** A connection that lasted so long was a good one. */
 const goodMs = 30_000
+/** How much is said of what is wrong with tools, in characters. */
+const maxTold = 4000
 
 type Failure = MountFailure.Failure | MountFailure.NotStarted
+
+/** Tells what is wrong with the tools, once. */
+const diagnosticsTeller = (redact: (text: string) => string) => {
+  let told = ""
+  return ({ diagnostics }: SkillDiscovery.Catalog) => {
+    const text = diagnostics.map(({ message }) => redact(message)).join("; ").slice(0, maxTold)
+    if (text === told) return Effect.void
+    told = text
+    return text === "" ? Effect.void : Effect.logWarning("not all tools are as they should be", text)
+  }
+}
+
+/** Drops the skills when nobody stops it in time. */
+const dropper = (mounts: Keeper["mounts"], keep: Duration.Duration, scope: Scope.Scope) => {
+  let dropping: Fiber.Fiber<unknown> | undefined
+  const drop = Effect.delay(
+    Effect.andThen(
+      Effect.logWarning("the external server is away for too long: its tools are no skills any more"),
+      SubscriptionRef.set(mounts, MountSkills.none)
+    ),
+    keep
+  )
+  return {
+    start: Effect.gen(function*() {
+      if (dropping === undefined) dropping = yield* Effect.forkIn(drop, scope)
+    }),
+    stop: Effect.suspend(() => {
+      const fiber = dropping
+      dropping = undefined
+      return fiber === undefined ? Effect.void : Fiber.interrupt(fiber)
+    })
+  }
+}
 
 /** The first connection decides whether there is a mount at all; it is told how that ended. */
 export const make = Effect.fnUntraced(
@@ -46,40 +81,18 @@ export const make = Effect.fnUntraced(
     const isThere = yield* Latch.make(false)
     let current: MountLink.Link | undefined
     let era: MountLink.Era | undefined
-    let dropping: Fiber.Fiber<unknown> | undefined
-    let told: string | undefined
 
-    const tellDiagnostics = ({ diagnostics }: SkillDiscovery.Catalog) => {
-      const text = diagnostics.map(({ message }) => target.redact(message)).join("; ").slice(0, 4000)
-      if (text === told) return Effect.void
-      told = text
-      return text === "" ? Effect.void : Effect.logWarning("not all tools are as they should be", text)
-    }
+    const tellDiagnostics = diagnosticsTeller(target.redact)
+    const scope = yield* Effect.scope
+    const dropping = dropper(mounts, keep, scope)
 
     const onTools = Effect.fnUntraced(function*(tools: ReadonlyArray<unknown>) {
-      yield* stopKeeping
+      yield* dropping.stop
       const next = MountSkills.make(name, tools)
       const digests = ({ catalog }: MountSkills.Mounts) => catalog.skills.map(({ digest }) => digest).join(" ")
       if (digests(next) === digests(yield* SubscriptionRef.get(mounts))) return
       yield* SubscriptionRef.set(mounts, next)
       yield* tellDiagnostics(next.catalog)
-    })
-
-    const startKeeping = Effect.gen(function*() {
-      if (dropping !== undefined) return
-      const drop = Effect.delay(
-        Effect.andThen(
-          Effect.logWarning("the external server is away for too long: its tools are no skills any more"),
-          SubscriptionRef.set(mounts, MountSkills.none)
-        ),
-        keep
-      )
-      dropping = yield* Effect.forkIn(drop, scope)
-    })
-    const stopKeeping = Effect.suspend(() => {
-      const fiber = dropping
-      dropping = undefined
-      return fiber === undefined ? Effect.void : Fiber.interrupt(fiber)
     })
 
     const connect = Effect.gen(function*() {
@@ -97,7 +110,6 @@ export const make = Effect.fnUntraced(
       return { link, explain }
     })
 
-    const scope = yield* Effect.scope
     const first = yield* Deferred.make<void, Failure>()
 
     const serve = Effect.gen(function*() {
@@ -114,7 +126,7 @@ export const make = Effect.fnUntraced(
       })
       const how = yield* explain
       return how === undefined ? why : `the program ${how}`
-    }).pipe(Effect.scoped)
+    }).pipe(Effect.scoped, Effect.catchDefect((defect) => Effect.fail(MountFailure.from(defect))))
 
     const loop = Effect.gen(function*() {
       let delayMs = firstDelayMs
@@ -127,7 +139,7 @@ export const make = Effect.fnUntraced(
           if (attempt === 1 && era === "legacy" && result._tag === "Failure") continue
           return yield* result._tag === "Failure" ? Deferred.fail(first, result.failure) : Effect.void
         }
-        yield* startKeeping
+        yield* dropping.start
         if (performance.now() - began > goodMs) delayMs = firstDelayMs
         const waitMs = Math.round(delayMs * (0.8 + 0.4 * Math.random()))
         yield* Effect.logWarning("the external server is away").pipe(
