@@ -53,12 +53,7 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
   },
   "Vercel AI SDK": (toolbox) => {
     const { execute = missing("execute") } = AiSdk.fromToolbox(toolbox).tools[skill] ?? missing(skill)
-    return async () => {
-      let last: unknown
-      const outputs: unknown = await execute(input, { toolCallId: "1", messages: [], context: {} })
-      for await (const output of outputs as AsyncIterable<unknown>) last = output
-      return last
-    }
+    return async () => execute(input, { toolCallId: "1", messages: [], context: {} })
   },
   "OpenAI Agents SDK": (toolbox) => {
     // The SDK writes names of tools with `_`.

@@ -10,7 +10,7 @@
  * const { text } = await agent.generate({ prompt: "…" })
  * ```
  *
- * A run that goes on yields preliminary results, which `streamText` streams. A tool that fails throws, so that there is a
+ * With `progress` a run that goes on yields preliminary results, which `streamText` streams. A tool that fails throws, so that there is a
  * `tool-error` whose message the model reads; its `cause` is the `ToolError`. Aborting ends the process on the server.
  *
  * @since 0.1.0
@@ -82,7 +82,7 @@ export interface Options {
    * it is; `false` for models that cannot see.
    */
   readonly images?: boolean | undefined
-  /** Whether there are preliminary results. By default there are; without, a call takes a little less time. */
+  /** Whether there are preliminary results. By default there are none: with them a call takes about a millisecond longer. */
   readonly progress?: boolean | undefined
 }
 
@@ -229,7 +229,7 @@ const answerSchema = (structured: SkillTools.ObjectSchema): JSONSchema7 => ({
   required: ["status", "text", "structured", "files"]
 })
 
-const toolOf = (tool: PromiseTools.Tool, { images = true, progress = true }: Options): Tool => {
+const toolOf = (tool: PromiseTools.Tool, { images = true, progress = false }: Options): Tool => {
   const { description, hints, inputSchema, outputSchema, skill, title } = tool
   const execute = progress ? answering : answered
   const made: Tool<unknown, Preliminary | Answer> = {

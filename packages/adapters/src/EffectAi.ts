@@ -13,7 +13,7 @@
  * }).pipe(Effect.provide(EffectAi.layer()))
  * ```
  *
- * A run that goes on gives preliminary results, which `streamText` streams. A tool that fails returns a failure, which the model
+ * With `progress` a run that goes on gives preliminary results, which `streamText` streams. A tool that fails returns a failure, which the model
  * sees. Interruption ends the process on the server.
  *
  * @since 0.1.0
@@ -150,7 +150,7 @@ export interface Options {
    * it is; `false` for models that cannot see.
    */
   readonly images?: boolean | undefined
-  /** Whether there are preliminary results. By default there are; without, a call takes a little less time. */
+  /** Whether there are preliminary results. By default there are none: with them a call takes about a millisecond longer. */
   readonly progress?: boolean | undefined
 }
 
@@ -227,7 +227,7 @@ const toolOf = (
     .annotate(Tool.Idempotent, hints.idempotent)
     .annotate(Tool.OpenWorld, hints.openWorld)
 
-const handlerOf = (tool: SkillTools.Tool, { progress = true }: Options) =>
+const handlerOf = (tool: SkillTools.Tool, { progress = false }: Options) =>
 (
   input: unknown,
   { preliminary }: Toolkit.HandlerContext<SkillTool>

@@ -105,7 +105,7 @@ const converse = async (
   asks: Asks,
   { signal }: { readonly signal?: AbortSignal }
 ): Promise<Conversation> => {
-  const skills = fromToolbox(toolbox)
+  const skills = fromToolbox(toolbox, { progress: true })
   const model = scripted(asks)
   const files: Array<Conversation["files"][number]> = []
   const progress: Array<string> = []
@@ -136,7 +136,7 @@ describe("the AI SDK", () => {
     generateText({ model, tools: skills.tools, prompt: "Go.", stopWhen: isStepCount(20) })
 
   inWorld("streams what a run prints, as preliminary results before the last", async (world) => {
-    await using skills = fromToolbox(await world.connect())
+    await using skills = fromToolbox(await world.connect(), { progress: true })
     const { fullStream } = streamText({
       model: scripted([{ tool: "talking", input: {} }]),
       tools: skills.tools,
@@ -195,7 +195,7 @@ describe("the AI SDK", () => {
   })
 
   inWorld("gives the application what the output schema describes", async (world) => {
-    await using skills = fromToolbox(await world.connect(), { progress: false })
+    await using skills = fromToolbox(await world.connect())
     const { steps } = await ask(skills, scripted([{ tool: "adding", input: { a: 1, b: 2 } }]))
     const { output, toolMetadata } = lastOf(steps[0]?.toolResults ?? [])
     assert.deepInclude(output, { structured: { sum: 3 } })
@@ -230,7 +230,7 @@ describe("the AI SDK", () => {
   })
 
   inWorld("ends the process on the server when nobody reads its preliminary results any more", async (world) => {
-    await using skills = fromToolbox(await world.connect())
+    await using skills = fromToolbox(await world.connect(), { progress: true })
     const results = skills.tools["endless"]?.execute?.({}, { toolCallId: "1", messages: [], context: {} })
     for await (const result of results as AsyncIterable<Preliminary>) if (result.text.includes("begun")) break
     await eventually("its process is gone", () => world.endless() === 0)

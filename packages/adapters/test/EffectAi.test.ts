@@ -105,7 +105,7 @@ const converse = async (
   { signal }: { readonly signal?: AbortSignal }
 ): Promise<Conversation> => {
   const script = scripted(asks)
-  const program = Effect.provide(streamed(script), EffectAi.fromToolbox(toolbox))
+  const program = Effect.provide(streamed(script), EffectAi.fromToolbox(toolbox, { progress: true }))
   const { seen } = await Effect.runPromise(program, { signal })
   const { calls } = script
   return {
@@ -127,7 +127,7 @@ describe("Effect AI", () => {
   ) => Effect.runPromise(Effect.provide(program, EffectAi.layer({ ...world.addresses, ...options })))
 
   inWorld("streams what a run prints, as preliminary results before the last", async (world) => {
-    const { seen } = await inEffect(world, streamed(scripted([{ tool: "talking", input: {} }])))
+    const { seen } = await inEffect(world, streamed(scripted([{ tool: "talking", input: {} }])), { progress: true })
     const running = seen.flatMap(({ result }) => result.status === "running" ? [result] : [])
     assert.includeMembers(running.map(({ progress }) => progress), ["1 of 2", "2 of 2"])
     assert.include(running.at(-1)?.text ?? "", "two")
@@ -146,7 +146,7 @@ describe("Effect AI", () => {
           yield* Stream.runDrain(Stream.take(has, 1))
           return yield* streamed(script)
         }),
-        { images, progress: false }
+        { images }
       )
       const { modelOutput, result } = resultsBy(script.calls)[0] ?? {}
       assert.deepStrictEqual(modelOutput?.map(({ type }) => type), images ? ["text", "file"] : ["text"])
@@ -244,7 +244,7 @@ describe("Effect AI", () => {
       },
       { tool: "newcomer", input: {} }
     ])
-    await Effect.runPromise(Effect.provide(streamed(script), EffectAi.fromToolbox(toolbox)))
+    await Effect.runPromise(Effect.provide(streamed(script), EffectAi.fromToolbox(toolbox, { progress: true })))
     assert.notInclude([...offeredBy(script.calls, 0)], "newcomer")
     assert.include([...offeredBy(script.calls, 1)], "newcomer")
     assert.strictEqual(givenBy(script.calls)[1]?.text, "I am new")

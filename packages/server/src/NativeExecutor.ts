@@ -225,6 +225,9 @@ interface Piece {
   readonly acknowledge: Effect.Effect<void>
 }
 
+/** What the supervisor charges for a piece besides its bytes (`kPieceBytes`), and takes off itself for one of those acknowledged. */
+const pieceBytes = 1024
+
 const streamWith = (
   supervisor: Supervisor,
   spec: ResolvedSpec,
@@ -250,13 +253,21 @@ const startPieces = (
   let onGone = () => {}
   let unseen: Done | undefined
   const stderr = makeTail()
+  let consumed = 0
+  /** The supervisor is told by half a window: it stops at a whole one, and telling it costs a turn of its thread. */
+  const consume = (bytes: number): void => {
+    consumed += bytes + pieceBytes
+    if (consumed < windowBytes / 2) return
+    supervisor.acknowledge(id, consumed - pieceBytes)
+    consumed = 0
+  }
   const id: number = supervisor.start(spec, windowBytes, {
     onOutput: (stream, data) => {
       const byteLength = data.byteLength
       if (stream === 2) stderr.push(data)
       Queue.offerUnsafe(queue, {
         event: stream === 1 ? { _tag: "Stdout", data } : { _tag: "Stderr", data },
-        acknowledge: Effect.sync(() => supervisor.acknowledge(id, byteLength))
+        acknowledge: Effect.sync(() => consume(byteLength))
       })
     },
     onDone: (event) => {

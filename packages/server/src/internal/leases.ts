@@ -23,7 +23,7 @@ export interface Options {
 
 const signsPerLease = 4
 /** A call that is over in so many milliseconds is not acknowledged, whatever its caller wants to see of it. */
-const soonMs = 3
+const soonMs = 10
 const maxCallsPerSign = 1000
 
 interface Held {
