@@ -22,6 +22,7 @@ import type * as SkillTools from "@skillscale/tools/SkillTools"
 import { ToolError } from "@skillscale/tools/ToolError"
 import * as Images from "./internal/images.ts"
 import { liveArray } from "./internal/liveArray.ts"
+import { plainNames } from "./internal/plainNames.ts"
 import { translated } from "./internal/translated.ts"
 
 /**
@@ -86,7 +87,7 @@ export interface ConnectOptions extends PromiseTools.ConnectOptions, Options {}
  */
 export interface Skills extends AsyncDisposable {
   /**
-   * The tools, always current: the array itself follows the skills, also between the turns of one run. A copy, as `[...tools]`,
+   * The tools, always current, named with `_` where the SDK takes no other character: the array itself follows the skills, also between the turns of one run. A copy, as `[...tools]`,
    * stays as it is.
    */
   readonly tools: Array<Tool>
@@ -148,7 +149,7 @@ const modelOutput = ({ artifacts, text }: SkillTools.Output, isSeeing: boolean) 
 const failureText = (error: unknown): string =>
   error instanceof ToolError ? error.text : error instanceof Error ? error.message : String(error)
 
-const toolOf = (skillTool: PromiseTools.Tool, answers: Answers, options: Options): Tool => {
+const toolOf = (skillTool: PromiseTools.Tool, written: string, answers: Answers, options: Options): Tool => {
   const { description, inputSchema, name } = skillTool
   const { images = true, onProgress } = options
   const call = async (
@@ -164,7 +165,7 @@ const toolOf = (skillTool: PromiseTools.Tool, answers: Answers, options: Options
     if (context !== undefined && toolCall !== undefined) answers.put(context, toolCall.callId, output)
     return output
   }
-  const common = { name, description, strict: false, parameters: inputSchema as PlainSchema } as const
+  const common = { name: written, description, strict: false, parameters: inputSchema as PlainSchema } as const
   const customDataExtractor = ({ runContext, toolCall }: { runContext: object; toolCall: { callId: string } }) =>
     answers.take(runContext, toolCall.callId)
   return skillTool.outputSchema === undefined || options.outputSchemas !== true
@@ -196,7 +197,10 @@ const customFiles = (item: object): CustomData["files"] => {
  */
 export const fromToolbox = (toolbox: PromiseTools.Toolbox, options: Options = {}): Skills => {
   const answers = makeAnswers()
-  const current = translated(toolbox, (tools) => tools.map((skillTool) => toolOf(skillTool, answers, options)))
+  const current = translated(toolbox, (tools) => {
+    const names = plainNames(tools.map(({ name }) => name))
+    return tools.map((skillTool) => toolOf(skillTool, names.get(skillTool.name) ?? skillTool.name, answers, options))
+  })
   return {
     tools: liveArray(current),
     withTools: (...tools) => {

@@ -57,6 +57,21 @@ const converse = async (
 suite("the OpenAI Agents SDK", { converse })
 
 describe("the OpenAI Agents SDK", () => {
+  inWorld("writes names as the SDK takes them, no two alike", async (world) => {
+    for (const name of ["a-b", "a_b", "say-it"]) addSkill(world.directory, name, `echo I am ${name}\n`)
+    await using toolbox = await world.connect()
+    await eventually("they are there", () => toolbox.tools().some(({ name }) => name === "say-it"))
+    await eventually(
+      "all of them",
+      () => ["a-b", "a_b"].every((one) => toolbox.tools().some(({ name }) => name === one))
+    )
+    const written = fromToolbox(toolbox).tools.map(({ name }) => name).filter((name) => /^a_b|^say/.test(name))
+    const [other = ""] = written.filter((name) => name !== "a_b" && name !== "say_it")
+    assert.match(other, /^a_b_[0-9a-f]{8}$/)
+    const { given } = await converse(toolbox, ["a_b", other, "say_it"].map((tool) => ({ tool, input: {} })), {})
+    assert.deepStrictEqual(given.map(({ text }) => text), ["I am a_b", "I am a-b", "I am say-it"])
+  })
+
   inWorld("shows the model an image over the wire, and not where it cannot see", async (world) => {
     addImage(world.directory, "painting")
     await using toolbox = await world.connect()
