@@ -9,7 +9,6 @@ import * as SkillManifest from "@skillscale/core/SkillManifest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -183,6 +182,9 @@ export interface Watch {
   readonly onStart: (isIdempotent: boolean) => void
 }
 
+/** How long a run that has no result waits for its caller to read the rest of its output. */
+const lastOutputMs = 100
+
 /** Makes the work of calls. */
 export const make = (options: Options) => {
   const { admission, checks, credits, dependencies, discovery, id, leases, limitMs, metrics, offers, replies, runner } =
@@ -212,13 +214,12 @@ export const make = (options: Options) => {
         take(Protocol.chargeOf(bytes), (seq) => Answer.ofAttempt(request, make(seq))),
         (event) => event === undefined ? Effect.void : Effect.asVoid(replies.send(replyTo, event))
       )
-    const held = yield* HeldOutput.make((item) =>
-      item._tag === "Progress"
-        ? send(
-          Buffer.byteLength(item.content),
-          (seq) => Answer.progress(requestId, id, seq, item.content)
-        )
-        : send(item.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, item))
+    const held = yield* HeldOutput.make(
+      (item) =>
+        item._tag === "Progress"
+          ? send(Buffer.byteLength(item.content), (seq) => Answer.progress(requestId, id, seq, item.content))
+          : send(item.data.byteLength, (seq) => Answer.chunk(requestId, id, seq, item)),
+      Math.min(HeldOutput.maxHeldBytes, (window ?? Number.POSITIVE_INFINITY) / 4)
     )
     const tellProgress = (stderr: Uint8Array): Effect.Effect<void> => {
       const said = progressIn(stderr)
@@ -270,7 +271,8 @@ export const make = (options: Options) => {
       onUnkept: passing?.onUnkept,
       beforeStart: Effect.map(granted, () => onStart(isIdempotent))
     }).pipe(
-      Effect.onExit((exit) => passing?.finish(Exit.isSuccess(exit)) ?? Effect.void),
+      // A refusal has nothing of the output; a caller that does not read goes without the last of it.
+      Effect.tapError(() => Effect.timeoutOption(passing?.finish(false) ?? Effect.void, lastOutputMs)),
       Effect.mapError((error) => error instanceof SkillRunner.SkillRunError ? Answer.fromRunError(error) : error)
     )
     metrics.started(result.warm)
@@ -278,7 +280,9 @@ export const make = (options: Options) => {
     const ended = Answer.fromResult(request.requestId, skill.name, result, { queueMs, execMs })
     const issues = ended.status === "success" && isOfEntry(request, skill) ? yield* checks.output(skill, result) : []
     const answer = issues.length === 0 ? ended : Answer.invalidOutput(ended, skill.name, issues)
-    return passing === undefined ? answer : { ...answer, streamed: passing.streamed }
+    if (passing === undefined) return answer
+    yield* passing.finish(answer.code === undefined || answer.code === "SkillFailed")
+    return { ...answer, streamed: passing.streamed }
   }, Effect.scoped)
 
   return Effect.fnUntraced(function*(request: Protocol.Request, arrived: number, { onSkill, onStart }: Watch) {
