@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import { toNodeHandler } from "@modelcontextprotocol/node"
 import * as Sdk from "@modelcontextprotocol/server"
 import * as MetricsServer from "@skillscale/core/MetricsServer"
 import * as Context from "effect/Context"
@@ -20,7 +21,6 @@ import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import * as HttpGuard from "./internal/httpGuard.ts"
 import * as HttpRoutes from "./internal/httpRoutes.ts"
-import * as NodeAdapter from "./internal/nodeAdapter.ts"
 import * as Sessions from "./internal/sessions.ts"
 import * as McpServer from "./McpServer.ts"
 
@@ -142,12 +142,7 @@ export const make = Effect.fnUntraced(function*(
     refusalOf: HttpGuard.make({ host, token, names }),
     maxRequests: options.maxRequests ?? 256,
     sessions,
-    answer: NodeAdapter.make({
-      fetch: HttpRoutes.fetchOf(handler, sessions).fetch,
-      isJson: Sdk.isJsonContentType,
-      maxBody,
-      onerror
-    })
+    answer: toNodeHandler(HttpRoutes.fetchOf(handler, sessions), { maxRequestBodySize: maxBody, onerror })
   })
   const node = Http.createServer({ headersTimeout, requestTimeout, keepAliveTimeout }, routes.handle)
   node.maxConnections = maxConnections

@@ -1,4 +1,5 @@
 /** What becomes of a request over HTTP: refused, or answered by its session, or by itself. */
+import type { NodeMcpRequestHandler } from "@modelcontextprotocol/node"
 import * as Sdk from "@modelcontextprotocol/server"
 import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
@@ -11,7 +12,7 @@ export interface Options {
   readonly refusalOf: (request: IncomingMessage) => Refusal | undefined
   readonly maxRequests: number
   readonly sessions: Sessions
-  readonly answer: (request: IncomingMessage, response: ServerResponse) => Promise<void>
+  readonly answer: NodeMcpRequestHandler
 }
 
 const sessionHeader = "mcp-session-id"
@@ -36,7 +37,7 @@ const isOpening = (body: unknown): boolean => Sdk.isInitializeRequest(body)
 
 /** Leads a request to its session; one that begins a session opens it. All others are answered by themselves. */
 export const fetchOf = (handler: Sdk.McpHttpHandler, sessions: Sessions) => ({
-  fetch: async (request: Request, text: string | undefined): Promise<Response> => {
+  fetch: async (request: Request): Promise<Response> => {
     const session = request.headers.get(sessionHeader)
     if (request.method !== "POST") {
       if (session === null) return handler.fetch(request)
@@ -47,7 +48,7 @@ export const fetchOf = (handler: Sdk.McpHttpHandler, sessions: Sessions) => ({
     if (!Sdk.isJsonContentType(request.headers.get("content-type"))) return handler.fetch(request)
     let body: unknown
     try {
-      body = JSON.parse(text ?? "")
+      body = JSON.parse(await request.text())
     } catch {
       return failure(400, -32700, "Parse error: the request is not JSON")
     }
@@ -82,7 +83,7 @@ export const make = ({ answer, maxRequests, refusalOf, sessions }: Options) => {
       release()
       if (unanswered === 0) onAnswered()
     })
-    void answer(request, response)
+    void answer(Object.assign(request, { method: request.method ?? "GET", url: request.url ?? endpoint }), response)
   }
 
   const refusalNow = (request: IncomingMessage): Refusal | undefined => {
