@@ -4,7 +4,9 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const projects = ["core", "proxy", "server", "client", "cli"].map((name) => `packages/${name}/tsconfig.json`)
+const projects = ["core", "proxy", "server", "client", "tools", "adapters", "mcp", "cli"].map((name) =>
+  `packages/${name}/tsconfig.json`
+)
 let failed = false
 for (const project of [...projects, "tsconfig.test.json"]) {
   const result = spawnSync(join(root, "node_modules/.bin/effect-tsgo"), [

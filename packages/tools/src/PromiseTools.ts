@@ -175,10 +175,16 @@ export const fromContext = async (
     yield* Effect.forEach(
       listeners,
       (listener) =>
-        Effect.ignore(Effect.try({ try: () => listener(current), catch: (error) => error }), {
-          log: "Warn",
-          message: "a listener of tools failed"
-        }),
+        Effect.ignore(
+          Effect.try({
+            try: () => listener(current),
+            catch: (cause) => new Error("a listener of the tools threw", { cause })
+          }),
+          {
+            log: "Warn",
+            message: "a listener of tools failed"
+          }
+        ),
       { discard: true }
     )
   })
