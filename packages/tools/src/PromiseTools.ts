@@ -172,21 +172,12 @@ export const fromContext = async (
     if (now === skills) return
     skills = now
     current = (yield* tools.tools).map(asPromise)
-    yield* Effect.forEach(
-      listeners,
-      (listener) =>
-        Effect.ignore(
-          Effect.try({
-            try: () => listener(current),
-            catch: (cause) => new Error("a listener of the tools threw", { cause })
-          }),
-          {
-            log: "Warn",
-            message: "a listener of tools failed"
-          }
-        ),
-      { discard: true }
-    )
+    for (const listener of listeners) {
+      yield* Effect.catchDefect(
+        Effect.sync(() => listener(current)),
+        (defect) => Effect.logWarning("a listener of tools failed", defect)
+      )
+    }
   })
   await Effect.runPromise(refresh)
   const following = Effect.runFork(Stream.runForEach(catalog.changes, () => refresh))
