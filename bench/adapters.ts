@@ -10,34 +10,22 @@ import * as LangChain from "@skillscale/adapters/LangChain"
 import * as LangGraph from "@skillscale/adapters/LangGraph"
 import * as Mastra from "@skillscale/adapters/Mastra"
 import * as OpenAiAgents from "@skillscale/adapters/OpenAiAgents"
-import * as PromiseClient from "@skillscale/client/PromiseClient"
 import { connect, type Toolbox } from "@skillscale/tools/PromiseTools"
 import { AIMessage } from "@langchain/core/messages"
 import { RunContext } from "@openai/agents"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import * as Fs from "node:fs"
-import { fileURLToPath } from "node:url"
-import { type Figure, median } from "./figure.ts"
-import { start, startProxy } from "./stack.ts"
+import type { Figure } from "./figure.ts"
+import { added, type Call, data, skill, withWarmSkill } from "./warmSkill.ts"
 
-const topic = "TOPIC_DATA_PROCESSING"
-const skill = "csv-analyzer"
-const skills = fileURLToPath(new URL("../skills", import.meta.url))
-const data = "city,people\nOslo,709000\nBergen,291000\nTrondheim,212000\n"
 const input = { input: data }
-// After so many calls a server is as fast as it gets; before, it is being compiled.
-const warmUpCalls = 3000
-const warmUpRounds = 100
-const rounds = 400
-
-/** Runs the tool of the skill as the framework does, and returns what the model is given. */
-type Call = () => Promise<unknown>
+const rounds = { warmUp: 100, counted: 400 }
 
 const missing = (what: string): never => {
   throw new Error(`there is no ${what}`)
 }
 
+/** Runs the tool of the skill as the framework does, and returns what the model is given. */
 const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
   "LangChain": (toolbox) => {
     const tool = LangChain.fromToolbox(toolbox).tools.find(({ name }) => name === skill) ?? missing(skill)
@@ -69,10 +57,12 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
   },
   "Mastra": (toolbox) => {
     const { execute = missing("execute") } = Mastra.fromToolbox(toolbox).tools[skill] ?? missing(skill)
+    // Outside of an agent there is nothing of what the type foresees.
     return async () => execute(input, {} as never)
   },
   "Google ADK": (toolbox) => {
     const tool = GoogleAdk.fromToolbox(toolbox).tools.find(({ name }) => name === skill) ?? missing(skill)
+    // Outside of a run there is none.
     return () => tool.runAsync({ args: input, toolContext: undefined as never })
   },
   "Effect AI": (toolbox) => () =>
@@ -84,48 +74,19 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
     )
 }
 
-const measure = async (call: Call, plain: Call) => {
-  const times = { call: [] as Array<number>, plain: [] as Array<number> }
-  for (let round = 0; round < warmUpRounds + rounds; round++) {
-    for (const [kept, work] of [[times.call, call], [times.plain, plain]] as const) {
-      const began = performance.now()
-      const output = await work()
-      if (round >= warmUpRounds) kept.push(performance.now() - began)
-      if (!JSON.stringify(output).includes("CSV Analysis")) {
-        throw new Error(`not an analysis: ${JSON.stringify(output)}`)
-      }
-    }
-  }
-  return { call: median(times.call), plain: median(times.plain) }
-}
-
-export const adaptersBench = async (): Promise<ReadonlyArray<Figure>> => {
-  const proxy = await startProxy()
-  const { xpub, xsub } = proxy
-  const at = ["--skills-dir", Fs.realpathSync(skills), "--proxy-xsub", xsub, "--proxy-xpub", xpub]
-  const server = await start(["server", "--topic", topic, ...at], "serving")
-  const client = await PromiseClient.connect({ xsub, xpub })
-  const toolbox = await connect({ xsub, xpub })
-  try {
-    const plain = async () => (await client.invoke({ skill, topic, data })).content
-    for (let call = 0; call < warmUpCalls; call++) await plain()
+export const adaptersBench = (): Promise<ReadonlyArray<Figure>> =>
+  withWarmSkill(async ({ addresses, compare }) => {
+    await using toolbox = await connect(addresses)
     const rows: Array<Figure> = []
     for (const [name, make] of Object.entries(frameworks)) {
-      const times = await measure(make(toolbox), plain)
-      const added = times.call - times.plain
+      const times = await compare(make(toolbox), rounds)
       rows.push({
         what: `a warm skill through ${name}, p50`,
         against: `the same through the bus client, ${times.plain.toFixed(2)} ms`,
         bar: "≤ + 0.5 ms",
-        measured: `${times.call.toFixed(2)} ms (${added < 0 ? "−" : "+"} ${Math.abs(added).toFixed(2)} ms)`,
-        ok: added <= 0.5
+        measured: added(times),
+        ok: times.call - times.plain <= 0.5
       })
     }
     return rows
-  } finally {
-    await toolbox.close()
-    await client.close()
-    await server.stop()
-    await proxy.stop()
-  }
-}
+  })

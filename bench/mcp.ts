@@ -3,20 +3,11 @@
  * own, against the bus client, in turns. Run: `node --conditions=skillscale bench/mcp.ts`.
  */
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client"
-import * as PromiseClient from "@skillscale/client/PromiseClient"
-import * as Fs from "node:fs"
-import { fileURLToPath } from "node:url"
-import { type Figure, median } from "./figure.ts"
-import { start, startProxy } from "./stack.ts"
+import type { Figure } from "./figure.ts"
+import { start } from "./stack.ts"
+import { added, data, skill, withWarmSkill } from "./warmSkill.ts"
 
-const topic = "TOPIC_DATA_PROCESSING"
-const skill = "csv-analyzer"
-const skills = fileURLToPath(new URL("../skills", import.meta.url))
-const data = "city,people\nOslo,709000\nBergen,291000\nTrondheim,212000\n"
-// After so many calls a server is as fast as it gets; before, it is being compiled.
-const warmUpCalls = 3000
-const warmUpRounds = 300
-const rounds = 600
+const rounds = { warmUp: 300, counted: 600 }
 
 const eras = { "2026-07-28": "auto", "2025-11-25": "legacy" } as const
 
@@ -26,44 +17,25 @@ const connected = async (url: URL, mode: "auto" | "legacy"): Promise<Client> => 
   return client
 }
 
-export const mcpBench = async (): Promise<ReadonlyArray<Figure>> => {
-  const proxy = await startProxy()
-  const { xpub, xsub } = proxy
-  const at = ["--proxy-xsub", xsub, "--proxy-xpub", xpub]
-  const server = await start(["server", "--topic", topic, "--skills-dir", Fs.realpathSync(skills), ...at], "serving")
-  const mcp = await start(["mcp", "--http", "0", ...at], "\"MCP is ready\"")
-  const client = await PromiseClient.connect({ xsub, xpub })
-  const plain = async () => (await client.invoke({ skill, topic, data })).content
-  try {
-    for (let call = 0; call < warmUpCalls; call++) await plain()
-    const rows: Array<Figure> = []
-    for (const [era, mode] of Object.entries(eras)) {
-      const agent = await connected(new URL(mcp.address("url")), mode)
-      const call = () => agent.callTool({ name: skill, arguments: { input: data } })
-      const times = { call: [] as Array<number>, plain: [] as Array<number> }
-      for (let round = 0; round < warmUpRounds + rounds; round++) {
-        for (const [kept, work] of [[times.call, call], [times.plain, plain]] as const) {
-          const began = performance.now()
-          const output = await work()
-          if (round >= warmUpRounds) kept.push(performance.now() - began)
-          if (!JSON.stringify(output).includes("CSV Analysis")) throw new Error(JSON.stringify(output))
-        }
+export const mcpBench = (): Promise<ReadonlyArray<Figure>> =>
+  withWarmSkill(async ({ addresses: { xpub, xsub }, compare }) => {
+    const mcp = await start(["mcp", "--http", "0", "--proxy-xsub", xsub, "--proxy-xpub", xpub], "\"MCP is ready\"")
+    try {
+      const rows: Array<Figure> = []
+      for (const [era, mode] of Object.entries(eras)) {
+        const agent = await connected(new URL(mcp.address("url")), mode)
+        const times = await compare(() => agent.callTool({ name: skill, arguments: { input: data } }), rounds)
+        await agent.close()
+        rows.push({
+          what: `a warm skill through MCP over HTTP (${era}), p50`,
+          against: `the same through the bus client, ${times.plain.toFixed(2)} ms`,
+          bar: "≤ + 2 ms",
+          measured: added(times),
+          ok: times.call - times.plain <= 2
+        })
       }
-      await agent.close()
-      const added = median(times.call) - median(times.plain)
-      rows.push({
-        what: `a warm skill through MCP over HTTP (${era}), p50`,
-        against: `the same through the bus client, ${median(times.plain).toFixed(2)} ms`,
-        bar: "≤ + 2 ms",
-        measured: `${median(times.call).toFixed(2)} ms (+ ${added.toFixed(2)} ms)`,
-        ok: added <= 2
-      })
+      return rows
+    } finally {
+      await mcp.stop()
     }
-    return rows
-  } finally {
-    await client.close()
-    await mcp.stop()
-    await server.stop()
-    await proxy.stop()
-  }
-}
+  })

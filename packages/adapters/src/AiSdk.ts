@@ -19,6 +19,7 @@ import type * as Artifacts from "@skillscale/tools/Artifacts"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import { type GeneratedFile, jsonSchema, type JSONSchema7, type Tool, type ToolSet } from "ai"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as Images from "./internal/images.ts"
 import { live } from "./internal/liveToolSet.ts"
 import { modelError } from "./internal/modelError.ts"
@@ -100,7 +101,7 @@ export interface ConnectOptions extends PromiseTools.ConnectOptions, Options {}
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /**
    * The tools, always current: the set itself follows the skills, also between the steps of one run. A copy, as `{ ...tools }`,
    * stays as it is.
@@ -108,11 +109,6 @@ export interface Skills extends AsyncDisposable {
   readonly tools: ToolSet
   /** These tools and those of the skills in one set that follows the skills. Of two with one name this one is taken. */
   readonly withTools: <Tools extends ToolSet>(tools: Tools) => Tools & ToolSet
-  /** What to tell a model of the skills at first. */
-  readonly prompt: PromiseTools.Toolbox["prompt"]
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 class File implements SkillFile {
@@ -263,10 +259,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox, options: Options = {}
   return {
     tools,
     withTools: (more) => live(translated(toolbox, () => ({ ...current(), ...more }))),
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

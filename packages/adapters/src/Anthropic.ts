@@ -21,6 +21,7 @@ import { ToolError as RunnerError } from "@anthropic-ai/sdk/lib/tools/ToolError"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import { ToolError } from "@skillscale/tools/ToolError"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as Images from "./internal/images.ts"
 import { translated } from "./internal/translated.ts"
 
@@ -68,7 +69,7 @@ export interface ConnectOptions extends PromiseTools.ConnectOptions, Options {}
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /** The tools now. A runner keeps those that it began with, unless it is made to `follow`. */
   readonly tools: Array<BetaRunnableTool<unknown>>
   /**
@@ -76,11 +77,6 @@ export interface Skills extends AsyncDisposable {
    * its model with the next request, for which its `betas` have to have `inline-tools-2026-09-15`.
    */
   readonly follow: (runner: Pick<BetaToolRunner<boolean>, "addTools" | "removeTools">) => Disposable
-  /** What to tell a model of the skills at first. */
-  readonly prompt: PromiseTools.Toolbox["prompt"]
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 const contentOf = ({ artifacts, text }: SkillTools.Output, isSeeing: boolean) => {
@@ -149,10 +145,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox, options: Options = {}
       })
       return { [Symbol.dispose]: end }
     },
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

@@ -29,12 +29,12 @@ import {
   type RunAsyncToolRequest,
   type SkillRegistry
 } from "@google/adk"
-import type * as CatalogPrompt from "@skillscale/tools/CatalogPrompt"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import * as AdkRegistry from "./internal/adkRegistry.ts"
 import * as AdkScripts from "./internal/adkScripts.ts"
 import * as AdkTool from "./internal/adkTool.ts"
+import { type Connected, connected } from "./internal/connected.ts"
 
 /**
  * What an application finds in `customMetadata.skill_progress` of a partial event.
@@ -54,7 +54,7 @@ export interface SkillProgress {
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /** The tools now. */
   readonly tools: Array<BaseTool>
   /** The tools as they are at each request to the model. Its `close`, which ADK calls after each run, does nothing. */
@@ -66,11 +66,6 @@ export interface Skills extends AsyncDisposable {
    * the name of the skill. Named arguments become `--name value`, as with ADK's own executor of local code.
    */
   readonly codeExecutor: BaseCodeExecutor
-  /** What to tell a model of the skills at first. */
-  readonly prompt: (options?: CatalogPrompt.Options) => string
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 class SkillTool extends BaseTool {
@@ -142,10 +137,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox): Skills => {
     toolset: new FollowingToolset(current),
     registry: AdkRegistry.make(toolbox),
     codeExecutor: new RemoteScripts(toolbox),
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

@@ -19,6 +19,7 @@ import { type BaseMessage, ToolMessage } from "@langchain/core/messages"
 import type * as CatalogPrompt from "@skillscale/tools/CatalogPrompt"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import { type AgentMiddleware, createMiddleware } from "langchain"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as Images from "./internal/images.ts"
 import * as LangchainTools from "./internal/langchainTools.ts"
 
@@ -72,7 +73,7 @@ export interface MiddlewareOptions {
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /** The tools now. A tool follows its skill; which tools an agent has does not: that is what `middleware` is for. */
   readonly tools: Array<SkillTool>
   /**
@@ -80,11 +81,6 @@ export interface Skills extends AsyncDisposable {
    * each call of the model. It shows images that skills made to models whose profile says that they see those of tools.
    */
   readonly middleware: (options?: MiddlewareOptions) => AgentMiddleware
-  /** What to tell a model of the skills at first. */
-  readonly prompt: (options?: CatalogPrompt.Options) => string
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 const withImages = (message: BaseMessage, isOurs: (name: string) => boolean): BaseMessage => {
@@ -154,10 +150,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox): Skills => {
       return tools.current()
     },
     middleware: (options = {}) => middlewareOf(toolbox, tools, options),
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

@@ -22,6 +22,7 @@ import { ToolNode } from "@langchain/langgraph/prebuilt"
 import type * as CatalogPrompt from "@skillscale/tools/CatalogPrompt"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillCatalog from "@skillscale/tools/SkillCatalog"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as LangchainTools from "./internal/langchainTools.ts"
 import * as MatchRoute from "./internal/matchRoute.ts"
 
@@ -142,7 +143,7 @@ export type SkillGraph = ReturnType<ReturnType<typeof build>["compile"]>
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /** The tools now, for `ToolNode`, `bindTools` and agents. A tool follows its skill. */
   readonly tools: Array<SkillTool>
   /** Makes a node that decides which skill to call: it adds an `AIMessage`, with tool calls if there is a skill for the request. */
@@ -153,11 +154,6 @@ export interface Skills extends AsyncDisposable {
   readonly format: (options?: FormatOptions) => Node
   /** Makes the graph: `route`, then, if there are tool calls, `invoke` and `format`. */
   readonly graph: (options?: GraphOptions) => SkillGraph
-  /** What to tell a model of the skills at first. */
-  readonly prompt: (options?: CatalogPrompt.Options) => string
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 const callsOf = (messages: ReadonlyArray<BaseMessage>): NonNullable<AIMessage["tool_calls"]> => {
@@ -220,10 +216,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox): Skills => {
     format,
     graph: ({ compile, ...options } = {}) =>
       build({ route: route(options), invoke: invoke(), format: format({ model: options.model }) }).compile(compile),
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

@@ -19,9 +19,9 @@
  */
 import type { ProcessInputStepArgs, ProcessInputStepResult, Processor } from "@mastra/core/processors"
 import { createTool } from "@mastra/core/tools"
-import type * as CatalogPrompt from "@skillscale/tools/CatalogPrompt"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as MastraOutput from "./internal/mastraOutput.ts"
 import * as ModelError from "./internal/modelError.ts"
 import * as PassedSchema from "./internal/passedSchema.ts"
@@ -68,18 +68,13 @@ export type SkillTool = ReturnType<typeof make>
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /** The tools now by name. Given as a function, `tools: () => skills.tools`, an agent has those of when a run of it begins. */
   readonly tools: Record<string, SkillTool>
   /** Gives each step of a run the tools as they are then, besides those of the agent: for `inputProcessors`, instead of `tools`. */
   readonly processor: Processor<"skillscale"> & {
     readonly processInputStep: (args: ProcessInputStepArgs) => ProcessInputStepResult
   }
-  /** What to tell a model of the skills at first. */
-  readonly prompt: (options?: CatalogPrompt.Options) => string
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 const make = (tool: PromiseTools.Tool) => {
@@ -142,10 +137,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox): Skills => {
       id: "skillscale",
       processInputStep: ({ tools }) => ({ tools: { ...tools, ...current() } })
     },
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

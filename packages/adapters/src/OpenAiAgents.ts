@@ -20,6 +20,7 @@ import type * as Artifacts from "@skillscale/tools/Artifacts"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import { ToolError } from "@skillscale/tools/ToolError"
+import { type Connected, connected } from "./internal/connected.ts"
 import * as Images from "./internal/images.ts"
 import { liveArray } from "./internal/liveArray.ts"
 import { plainNames } from "./internal/plainNames.ts"
@@ -85,7 +86,7 @@ export interface ConnectOptions extends PromiseTools.ConnectOptions, Options {}
  * @category models
  * @since 0.1.0
  */
-export interface Skills extends AsyncDisposable {
+export interface Skills extends Connected {
   /**
    * The tools, always current, named with `_` where the SDK takes no other character: the array itself follows the skills, also between the turns of one run. A copy, as `[...tools]`,
    * stays as it is.
@@ -98,11 +99,6 @@ export interface Skills extends AsyncDisposable {
    * 1,000 files are kept unless `artifacts` says otherwise.
    */
   readonly files: (item: object) => Promise<ReadonlyArray<Artifacts.Artifact>>
-  /** What to tell a model of the skills at first. */
-  readonly prompt: PromiseTools.Toolbox["prompt"]
-  readonly toolbox: PromiseTools.Toolbox
-  /** Disconnects. Calls that still wait are cancelled on the server. */
-  readonly close: () => Promise<void>
 }
 
 /** The SDK passes on any schema of an object; its types know few. */
@@ -214,10 +210,7 @@ export const fromToolbox = (toolbox: PromiseTools.Toolbox, options: Options = {}
       })
       return (await Promise.all(files)).flat()
     },
-    prompt: toolbox.prompt,
-    toolbox,
-    close: toolbox.close,
-    [Symbol.asyncDispose]: toolbox.close
+    ...connected(toolbox)
   }
 }
 

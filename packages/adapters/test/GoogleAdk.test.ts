@@ -142,6 +142,7 @@ describe("a tool of the Agent Development Kit", () => {
       "parametersJsonSchema.required": ["a", "b"],
       "responseJsonSchema.required": ["sum"]
     })
+    // There is none outside of a run, which the type does not foresee.
     const toolContext = undefined as unknown as Context
     assert.deepStrictEqual(await adding?.runAsync({ args: { a: 1, b: 2 }, toolContext }), { sum: 3 })
   })

@@ -65,6 +65,7 @@ suite("LangGraph, with the graph", {
     const conversations: Array<Conversation> = []
     for (const ask of asks) {
       const model = new ScriptedModel([ask])
+      // Its type says which modes it streams by overloads that no structure of one fits.
       conversations.push(await run(skills.graph({ model }) as unknown as Graph, model, signal))
     }
     return {

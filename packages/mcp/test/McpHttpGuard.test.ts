@@ -165,6 +165,7 @@ describe("MCP over HTTP", () => {
     assert.strictEqual((await ask(serving.url, initialize)).status, 503)
     stream.abandon()
     await streamed
+    // To ask is to use it: it ends when it was unused for a second, which is looked at once a second.
     while (await alive(first)) await new Promise((resolve) => setTimeout(resolve, 3000))
     assert.strictEqual(world.endless(), 1)
     running.abandon()

@@ -1,0 +1,60 @@
+/** A warm skill behind a proxy and a server of their own, and calls of it by another way against those by the bus client, in turns. */
+import * as PromiseClient from "@skillscale/client/PromiseClient"
+import * as Fs from "node:fs"
+import { fileURLToPath } from "node:url"
+import { median } from "./figure.ts"
+import { start, startProxy } from "./stack.ts"
+
+const topic = "TOPIC_DATA_PROCESSING"
+const skills = fileURLToPath(new URL("../skills", import.meta.url))
+// After so many calls a server is as fast as it gets; before, it is being compiled.
+const warmUpCalls = 3000
+
+export const skill = "csv-analyzer"
+export const data = "city,people\nOslo,709000\nBergen,291000\nTrondheim,212000\n"
+
+/** Calls the skill, and returns what came back in whatever form. */
+export type Call = () => Promise<unknown>
+
+export interface Warm {
+  readonly addresses: { readonly xsub: string; readonly xpub: string }
+  /** Calls by `call` and by the bus client in turns. The medians of both, in milliseconds. */
+  readonly compare: (
+    call: Call,
+    rounds: { readonly warmUp: number; readonly counted: number }
+  ) => Promise<{ readonly call: number; readonly plain: number }>
+}
+
+export const withWarmSkill = async <A>(use: (warm: Warm) => Promise<A>): Promise<A> => {
+  const { xpub, xsub, ...proxy } = await startProxy()
+  const at = ["--skills-dir", Fs.realpathSync(skills), "--proxy-xsub", xsub, "--proxy-xpub", xpub]
+  const server = await start(["server", "--topic", topic, ...at], "serving")
+  const client = await PromiseClient.connect({ xsub, xpub })
+  const plain = async () => (await client.invoke({ skill, topic, data })).content
+  const compare: Warm["compare"] = async (call, { counted, warmUp }) => {
+    const times = { call: [] as Array<number>, plain: [] as Array<number> }
+    for (let round = 0; round < warmUp + counted; round++) {
+      for (const [kept, work] of [[times.call, call], [times.plain, plain]] as const) {
+        const began = performance.now()
+        const output = await work()
+        if (round >= warmUp) kept.push(performance.now() - began)
+        if (!JSON.stringify(output).includes("CSV Analysis")) {
+          throw new Error(`not an analysis: ${JSON.stringify(output)}`)
+        }
+      }
+    }
+    return { call: median(times.call), plain: median(times.plain) }
+  }
+  try {
+    for (let call = 0; call < warmUpCalls; call++) await plain()
+    return await use({ addresses: { xsub, xpub }, compare })
+  } finally {
+    await client.close()
+    await server.stop()
+    await proxy.stop()
+  }
+}
+
+/** How the time that `call` takes more is written. */
+export const added = ({ call, plain }: { readonly call: number; readonly plain: number }): string =>
+  `${call.toFixed(2)} ms (${call < plain ? "−" : "+"} ${Math.abs(call - plain).toFixed(2)} ms)`
