@@ -211,7 +211,8 @@ export const chaos = async (
       Array.from({ length: inFlight }, async () => {
         while (!calm.signal.aborted) {
           let left = random()
-          const [skill, , longestMs] = mix.find(([, share]) => (left -= share) < 0) ?? mix[0]
+          // One of each first, so that none is missing from a short storm.
+          const [skill, , longestMs] = mix[calls.length] ?? mix.find(([, share]) => (left -= share) < 0) ?? mix[0]
           const wanted: Wanted = {
             skill,
             name: `${skill}-${calls.length}`,

@@ -20,17 +20,7 @@ const print = (diagnostic: SkillManifest.Diagnostic) =>
 const scan = (folder: string) =>
   Effect.mapError(SkillDiscovery.scan({ directory: folder }), (error) => Exit.usage(error.message))
 
-const summary = (skill: SkillDiscovery.Skill) => ({
-  name: skill.name,
-  description: skill.description,
-  category: skill.category,
-  topic: skill.topic,
-  digest: skill.digest,
-  entry: Option.getOrNull(skill.entry),
-  scripts: skill.scripts,
-  env: SkillManifest.env(skill.manifest),
-  root: skill.root
-})
+const summary = (skill: SkillDiscovery.Skill) => ({ ...SkillDiscovery.info(skill), root: skill.root })
 
 export interface ListInput {
   readonly directory: string
