@@ -19,7 +19,7 @@ import type { Figure } from "./figure.ts"
 import { added, type Call, data, skill, withWarmSkill } from "./warmSkill.ts"
 
 const input = { input: data }
-const rounds = { warmUp: 100, counted: 400 }
+const rounds = { warmUp: 600, counted: 400 }
 
 const missing = (what: string): never => {
   throw new Error(`there is no ${what}`)

@@ -3,6 +3,7 @@ export interface Figure {
   readonly what: string
   readonly against: string
   readonly measured: string
+  /** Empty where the figure is told, and nothing asked of it. */
   readonly bar: string
   readonly ok: boolean
 }

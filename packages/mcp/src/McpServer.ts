@@ -86,15 +86,25 @@ class Protocol extends Sdk.McpServer {
     this.#schemaOf = schemaOf
   }
 
-  /** Tells which arguments have to be repeated in headers (`x-mcp-header`). */
+  /** Tells which arguments have to be repeated in headers. */
   override toolInputSchemaJson(name: string): Record<string, unknown> | undefined {
     return this.#schemaOf(name)
   }
 }
 
-/** An end of the connection on which the answer would travel is an end of the request, too. */
-const signalOf = ({ http, mcpReq: { signal } }: Sdk.ServerContext): AbortSignal =>
-  http?.req === undefined ? signal : AbortSignal.any([signal, http.req.signal])
+/** An end of the connection on which the answer would travel is an end of the request, which is so by itself since 2026-07-28. */
+const signalOf = ({ http, mcpReq: { envelope, signal } }: Sdk.ServerContext): AbortSignal =>
+  http?.req === undefined || envelope !== undefined ? signal : AbortSignal.any([signal, http.req.signal])
+
+/** Whether a schema of a skill says that arguments are repeated in headers. */
+const hasHeaders = (() => {
+  const known = new WeakMap<SkillTools.ObjectSchema, boolean>()
+  return (schema: SkillTools.ObjectSchema): boolean => {
+    const has = known.get(schema) ?? JSON.stringify(schema).includes("\"x-mcp-header\"")
+    known.set(schema, has)
+    return has
+  }
+})()
 
 const hidden = (cause: Cause.Cause<unknown>) =>
   Cause.hasInterruptsOnly(cause)
@@ -115,6 +125,20 @@ const extensionOf = (served: Served.Served, warn: (warning: Effect.Effect<void>)
       warn(Effect.logWarning("a skill is refused").pipe(Effect.annotateLogs({ skill: path, problem: message })))
     }
   })
+}
+
+/** Makes the next one while its predecessor is at work, so that no request waits for that. */
+const ahead = <A>(make: () => A): () => A => {
+  let next: A | undefined
+  const prepare = () => {
+    next ??= make()
+  }
+  return () => {
+    const made = next ?? make()
+    next = undefined
+    setImmediate(prepare)
+    return made
+  }
 }
 
 const register = (mcp: Sdk.McpServer, served: Served.Served): void => {
@@ -170,8 +194,10 @@ export const make = Effect.fnUntraced(function*(
       )
   }
   const services = yield* Effect.context<never>()
-  const schemaOf = (name: string) =>
-    Effect.runSyncWith(services)(tools.tools).find((tool) => tool.name === name)?.inputSchema
+  const schemaOf = (name: string) => {
+    const schema = Effect.runSyncWith(services)(tools.tools).find((tool) => tool.name === name)?.inputSchema
+    return schema === undefined || !hasHeaders(schema) ? undefined : schema
+  }
   const extension = extensionOf(served, (warning) => void fork(warning))
   const changes = yield* Changes.make({ catalog, entries })
 
@@ -184,7 +210,7 @@ export const make = Effect.fnUntraced(function*(
   }
 
   return McpServer.of({
-    request: () => create(false),
+    request: ahead(() => create(false)),
     connection: () => create(true),
     events: changes.events
   })

@@ -35,6 +35,12 @@ const text = (response: ServerResponse, status: number, body: string): void => {
 
 const isOpening = (body: unknown): boolean => Sdk.isInitializeRequest(body)
 
+/** Whether a request says of itself that it is of 2026-07-28 or later, so that nothing else has to be looked at. */
+const isModern = (body: unknown): boolean => {
+  const { params } = Object(body) as { readonly params?: { readonly _meta?: Readonly<Record<string, unknown>> } }
+  return typeof params?._meta?.[Sdk.PROTOCOL_VERSION_META_KEY] === "string"
+}
+
 /** Leads a request to its session; one that begins a session opens it. All others are answered by themselves. */
 export const fetchOf = (handler: Sdk.McpHttpHandler, sessions: Sessions) => ({
   fetch: async (request: Request): Promise<Response> => {
@@ -52,7 +58,7 @@ export const fetchOf = (handler: Sdk.McpHttpHandler, sessions: Sessions) => ({
     } catch {
       return failure(400, -32700, "Parse error: the request is not JSON")
     }
-    if (!await Sdk.isLegacyRequest(request, body)) return handler.fetch(request, { parsedBody: body })
+    if (isModern(body) || !await Sdk.isLegacyRequest(request, body)) return handler.fetch(request, { parsedBody: body })
     if (session !== null) {
       return sessions.has(session) ? sessions.fetch(session, request, body) : failure(404, -32001, "Session not found")
     }
