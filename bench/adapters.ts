@@ -14,6 +14,7 @@ import { connect, type Toolbox } from "@skillscale/tools/PromiseTools"
 import { AIMessage } from "@langchain/core/messages"
 import { RunContext } from "@openai/agents"
 import * as Effect from "effect/Effect"
+import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Stream from "effect/Stream"
 import type { Figure } from "./figure.ts"
 import { added, type Call, data, skill, withWarmSkill } from "./warmSkill.ts"
@@ -65,13 +66,14 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Call>> = {
     // Outside of a run there is none.
     return () => tool.runAsync({ args: input, toolContext: undefined as never })
   },
-  "Effect AI": (toolbox) => () =>
-    Effect.runPromise(
-      Effect.gen(function*() {
-        const { toolkit } = yield* EffectAi.Skills
-        return yield* Stream.runLast(yield* (yield* toolkit).handle(skill, input))
-      }).pipe(Effect.provide(EffectAi.fromToolbox(toolbox)))
-    )
+  "Effect AI": (toolbox) => {
+    const runtime = ManagedRuntime.make(EffectAi.fromToolbox(toolbox))
+    const call = Effect.gen(function*() {
+      const { toolkit } = yield* EffectAi.Skills
+      return yield* Stream.runLast(yield* (yield* toolkit).handle(skill, input))
+    })
+    return () => runtime.runPromise(call)
+  }
 }
 
 export const adaptersBench = (): Promise<ReadonlyArray<Figure>> =>
