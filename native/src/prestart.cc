@@ -108,7 +108,8 @@ bool Connect(const Packet& packet) {
   return true;
 }
 
-// Returns [arguments, names of variables, their values]. Ends the process when there will be no run.
+// take(function that tells whether what was loaded is still what is there): returns [arguments, names of variables, their values]. Ends
+// the process when there will be no run, and before the run is read when something has changed, so that it starts cold.
 Napi::Value Take(const Napi::CallbackInfo& info) {
   static Packet packet;
   Strings strings;
@@ -118,6 +119,8 @@ Napi::Value Take(const Napi::CallbackInfo& info) {
   pollfd ready{run_socket.get(), POLLIN, 0};
   while (poll(&ready, 1, -1) < 0 && errno == EINTR) {
   }
+  const Napi::Value is_current = info[0].As<Napi::Function>().Call({});
+  if (info.Env().IsExceptionPending() || !is_current.ToBoolean()) GiveUp();
   if (packet.Receive(run_socket.get()) != Received::kPacket || packet.command.type != protocol::kSpawn ||
       !packet.Unpack(3, skillscale::HeadSize(packet.command), &copy, &strings) || !strings || !Connect(packet)) {
     GiveUp();

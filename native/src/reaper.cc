@@ -193,6 +193,7 @@ void Reaper::ReportExit(int status, const rusage& usage, bool left) {
   reply.status = status;
   reply.clean = left ? protocol::kLeft : Freed();
   if (exceeded_ == protocol::kNoLimit && status != 0 && cell_.view().may_have_failed_full()) exceeded_ = protocol::kDiskLimit;
+  if (exceeded_ == protocol::kNoLimit && left && WIFEXITED(status) && status != 0 && LackedTasks()) exceeded_ = protocol::kProcessLimit;
   reply.detail = exceeded_;
   reply.error = warm_ ? 1 : 0;
   reply.wall_ns = Now() - started_;

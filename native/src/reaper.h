@@ -39,6 +39,7 @@ class Reaper {
   void MeasureSoon();
   void Measure();
   protocol::TreeLimit Exceeded();
+  bool LackedTasks();
   void ForgetCpu();
   uint64_t UntoldCpu();
   protocol::Cleanness Freed();

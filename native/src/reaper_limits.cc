@@ -48,6 +48,13 @@ protocol::TreeLimit Reaper::Exceeded() {
   return late ? protocol::kCpuLimit : protocol::kNoLimit;
 }
 
+// A program that failed because no process could be started leaves the others: as many as there may be, without itself.
+bool Reaper::LackedTasks() {
+  TreeUse use;
+  return limits_.tree_tasks != protocol::kUnlimited && MeasureTree(cell_.entered(), protocol::kUnlimited, Uncounted(), &use) && use.tasks > 0 &&
+         use.tasks + 1 >= limits_.tree_tasks;
+}
+
 // Ends a run, or a spare, whose tree uses more than it may. What the main process alone uses is the kernel's to end.
 void Reaper::Measure() {
   pause_ = std::min(pause_ * 2, occupied_ ? kLastMeasureNs : kLastIdleMeasureNs);

@@ -40,6 +40,7 @@ if (require("node:worker_threads").isMainThread) {
   const { apply } = Reflect
   const sort = Function.prototype.call.bind(Array.prototype.sort)
   const startsWith = Function.prototype.call.bind(String.prototype.startsWith)
+  const includes = Function.prototype.call.bind(String.prototype.includes)
 
   /** Returns what empties the space for young objects, so that a short run does not have to. */
   const collector = () => {
@@ -85,11 +86,35 @@ if (require("node:worker_threads").isMainThread) {
     }
   }
 
+  /** Knows the files that were loaded, but those of packages, and tells whether each is still as it was; 256 of them at most. */
+  const loadedFiles = () => {
+    const { statSync } = require("node:fs")
+    const { fileURLToPath } = require("node:url")
+    const about = (path) => {
+      const { mtimeNs, size } = statSync(path, { bigint: true })
+      return `${mtimeNs} ${size}`
+    }
+    const paths = []
+    const before = []
+    return {
+      add: (url) => {
+        if (paths.length === 256 || !startsWith(url, "file:") || includes(url, "/node_modules/")) return
+        const path = fileURLToPath(url)
+        before[paths.length] = about(path)
+        paths[paths.length] = path
+      },
+      areCurrent: () => {
+        for (let index = 0; index < paths.length; index++) if (about(paths[index]) !== before[index]) return false
+        return true
+      }
+    }
+  }
+
   /** Takes over what the run comes with. It uses nothing that a module could have changed. */
-  const become = (compile) => {
+  const become = (compile, areCurrent) => {
     compile()
     collect()
-    const taken = take()
+    const taken = take(areCurrent)
     const args = taken[0]
     const names = taken[1]
     const values = taken[2]
@@ -145,7 +170,9 @@ if (require("node:worker_threads").isMainThread) {
   /** Waits where the script's own code begins. */
   const waitInScript = () => {
     let isScript = true
+    const { add, areCurrent } = loadedFiles()
     const load = (url, context, next) => {
+      add(url)
       const loaded = next(url, context)
       if (!isScript) return loaded
       isScript = false
@@ -160,7 +187,7 @@ if (require("node:worker_threads").isMainThread) {
       delete globalThis[wait]
       hooks.deregister()
       unguard()
-      become(compile)
+      become(compile, areCurrent)
     }
     Object.defineProperty(globalThis, wait, { configurable: true, value })
   }
@@ -177,6 +204,6 @@ if (require("node:worker_threads").isMainThread) {
   open()
   rehearse()
   watchEnd()
-  if (plain) become(() => {})
+  if (plain) become(() => {}, () => true)
   else waitInScript()
 }

@@ -48,7 +48,7 @@ def serve():
         return None
     for name in hidden:
         sys.modules.pop(name, None)
-    code = compiled.get(script, (None, None))[1]
+    stamp, code = compiled.get(script, (None, None))
     keep_compiled(os, compiled)
     # What a script finds first in its path is its own folder.
     sys.path.insert(0, os.path.dirname(script))
@@ -114,7 +114,9 @@ def serve():
             lib.skillscale_zygote_take()
             renew_input(os)
             argv = [os.fsdecode(arg(i)) for i in range(argc())]
-            if not accept(argv, [env(i) for i in range(envc())]) or code is None:
+            accepted = accept(argv, [env(i) for i in range(envc())])
+            # What was compiled may have changed since, and modules are read anew.
+            if not accepted or code is None or stamp_of(os, script) != stamp:
                 os.execv(sys.executable, argv)
             return run
         if lib.skillscale_zygote_started(pid) != 0:
@@ -325,6 +327,12 @@ def renew_input(os):
         sys.stdin = sys.__stdin__ = stream(0, sys.stdin)
 
 
+def stamp_of(os, path):
+    """What another content of a file changes, as trial.py tells it of what it compiled."""
+    about = os.stat(path)
+    return about.st_mtime_ns, about.st_size
+
+
 def keep_compiled(os, compiled):
     """Lets imports of these files take the code that is there, as they would take that of a `__pycache__`."""
     from importlib.machinery import SourceFileLoader
@@ -335,8 +343,7 @@ def keep_compiled(os, compiled):
         known = compiled.get(self.get_filename(name))
         if known is not None:
             try:
-                about = os.stat(self.path)
-                if (about.st_mtime_ns, about.st_size) == known[0]:
+                if stamp_of(os, self.path) == known[0]:
                     return known[1]
             except OSError:
                 pass

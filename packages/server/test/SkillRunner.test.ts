@@ -450,6 +450,10 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
         .split(" "),
       ..."HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND"
         .split(" "),
+      ..."TCL_LIBRARY LUA_INIT LUA_INIT_5_4 PHPRC PHP_INI_SCAN_DIR R_PROFILE_USER DOTNET_STARTUP_HOOKS ERL_AFLAGS ZDOTDIR FPATH"
+        .split(" "),
+      ..."TCLLIBPATH AWKPATH COVERAGE_PROCESS_START PERL5DB PYENV_VERSION RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO_HOME GOFLAGS"
+        .split(" "),
       ..."1A A-B A=B".split(" "),
       ""
     ]

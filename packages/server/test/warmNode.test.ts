@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as Os from "node:os"
 import * as Interpreter from "../src/Interpreter.ts"
 import * as Secrets from "../src/Secrets.ts"
@@ -390,6 +391,22 @@ console.log(isCompiled(() => 1), isCompiled(small), isCompiled(large))`
       const warm = yield* warmed(skill, call)
       const seen = warm._tag === "Failure" ? warm.failure.message : Support.text(warm.success.stdout)
       assert.deepStrictEqual([Support.text(cold.stdout), seen], ["false false false\n", "true true false\n"])
+    }))
+
+  test("is nothing of before a change that nobody was told of", () =>
+    Effect.gen(function*() {
+      const script = (version: string) => `import { version } from "./part.mjs"\nconsole.log(version, "${version}")`
+      const call = { script: "scripts/run.mjs" }
+      const files = { "scripts/run.mjs": script("old"), "scripts/part.mjs": `export const version = "old"` }
+      const skill = yield* Support.skill(files)
+      yield* warmed(skill, call)
+      // The next one is ready.
+      yield* Effect.sleep(500)
+      Fs.writeFileSync(Path.join(skill.root, "scripts/part.mjs"), `export const version = "newer"`)
+      Fs.writeFileSync(Path.join(skill.root, "scripts/run.mjs"), script("newer"))
+      for (let round = 0; round < 3; round++) {
+        assert.strictEqual(Support.text((yield* run(skill, call)).stdout), "newer newer\n")
+      }
     }))
 
   test("has imported nothing when that looked at what a run brings", () =>

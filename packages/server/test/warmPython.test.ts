@@ -378,6 +378,18 @@ print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()), os.u
       assert.strictEqual(warm._tag === "Success" ? Support.text(warm.success.stdout) : "", "new\n")
     }))
 
+  test("runs nothing of before a change that nobody was told of", () =>
+    Effect.gen(function*() {
+      const script = (version: string) => `import part\nprint(part.version, "${version}")`
+      const skill = yield* Support.skill({ "scripts/run.py": script("old"), "scripts/part.py": `version = "old"` })
+      yield* warmed(skill)
+      Fs.writeFileSync(Path.join(skill.root, "scripts/part.py"), `version = "newer"`)
+      Fs.writeFileSync(Path.join(skill.root, "scripts/run.py"), script("newer"))
+      for (let round = 0; round < 3; round++) {
+        assert.strictEqual(Support.text((yield* run(skill)).stdout), "newer newer\n")
+      }
+    }))
+
   test("does not outlive the folder of its skill", () =>
     Effect.gen(function*() {
       const skill = yield* Support.skill({
@@ -889,6 +901,35 @@ describe("beyond its limits a warm start ends as a cold one", () => {
       const seen = yield* compareAtLimits(files, "scripts/run.py")
       assert.match(seen, /file passed its limit of 1073741824 bytes/)
     }))
+
+  for (
+    const [what, script] of [
+      [
+        "threads",
+        `import threading, time\nfor _ in range(700): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()`
+      ],
+      ["processes", `import os, time\nfor _ in range(700):\n  if os.fork() == 0: time.sleep(9); os._exit(0)`],
+      ["programs", `import subprocess\nkept = [subprocess.Popen(["sleep", "9"]) for _ in range(700)]`],
+      [
+        "processes without a word",
+        `import os, time\ntry:\n  for _ in range(700):\n    if os.fork() == 0: time.sleep(9)\nexcept OSError: os._exit(1)`
+      ]
+    ] as const
+  ) {
+    test(`of ${what}`, () =>
+      Effect.gen(function*() {
+        const skill = yield* Support.skill({ "scripts/run.py": script })
+        for (const isWarm of [false, true]) {
+          const rounds = Effect.gen(function*() {
+            for (let round = 0; round < 4; round++) {
+              const { message, reason } = yield* Effect.flip(run(skill))
+              assert.strictEqual(reason._tag === "ExecutorError" ? reason.reason._tag : "", "ProcessLimit", message)
+            }
+          })
+          yield* Effect.provide(rounds, layer(isWarm))
+        }
+      }))
+  }
 
   test("of memory that it uses", () =>
     Effect.gen(function*() {

@@ -35,6 +35,25 @@ const memorySignals: ReadonlySet<string> = new Set(["SIGKILL", "SIGSEGV", "SIGAB
 const tooManyFiles = /too many open files|\bEMFILE\b/i
 
 /**
+ * How Python, Node, Ruby, Go, Java, the shells and the C library say that no thread or process could be started. EAGAIN alone may be
+ * of anything else that has to be tried again.
+ */
+const tooManyProcesses = new RegExp(
+  [
+    "^RuntimeError: can't start new thread",
+    "\\b(?:os\\.fork|_fork_exec)\\([^]*\\bBlockingIOError: \\[Errno 11\\]",
+    "\\bspawn\\S* (?:\\S+ )?EAGAIN\\b",
+    "\\bfork: (?:retry: )?Resource temporarily unavailable",
+    "\\b[Cc]an(?:no|')t fork\\b",
+    "\\bcan't create Thread\\b",
+    "\\bfailed to create new OS thread\\b",
+    "\\bunable to create (?:new )?native thread\\b",
+    "\\b(?:pthread_create|uv_thread_create)\\b"
+  ].join("|"),
+  "m"
+)
+
+/**
  * How Python and Node, which ignore SIGXFSZ, call EFBIG, and how bash and whoever else waits for a child call its death of that
  * signal. `File too large` alone may be a script's own word for its input.
  */
@@ -81,7 +100,7 @@ export const reasonOf = (
   limits: ResolvedLimits,
   held: Held | null
 ): Executor.Reason | null => {
-  const { cpuSeconds, fileBytes, openFiles } = limits
+  const { cpuSeconds, fileBytes, openFiles, treeTasks } = limits
   const cpuMs = usage.userMs + usage.systemMs
   if (cpuSeconds !== null && (signal === "SIGXCPU" || (signal === "SIGKILL" && cpuMs >= cpuSeconds * 1000))) {
     return new Executor.CpuLimit({ limitSeconds: cpuSeconds })
@@ -96,6 +115,9 @@ export const reasonOf = (
   }
   if (failed && lacksMemory(limits, usage, told)) {
     return new Executor.MemoryLimit({ limitBytes: memoryOf(limits) })
+  }
+  if (treeTasks !== null && exitCode > 0 && tooManyProcesses.test(told)) {
+    return new Executor.ProcessLimit({ limit: treeTasks })
   }
   if (openFiles !== null && exitCode > 0 && tooManyFiles.test(told)) {
     return new Executor.OpenFilesLimit({ limit: openFiles })

@@ -29,7 +29,7 @@ const executionSeconds = histogram(
   "Time from admission to result of calls that ran, in seconds"
 )
 const running = gauge("skillscale_running_processes", "Calls that run now, each a process of its own")
-const starts = counter("skillscale_starts_total", "Runs that ended, by how they were started: warm or cold")
+const starts = counter("skillscale_starts_total", "Runs that gave a result, by how they were started: warm or cold")
 const received = counter("skillscale_received_bytes_total", "Payload bytes received")
 const sent = counter("skillscale_sent_bytes_total", "Payload bytes sent")
 const skills = gauge("skillscale_skills", "Skills served")
