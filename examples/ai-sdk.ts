@@ -3,12 +3,10 @@
  * another server of the same API), then run `node examples/ai-sdk.ts "Analyse this CSV: name,age;Ada,36"`.
  */
 import { openai } from "@ai-sdk/openai"
-// README begin
 import { connect } from "@skillscale/adapters/AiSdk"
 import { ToolLoopAgent } from "ai"
 
 await using skills = await connect()
-const agent = new ToolLoopAgent({ model: openai("gpt-5.2"), tools: skills.tools, instructions: skills.prompt() })
+const agent = new ToolLoopAgent({ model: openai("gpt-6-luna"), tools: skills.tools, instructions: skills.prompt() })
 const { text } = await agent.generate({ prompt: process.argv[2] ?? "What can you do?" })
-// README end
 console.log(text)

@@ -7,12 +7,10 @@ another server of the same API), then run `python examples/crewai_agent.py "Anal
 import os
 import sys
 
-# README begin
 from crewai import Agent
 from crewai.mcp import MCPServerStdio
 
 skills = MCPServerStdio(command="skillscale", args=["mcp"], env=dict(os.environ))
 agent = Agent(role="Helper", goal="Help with skills", backstory="Has skills.", llm="openai/gpt-4.1", mcps=[skills])
 result = agent.kickoff(sys.argv[1] if len(sys.argv) > 1 else "What can you do?")
-# README end
 print(result.raw)

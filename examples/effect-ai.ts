@@ -9,20 +9,11 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { openAi } from "./effectModel.ts"
 
-const question = process.argv[2] ?? "What can you do?"
-
-// README begin
 const program = Effect.gen(function*() {
   const { prompt, toolkit } = yield* EffectAi.Skills
   const chat = yield* Chat.fromPrompt([{ role: "system", content: yield* prompt() }])
-  let response = yield* chat.generateText({ prompt: question, toolkit })
+  let response = yield* chat.generateText({ prompt: process.argv[2] ?? "What can you do?", toolkit })
   while (response.toolCalls.length > 0) response = yield* chat.generateText({ prompt: [], toolkit })
-  return response.text
-}).pipe(Effect.provide(EffectAi.layer()))
-// README end
-
-program.pipe(
-  Effect.flatMap((text) => Console.log(text)),
-  Effect.provide(openAi("gpt-5.2")),
-  NodeRuntime.runMain
-)
+  yield* Console.log(response.text)
+})
+NodeRuntime.runMain(Effect.provide(program, [EffectAi.layer(), openAi("gpt-5.2")]))

@@ -1,6 +1,7 @@
 /**
- * A language model for Effect AI over OpenAI's Responses API, with as much of that as an example needs: Effect's own packages of
- * providers have no release for Effect 4.1 yet. Takes `OPENAI_API_KEY`, and `OPENAI_BASE_URL` for another server of the same API.
+ * A language model for Effect AI over OpenAI's Responses API, with as much of that as an example needs: releases of
+ * `@effect/ai-openai` are for Effect 3, and its last beta for Effect 4, 4.0.0-beta.106, does not load with 4.1. Takes `OPENAI_API_KEY`,
+ * and `OPENAI_BASE_URL` for another server of the same API.
  */
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"

@@ -3,17 +3,13 @@
  * `GOOGLE_GEMINI_BASE_URL` for another server of the same API), then run
  * `node examples/google-adk.ts "Analyse this CSV: name,age;Ada,36"`.
  */
-// README begin
-import { InMemoryRunner, LlmAgent, LogLevel, setLogLevel, stringifyContent } from "@google/adk"
+import { InMemoryRunner, isFinalResponse, LlmAgent, LogLevel, setLogLevel, stringifyContent } from "@google/adk"
 import { connect } from "@skillscale/adapters/GoogleAdk"
 
+setLogLevel(LogLevel.WARN)
 await using skills = await connect()
 const using = { tools: [skills.toolset], instruction: () => skills.prompt() }
-const runner = new InMemoryRunner({ agent: new LlmAgent({ name: "helper", model: "gemini-2.5-flash", ...using }) })
-// README end
-setLogLevel(LogLevel.WARN)
+const agent = new LlmAgent({ name: "helper", model: "gemini-2.5-flash", ...using })
 const newMessage = { role: "user", parts: [{ text: process.argv[2] ?? "What can you do?" }] }
-for await (const event of runner.runEphemeral({ userId: "user", newMessage })) {
-  const text = stringifyContent(event)
-  if (text !== "") console.log(text)
-}
+const events = new InMemoryRunner({ agent }).runEphemeral({ userId: "user", newMessage })
+for await (const event of events) if (isFinalResponse(event)) console.log(stringifyContent(event))

@@ -70,6 +70,12 @@ export interface Options {
    * programs of the model that call tools. By default not.
    */
   readonly outputSchemas?: boolean | undefined
+  /**
+   * Longest JSON of an answer with `outputSchemas`, in characters. For a longer one the model is given an `error`, and as `text`
+   * what the tool answers without output schemas, which names the artifact that has the rest. By default 30,000; that of `connect` is for
+   * both.
+   */
+  readonly maxOutput?: number | undefined
 }
 
 /**
@@ -145,6 +151,14 @@ const modelOutput = ({ artifacts, text }: SkillTools.Output, isSeeing: boolean) 
 const failureText = (error: unknown): string =>
   error instanceof ToolError ? error.text : error instanceof Error ? error.message : String(error)
 
+/** What the output schema describes, where it is not too long for a model. */
+const structuredOutput = ({ structured, text }: SkillTools.Output, maxOutput = 30_000): unknown => {
+  const { length } = JSON.stringify(structured) ?? ""
+  return length <= maxOutput
+    ? structured
+    : { error: `The answer has ${length} characters of JSON, more than the ${maxOutput} that are shown.`, text }
+}
+
 const toolOf = (skillTool: PromiseTools.Tool, written: string, answers: Answers, options: Options): Tool => {
   const { description, inputSchema, name } = skillTool
   const { images = true, onProgress } = options
@@ -174,7 +188,8 @@ const toolOf = (skillTool: PromiseTools.Tool, written: string, answers: Answers,
     : tool({
       ...common,
       outputSchema: skillTool.outputSchema as PlainSchema,
-      execute: async (input: unknown, context, details) => (await call(input, context, details)).structured,
+      execute: async (input: unknown, context, details) =>
+        structuredOutput(await call(input, context, details), options.maxOutput),
       errorFunction: (_, error) => ({ error: failureText(error) }),
       customDataExtractor
     })

@@ -5,9 +5,9 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { promisify } from "node:util"
 import { skipUnless } from "../../../test/support/mustRun.ts"
-import { type Ask, inWorld, type World } from "./frameworkSuite.ts"
+import { addSkill, type Ask, eventually, inWorld, type World } from "./frameworkSuite.ts"
 import { chatCompletions } from "./support/chatCompletions.ts"
-import { items, serve } from "./support/providers.ts"
+import { type Asks, type Body, items, serve } from "./support/providers.ts"
 
 const root = Path.join(import.meta.dirname, "../../..")
 const version = "1.15.30"
@@ -38,7 +38,7 @@ const isMissing = skipUnless(await install(), `crewai ${version} (a Python regis
 /** So that `skillscale` is a command, as where it is installed. */
 const command = (directory: string): string => {
   const bin = Path.join(directory, "bin")
-  Fs.mkdirSync(bin)
+  Fs.mkdirSync(bin, { recursive: true })
   const program = [process.execPath, "--conditions=skillscale", Path.join(root, "packages/cli/src/bin.ts")]
   Fs.writeFileSync(Path.join(bin, "skillscale"), `#!/bin/sh\nexec ${program.join(" ")} "$@"\n`, { mode: 0o755 })
   return bin
@@ -47,13 +47,19 @@ const command = (directory: string): string => {
 /** CrewAI puts the command before the name of a tool. */
 const prefix = "skillscale_mcp_"
 
-const crew = async ({ addresses, directory }: World, asks: ReadonlyArray<Ask>) => {
+const prefixed = ({ input, tool }: Ask): Ask => ({ tool: `${prefix}${tool}`, input })
+
+const namesOf = (request: Body | undefined): Array<string | undefined> =>
+  items(request?.["tools"]).map((tool) => /"name":"([^"]+)"/.exec(JSON.stringify(tool))?.[1])
+
+const crew = async ({ addresses, directory }: World, asks: Asks, signal?: AbortSignal) => {
   await using provider = await serve(
     chatCompletions,
-    asks.map(({ input, tool }) => ({ tool: `${prefix}${tool}`, input }))
+    asks.map((ask) => typeof ask === "function" ? async () => prefixed(await ask()) : prefixed(ask))
   )
   const { stdout } = await execute(python, [Path.join(root, "examples/crewai_agent.py"), "go on"], {
     timeout: 120_000,
+    ...signal === undefined ? {} : { signal, killSignal: "SIGINT" },
     env: {
       PATH: `${command(directory)}:${process.env["PATH"]}`,
       HOME: directory,
@@ -66,10 +72,10 @@ const crew = async ({ addresses, directory }: World, asks: ReadonlyArray<Ask>) =
       OTEL_SDK_DISABLED: "true"
     }
   })
-  const offered = items(provider.requests[0]?.["tools"]).map((tool) => JSON.stringify(tool))
   return {
     said: stdout,
-    offered: offered.map((tool) => /"name":"([^"]+)"/.exec(tool)?.[1]),
+    offered: namesOf(provider.requests[0]),
+    offeredLast: namesOf(provider.requests.at(-2)),
     given: chatCompletions.given(provider.requests.at(-1) ?? {})
   }
 }
@@ -92,5 +98,34 @@ describe.skipIf(isMissing)("skills in CrewAI", () => {
     assert.include(given[2], "out/table.csv")
     assert.match(given[3] ?? "", /exited with 3[^]*the disk is on fire/)
     assert.include(said, "It said: The script exited with 3.")
+  })
+
+  inWorld("end on the server with the program of the agent", async (world) => {
+    const aborting = new AbortController()
+    const ended = crew(world, [{ tool: "endless", input: {} }], aborting.signal)
+    const outcome = ended.then(() => "ended", (error: Error) => error.name)
+    const isRunning = () => world.endless() > 0
+    await Promise.race([eventually("the skill runs", isRunning, 50_000), ended])
+    assert.isTrue(isRunning())
+    aborting.abort()
+    assert.strictEqual(await outcome, "AbortError")
+    await eventually("its process is gone", () => world.endless() === 0)
+  })
+
+  inWorld("can be run when they are added while an agent runs, and are tools of the next", async (world) => {
+    await using toolbox = await world.connect()
+    const { given, offeredLast } = await crew(world, [
+      { tool: "shout", input: { input: "a" } },
+      async () => {
+        addSkill(world.directory, "newcomer", "echo I am new\n")
+        await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "newcomer"))
+        return { tool: "run_skill_script", input: { skill: "newcomer" } }
+      }
+    ])
+    assert.deepStrictEqual(given, ["A", "I am new"])
+    assert.notInclude(offeredLast, `${prefix}newcomer`)
+    const next = await crew(world, [{ tool: "newcomer", input: {} }])
+    assert.include(next.offered, `${prefix}newcomer`)
+    assert.deepStrictEqual(next.given, ["I am new"])
   })
 })

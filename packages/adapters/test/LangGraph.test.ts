@@ -7,7 +7,7 @@ import { fromToolbox, type SkillArtifact, type Skills } from "@skillscale/adapte
 import { addSkill, type Ask, type Conversation, type Driver, eventually, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
 import { ScriptedModel, told } from "./support/langchainModel.ts"
-import { responses } from "./support/openAi.ts"
+import { chatCompletions } from "./support/chatCompletions.ts"
 import { serve } from "./support/providers.ts"
 
 interface Graph {
@@ -154,7 +154,7 @@ describe("skills in LangGraph", () => {
   })
 
   inWorld("is what the example shows", async (world) => {
-    await using provider = await serve(responses, [{ tool: "shout", input: { input: "hello" } }])
+    await using provider = await serve(chatCompletions, [{ tool: "shout", input: { input: "hello" } }])
     const env = { OPENAI_BASE_URL: `${provider.url}/v1`, OPENAI_API_KEY: "none" }
     const { code, stderr, stdout } = await runExample("langgraph", world, env, ["Shout hello."])
     assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "It said: HELLO\n", stderr: "" })
@@ -162,7 +162,7 @@ describe("skills in LangGraph", () => {
   })
 
   inWorld("is what the example shows without a model", async (world) => {
-    const { code, stderr, stdout } = await runExample("langgraph", world, { MATCH: "1" }, ["please shout"])
+    const { code, stderr, stdout } = await runExample("langgraph", world, {}, ["please shout"])
     assert.deepStrictEqual({ code, stdout, stderr }, { code: 0, stdout: "PLEASE SHOUT\n", stderr: "" })
   })
 })

@@ -3,6 +3,8 @@ import { Agent, OpenAIProvider, run, Runner, setTracingDisabled, tool } from "@o
 import { assistantMessage, functionCall, modelResponder, ScriptedModel } from "@openai/agents/testing"
 import { fromToolbox, type Options } from "@skillscale/adapters/OpenAiAgents"
 import type { Toolbox } from "@skillscale/tools/PromiseTools"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, type Given, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
 import { responses } from "./support/openAi.ts"
@@ -107,6 +109,38 @@ describe("the OpenAI Agents SDK", () => {
     const adding = other.calls[0]?.request.tools.find((tool) => "name" in tool && tool.name === "adding")
     assert.deepNestedInclude(adding, { "outputSchema.required": ["sum"], "parameters.required": ["a", "b"] })
   })
+
+  inWorld(
+    "gives the model no more of an answer with a schema than of any other, and says where the rest is",
+    async (world) => {
+      addSkill(
+        world.directory,
+        "counting",
+        "printf '{\"digits\":\"'; head -c 40000 /dev/zero | tr '\\0' 7; printf '\"}'\n"
+      )
+      const root = Path.join(world.directory, "testing/counting")
+      Fs.writeFileSync(Path.join(root, "output.json"), JSON.stringify({ type: "object", required: ["digits"] }))
+      const meta = "---\nname: counting\ndescription: Counts.\nmetadata:\n  skillscale.output: output.json\n---\n"
+      Fs.writeFileSync(Path.join(root, "SKILL.md"), meta)
+      await using toolbox = await world.connect()
+      await eventually(
+        "it is there with its schema",
+        () => toolbox.tools().some(({ name, outputSchema }) => name === "counting" && outputSchema !== undefined)
+      )
+      const answer = async (options: Options): Promise<Readonly<Record<string, string>>> => {
+        const model = scripted([{ tool: "counting", input: {} }])
+        await run(agentOf(toolbox, model, { outputSchemas: true, ...options }).agent, "Go.")
+        return JSON.parse(givenBy(model.calls)[0]?.text ?? "")
+      }
+      const { error, text = "" } = await answer({})
+      assert.strictEqual(error, "The answer has 40013 characters of JSON, more than the 30000 that are shown.")
+      assert.isAtMost(text.length, 30_000)
+      const [, id = ""] = /read_artifact "([^"]+)"/.exec(text) ?? []
+      assert.strictEqual((await toolbox.artifact(id))?.size, 40_013)
+      assert.strictEqual((await answer({ maxOutput: 40_013 }))["digits"]?.length, 40_000)
+      assert.include((await answer({ maxOutput: 40_012 }))["error"], "40013")
+    }
+  )
 
   inWorld("offers an agent that was made before it a skill that is added in the middle of a run", async (world) => {
     await using toolbox = await world.connect()
