@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as ModelText from "./internal/modelText.ts"
 import type * as SkillCatalog from "./SkillCatalog.ts"
 
 /**
@@ -28,16 +29,11 @@ const introduction =
 const rest = (count: number): string =>
   `${count} more skill${count === 1 ? " is" : "s are"} not listed here: find them with search_skills.`
 
-const clip = (text: string, length: number): string => {
-  const line = text.replaceAll(/\s+/g, " ").trim()
-  return line.length <= length ? line : `${line.slice(0, length - 1).trimEnd()}…`
-}
-
 const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): string =>
   SkillDiscovery.availableSkills(
     skills.map(({ description, name, topic }) => ({
       name,
-      description: clip(description, length),
+      description: ModelText.oneLine(description, length),
       file: `skill://${topic}/${name}/SKILL.md`
     }))
   )

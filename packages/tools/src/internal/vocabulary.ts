@@ -10,6 +10,7 @@ import * as ToolError from "../ToolError.ts"
 import * as InputFiles from "./inputFiles.ts"
 import * as Instructions from "./instructions.ts"
 import * as JsonInput from "./jsonInput.ts"
+import * as Listing from "./listing.ts"
 import * as ModelText from "./modelText.ts"
 import type { Running } from "./running.ts"
 import type { Definition } from "./skillTool.ts"
@@ -82,25 +83,6 @@ const inputs = {
 }
 
 const text = { type: "string" } as const
-const listedSkill = {
-  type: "object",
-  properties: {
-    name: text,
-    description: text,
-    topic: text,
-    digest: text,
-    entry: { type: ["string", "null"] },
-    scripts: { type: "array", items: text }
-  },
-  required: ["name", "description", "topic", "digest", "entry", "scripts"]
-} as const
-
-const skillsSchema = {
-  type: "object",
-  properties: { skills: { type: "array", items: listedSkill }, total: { type: "integer" } },
-  required: ["skills", "total"]
-} as const
-
 const runSchema = {
   type: "object",
   properties: {
@@ -119,41 +101,11 @@ const runSchema = {
   required: ["exit_code", "stdout", "stderr", "artifacts"]
 } as const
 
-const oneLine = (description: string): string => description.replaceAll(/\s+/g, " ").trim()
-
 export const make = (
   { artifacts, catalog, maxOutput, running: runs }: Options,
   wanted: ReadonlyArray<Name> | false
 ): ReadonlyArray<Named> => {
   const find = (name: string) => catalog.find(name)
-
-  const told = (skill: SkillCatalog.Skill) => ({
-    name: skill.name,
-    description: skill.description,
-    topic: skill.topic,
-    digest: skill.digest,
-    entry: skill.entry,
-    scripts: skill.scripts
-  })
-
-  /** One skill a line, as many as fit. */
-  const list = (skills: ReadonlyArray<SkillCatalog.Skill>, total: number, from: number): SkillTools.Output => {
-    const lines: Array<string> = []
-    let length = 0
-    for (const { description, name } of skills) {
-      const line = `- ${name}: ${oneLine(description)}`
-      if (length + line.length + 1 > maxOutput - 200) break
-      lines.push(line)
-      length += line.length + 1
-    }
-    const next = from + lines.length
-    const more = next < total ? [`[${lines.length} of ${total}; the next begin at offset ${next}]`] : []
-    return {
-      text: total === 0 ? "There are no skills." : [...lines, ...more].join("\n"),
-      structured: { skills: skills.slice(0, lines.length).map(told), total },
-      artifacts: []
-    }
-  }
 
   const readText = (
     label: string,
@@ -192,11 +144,10 @@ export const make = (
       title: "List skills",
       description: "Lists the skills by name, with what each is for.",
       inputSchema: inputs.list_skills.schema,
-      outputSchema: skillsSchema,
+      outputSchema: Listing.schema,
       call: Effect.fnUntraced(function*(input) {
         const { limit = 100, offset = 0 } = yield* inputs.list_skills.read(input)
-        const skills = yield* catalog.skills
-        return list(skills.slice(offset, offset + limit), skills.length, offset)
+        return Listing.page(yield* catalog.skills, { limit, offset }, maxOutput)
       })
     },
     {
@@ -205,11 +156,11 @@ export const make = (
       title: "Search skills",
       description: "Finds skills by words of their name, description and instructions, the best first.",
       inputSchema: inputs.search_skills.schema,
-      outputSchema: skillsSchema,
+      outputSchema: Listing.schema,
       call: Effect.fnUntraced(function*(input) {
         const { limit = 10, query } = yield* inputs.search_skills.read(input)
         const found = (yield* catalog.search(query, { limit })).map(({ skill }) => skill)
-        const output = list(found, found.length, 0)
+        const output = Listing.found(found, yield* catalog.skills, maxOutput)
         return found.length > 0
           ? output
           : {
