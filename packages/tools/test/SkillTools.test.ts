@@ -188,6 +188,7 @@ describe("SkillTools", () => {
           "SkillChanged",
           "look at it again"
         ],
+        ["load_skill", { skill: "shout", topic: "TOPIC_B" }, "BadArguments", "it is on TOPIC_TESTING"],
         ["run_skill_script", { skill: "shout", timeout: 0 }, "BadArguments", "timeout"],
         ["read_artifact", { artifact: "0123" }, "ArtifactNotFound", "0123"]
       ]

@@ -43,6 +43,9 @@ const offset = Schema.optionalKey(
   Schema.Natural.annotate({ description: "The character to begin at, from 0, for what does not fit at once" })
 )
 const skillName = Schema.String.annotate({ description: "The skill's name, as in list_skills" })
+const topicName = Schema.optionalKey(
+  Schema.String.annotate({ description: "The skill's topic, where skills of several topics have its name" })
+)
 
 const inputs = {
   list_skills: JsonInput.make(Schema.Struct({
@@ -53,14 +56,16 @@ const inputs = {
     query: Schema.String.annotate({ description: "Words for what the skill should do" }),
     limit: Schema.optionalKey(count(100).annotate({ description: "How many at most; 10 without" }))
   })),
-  load_skill: JsonInput.make(Schema.Struct({ skill: skillName })),
+  load_skill: JsonInput.make(Schema.Struct({ skill: skillName, topic: topicName })),
   read_skill_resource: JsonInput.make(Schema.Struct({
     skill: skillName,
+    topic: topicName,
     path: Schema.String.annotate({ description: "A file of the skill, from its root" }),
     offset
   })),
   run_skill_script: JsonInput.make(Schema.Struct({
     skill: skillName,
+    topic: topicName,
     script: Schema.optionalKey(
       Schema.String.annotate({ description: "A file of the skill, from its root; its entry point without" })
     ),
@@ -81,6 +86,9 @@ const inputs = {
     offset
   }))
 }
+
+/** How many topics are named to who gives another. */
+const maxTopics = 10
 
 const text = { type: "string" } as const
 const runSchema = {
@@ -105,7 +113,16 @@ export const make = (
   { artifacts, catalog, maxOutput, running: runs }: Options,
   wanted: ReadonlyArray<Name> | false
 ): ReadonlyArray<Named> => {
-  const find = (name: string) => catalog.find(name)
+  const find = Effect.fnUntraced(function*(name: string, topic: string | undefined) {
+    const named = (yield* catalog.skills).filter((skill) => skill.name === name)
+    if (named.length === 0 || topic === undefined || named.some((skill) => skill.topic === topic)) {
+      return yield* catalog.find(name, topic)
+    }
+    const topics = named.slice(0, maxTopics).map((skill) => skill.topic).join(", ")
+    return yield* new ToolError.BadArguments({
+      detail: `there is no skill ${JSON.stringify(name)} on the topic ${JSON.stringify(topic)}; it is on ${topics}`
+    })
+  })
 
   const readText = (
     label: string,
@@ -176,8 +193,8 @@ export const make = (
       description: "Reads the instructions of a skill and the list of its files. Do this before you use the skill.",
       inputSchema: inputs.load_skill.schema,
       call: Effect.fnUntraced(function*(input) {
-        const { skill } = yield* inputs.load_skill.read(input)
-        return yield* Instructions.load({ catalog, artifacts, maxOutput }, yield* find(skill))
+        const { skill, topic } = yield* inputs.load_skill.read(input)
+        return yield* Instructions.load({ catalog, artifacts, maxOutput }, yield* find(skill, topic))
       })
     },
     {
@@ -187,8 +204,9 @@ export const make = (
       description: "Reads a file of a skill, as named in its instructions or listed by load_skill.",
       inputSchema: inputs.read_skill_resource.schema,
       call: Effect.fnUntraced(function*(input) {
-        const { offset = 0, path, skill } = yield* inputs.read_skill_resource.read(input)
-        const data = yield* Effect.mapError(catalog.resource(yield* find(skill), path), ({ reason }) => reason)
+        const { offset = 0, path, skill, topic } = yield* inputs.read_skill_resource.read(input)
+        const found = yield* find(skill, topic)
+        const data = yield* Effect.mapError(catalog.resource(found, path), ({ reason }) => reason)
         return readText(path, data, offset, mime.getType(path) ?? "application/octet-stream")
       })
     },
@@ -202,8 +220,10 @@ export const make = (
       outputSchema: runSchema,
       hints: running,
       call: Effect.fnUntraced(function*(input, options) {
-        const { args, digest, files = [], script, skill, stdin, timeout } = yield* inputs.run_skill_script.read(input)
-        const { name, topic } = yield* find(skill)
+        const { args, digest, files = [], script, stdin, timeout, ...wanted } = yield* inputs.run_skill_script.read(
+          input
+        )
+        const { name, topic } = yield* find(wanted.skill, wanted.topic)
         const placed = yield* InputFiles.read(files, artifacts)
         const { output, result, stdout } = yield* runs.run({
           skill: name,
