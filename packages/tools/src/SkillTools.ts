@@ -99,7 +99,7 @@ export interface Output {
  * @since 0.1.0
  */
 export interface Tool {
-  /** At most 64 of `[A-Za-z0-9_-]`; no two tools have the same. */
+  /** At most 63 of `[A-Za-z0-9_-]`, a letter or `_` first; no two tools have the same. */
   readonly name: string
   readonly title: string
   readonly description: string
