@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 import type * as SkillTools from "../SkillTools.ts"
 import type * as ToolError from "../ToolError.ts"
+import * as Listing from "./listing.ts"
 import * as ModelText from "./modelText.ts"
 
 const maxFiles = 200
@@ -16,6 +17,8 @@ export const load = Effect.fnUntraced(function*(
   skill: SkillCatalog.Skill
 ): Effect.fn.Return<SkillTools.Output, ToolError.Reason> {
   const { instructions, resources } = yield* Effect.mapError(catalog.describe(skill), ({ reason }) => reason)
+  // Lists and tools have no more than its beginning.
+  const about = skill.description.length > Listing.maxDescription ? `${skill.description}\n\n` : ""
   const how = skill.scripts.length === 0 ? [] : [
     "Scripts run on a server, in a copy of the skill's folder: use run_skill_script with a path from below."
   ]
@@ -29,7 +32,7 @@ export const load = Effect.fnUntraced(function*(
   const begin = `<skill_content name="${escape(skill.name)}" digest="${skill.digest}">`
   const reserved = begin.length + end.length + 2
   const { text, whole } = ModelText.capped(
-    instructions.trim(),
+    `${about}${instructions.trim()}`,
     { artifacts, maxOutput },
     "SKILL.md",
     undefined,
