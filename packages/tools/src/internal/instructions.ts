@@ -6,10 +6,21 @@ import type * as ToolError from "../ToolError.ts"
 import * as Listing from "./listing.ts"
 import * as ModelText from "./modelText.ts"
 
+/** As far as they take a quarter of the text at most. */
 const maxFiles = 200
 
 const escape = (text: string): string =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("\"", "&quot;")
+
+/** The body may not end, or begin, what it is wrapped in. */
+const enclosed = (body: string): string => body.replaceAll(/<(?=\/?skill_content\b)/gi, "&lt;")
+
+/** The lines that fit in so many characters. */
+const within = (lines: ReadonlyArray<string>, room: number): ReadonlyArray<string> => {
+  let length = 0
+  const beyond = lines.findIndex((line) => (length += line.length + 1) > room)
+  return beyond === -1 ? lines : lines.slice(0, beyond)
+}
 
 /** Wraps the body as clients of the open format do, with the names of the skill's files, which are not read. */
 export const load = Effect.fnUntraced(function*(
@@ -22,8 +33,8 @@ export const load = Effect.fnUntraced(function*(
   const how = skill.scripts.length === 0 ? [] : [
     "Scripts run on a server, in a copy of the skill's folder: use run_skill_script with a path from below."
   ]
-  const listed = resources.slice(0, maxFiles).map(({ path }) => `<file>${escape(path)}</file>`)
-  const more = resources.length > maxFiles ? [`and ${resources.length - maxFiles} more`] : []
+  const listed = within(resources.slice(0, maxFiles).map(({ path }) => `<file>${escape(path)}</file>`), maxOutput / 4)
+  const more = resources.length > listed.length ? [`and ${resources.length - listed.length} more`] : []
   const end = [
     ...how,
     ...resources.length === 0 ? [] : ["<skill_resources>", ...listed, ...more, "</skill_resources>"],
@@ -32,7 +43,7 @@ export const load = Effect.fnUntraced(function*(
   const begin = `<skill_content name="${escape(skill.name)}" digest="${skill.digest}">`
   const reserved = begin.length + end.length + 2
   const { text, whole } = ModelText.capped(
-    `${about}${instructions.trim()}`,
+    enclosed(`${about}${instructions.trim()}`),
     { artifacts, maxOutput },
     "SKILL.md",
     undefined,
