@@ -146,6 +146,22 @@ describe("SkillCatalog", () => {
       }
     }).pipe(Effect.scoped))
 
+  it.effect("finds words of languages that write no spaces between them", () =>
+    Effect.gen(function*() {
+      const { made, told } = yield* scripted({
+        rates: "货币转换工具。",
+        weather: "今天的天气预报。",
+        thai: "แปลงสกุลเงิน"
+      })
+      yield* Queue.offer(told, [skill("rates"), skill("weather"), skill("thai")])
+      const catalog = yield* made
+      yield* catalog.indexed
+      const found = (query: string) => Effect.map(catalog.search(query), (all) => names(all.map(({ skill }) => skill)))
+      assert.deepStrictEqual(yield* found("货币"), ["rates"])
+      assert.deepStrictEqual(yield* found("天气"), ["weather"])
+      assert.deepStrictEqual(yield* found("แปลง"), ["thai"])
+    }).pipe(Effect.scoped))
+
   it.effect("finds what is there now, and reads only what changed", () =>
     Effect.gen(function*() {
       const bodies: Record<string, string> = { one: "walrus", two: "penguin" }
