@@ -187,7 +187,9 @@ export const make = Effect.fnUntraced(function*(
   const catalog = yield* SkillCatalog.SkillCatalog
   const client = yield* SkillClient.SkillClient
   const artifacts = Artifacts.make(options.artifacts)
-  const maxOutput = Math.max(leastOutput, options.maxOutput ?? 30_000)
+  const wantedOutput = options.maxOutput ?? 30_000
+  // Not a number is not less.
+  const maxOutput = wantedOutput > leastOutput ? wantedOutput : leastOutput
   const maxSkillTools = options.maxSkillTools ?? 100
   const running = Running.make({
     client,
