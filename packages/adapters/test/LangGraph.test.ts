@@ -93,6 +93,42 @@ describe("skills in LangGraph", () => {
     assert.include(failed.at(-1)?.text, "the disk is on fire")
   })
 
+  inWorld("routes by match to skills that have no tools of their own", async (world) => {
+    await using toolbox = await world.connect({ maxSkillTools: false })
+    const skills = fromToolbox(toolbox)
+    assert.strictEqual((await answer(skills, "please shout")).at(-1)?.text, "PLEASE SHOUT")
+    const whispered = await answer(skills, "shout", {
+      arguments: (text) => ({ input: `not ${text}`, args: ["-d", "O"] })
+    })
+    assert.strictEqual(whispered.at(-1)?.text, "NOT SHOUT")
+    const [, called] = whispered
+    assert.deepStrictEqual(called !== undefined && AIMessage.isInstance(called) ? called.tool_calls?.[0]?.args : {}, {
+      skill: "shout",
+      topic: "TOPIC_TESTING",
+      stdin: "not shout",
+      args: ["-d", "O"]
+    })
+    const added = await answer(skills, "adding", { arguments: () => ({ a: 1, b: 2 }) })
+    assert.include(added.at(-1)?.text, "{\"sum\": 3}")
+  })
+
+  inWorld("routes by match to the skill that was found, on its topic", async (world) => {
+    await using toolbox = await world.connect({ maxSkillTools: false })
+    const [found] = await toolbox.search("shout")
+    if (found === undefined) throw new Error("there is no shout")
+    const other = { ...found.skill, topic: "TOPIC_OTHER" }
+    const skills = fromToolbox({ ...toolbox, search: async () => [{ skill: other, score: 1 }] })
+    const { messages } = await skills.route()({ messages: [new HumanMessage("shout")] })
+    assert.deepInclude(AIMessage.isInstance(messages[0]) ? messages[0].tool_calls?.[0]?.args : {}, {
+      topic: "TOPIC_OTHER"
+    })
+    const guide = { ...other, entry: null, scripts: [] }
+    const reading = fromToolbox({ ...toolbox, search: async () => [{ skill: guide, score: 1 }] })
+    const read = (await reading.route()({ messages: [new HumanMessage("shout")] })).messages[0]
+    const call = AIMessage.isInstance(read) ? read.tool_calls?.[0] : undefined
+    assert.deepStrictEqual([call?.name, call?.args], ["load_skill", { skill: "shout", topic: "TOPIC_OTHER" }])
+  })
+
   inWorld("calls nothing where no skill clearly fits, and says which come near", async (world) => {
     await using toolbox = await world.connect()
     const skills = fromToolbox(toolbox)

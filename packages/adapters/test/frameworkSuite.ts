@@ -149,6 +149,19 @@ export const suite = (framework: string, driver: Driver): void => {
       assert.include([...offered, ...next.offered], "newcomer")
     })
 
+    inWorld("runs skills whose names are those of what every object has, or begin with a digit", async (world) => {
+      for (const name of ["constructor", "3drender"]) addSkill(world.directory, name, `echo I am ${name}\n`)
+      await using skills = await world.connect()
+      await eventually("they are there", () => skills.skills().some(({ name }) => name === "3drender"))
+      const asks = ["constructor", "3drender"].map((name) => ({
+        tool: skills.tools().find(({ skill }) => skill?.name === name)?.name ?? "",
+        input: {}
+      }))
+      const { given } = await driver.converse(skills, asks, {})
+      assert.deepStrictEqual(given.map(({ text }) => text.includes("I am constructor")), [true, false])
+      assert.deepStrictEqual(given.map(({ text }) => text.includes("I am 3drender")), [false, true])
+    })
+
     inWorld("passes on the progress of a run, where the framework can", async (world) => {
       await using skills = await world.connect()
       const { first, progress } = await one(driver, skills, { tool: "talking", input: {} })

@@ -159,8 +159,12 @@ export class SkillDiscoveryError extends Schema.TaggedError<SkillDiscoveryError>
 }) {
   override readonly cause = this.reason
   override get message() {
+    return this.messageOf(this.path)
+  }
+  /** Says it of a path as it was asked for, to those who are not to know where the skill lies. */
+  messageOf(path: string): string {
     const hint = this.operation === "scan" ? ": create it, or name another one" : ""
-    const failed = `cannot ${this.operation} ${this.path}`
+    const failed = `cannot ${this.operation} ${path}`
     switch (this.reason._tag) {
       case "NotFound":
         return `${failed}: it does not exist${hint}`
@@ -171,11 +175,15 @@ export class SkillDiscoveryError extends Schema.TaggedError<SkillDiscoveryError>
       case "TooLarge":
         return `${failed}: more than ${this.reason.limit} ${this.reason.unit}`
       case "Unreadable":
-        return `${failed}: ${
-          this.reason.cause instanceof Error ? this.reason.cause.message : String(this.reason.cause)
-        }`
+        return `${failed}: ${causeOf(this.reason.cause, path === this.path)}`
     }
   }
+}
+
+/** What the system says names the path; its code does not. */
+const causeOf = (cause: unknown, isWhole: boolean): string => {
+  if (!(cause instanceof Error)) return String(cause)
+  return isWhole || !("code" in cause) ? cause.message : String(cause.code)
 }
 
 /**

@@ -785,6 +785,8 @@ describe("SkillServer tells", () => {
         const refused = yield* at.ask({ kind: "resource", skill: "guide", path })
         assert.deepInclude(refused, { status: "error", content: "" }, path)
         assert.notInclude(refused.error, "root:")
+        assert.notInclude(refused.error, at.directory)
+        assert.include(refused.error, `cannot read ${JSON.stringify(path)}: `)
       }
       const text = Fs.readFileSync(Path.join(at.directory, "testing/guide/SKILL.md"))
       const sha256 = createHash("sha256").update(text).digest("hex")

@@ -5,6 +5,8 @@
  * @since 0.1.0
  */
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
+import * as Listing from "./internal/listing.ts"
+import * as ModelText from "./internal/modelText.ts"
 import type * as SkillCatalog from "./SkillCatalog.ts"
 
 /**
@@ -25,26 +27,30 @@ const introduction =
   "You have skills: instructions, and scripts that run on a server. Before you do a task that a skill is for, read its " +
   "instructions with load_skill; run its scripts with run_skill_script, or with the tool of its name."
 
+const severalTopics =
+  "Skills of several topics have the same name: name the topic, too, which its location begins with."
+
 const rest = (count: number): string =>
   `${count} more skill${count === 1 ? " is" : "s are"} not listed here: find them with search_skills.`
-
-const clip = (text: string, length: number): string => {
-  const line = text.replaceAll(/\s+/g, " ").trim()
-  return line.length <= length ? line : `${line.slice(0, length - 1).trimEnd()}…`
-}
 
 const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): string =>
   SkillDiscovery.availableSkills(
     skills.map(({ description, name, topic }) => ({
       name,
-      description: clip(description, length),
+      description: ModelText.oneLine(description, length),
       file: `skill://${topic}/${name}/SKILL.md`
     }))
   )
 
-const write = (skills: ReadonlyArray<SkillCatalog.Skill>, count: number, length: number): string =>
+/** Skills, and what is said before them. */
+interface Told {
+  readonly begin: string
+  readonly skills: ReadonlyArray<SkillCatalog.Skill>
+}
+
+const write = ({ begin, skills }: Told, count: number, length: number): string =>
   [
-    introduction,
+    begin,
     block(skills.slice(0, count), length),
     ...count < skills.length ? [rest(skills.length - count)] : []
   ].join("\n\n")
@@ -52,13 +58,8 @@ const write = (skills: ReadonlyArray<SkillCatalog.Skill>, count: number, length:
 const empty = block([], 0).length
 
 /** Whether the prompt is short enough. Looks at no more skills than are too many. */
-const isWithin = (
-  budget: number,
-  skills: ReadonlyArray<SkillCatalog.Skill>,
-  count: number,
-  length: number
-): boolean => {
-  let size = write([], 0, 0).length + (count < skills.length ? rest(skills.length - count).length + 2 : 0)
+const isWithin = (budget: number, { begin, skills }: Told, count: number, length: number): boolean => {
+  let size = begin.length + 2 + empty + (count < skills.length ? rest(skills.length - count).length + 2 : 0)
   for (let index = 0; index < count && size <= budget; index++) {
     size += block(skills.slice(index, index + 1), length).length - empty
   }
@@ -90,9 +91,13 @@ export const catalogPrompt = (
 ): string => {
   if (skills.length === 0) return ""
   const longest = Math.max(...skills.map(({ description }) => description.length))
-  const isShort = (length: number) => isWithin(budget, skills, skills.length, length)
-  const isFew = (count: number) => isWithin(budget, skills, count, shortest)
-  if (isShort(longest)) return write(skills, skills.length, longest)
-  if (isShort(shortest)) return write(skills, skills.length, largest(shortest, longest, isShort))
-  return isFew(1) ? write(skills, largest(1, skills.length, isFew), shortest) : ""
+  const told = {
+    begin: Listing.doubled(skills).size === 0 ? introduction : `${introduction} ${severalTopics}`,
+    skills
+  }
+  const isShort = (length: number) => isWithin(budget, told, skills.length, length)
+  const isFew = (count: number) => isWithin(budget, told, count, shortest)
+  if (isShort(longest)) return write(told, skills.length, longest)
+  if (isShort(shortest)) return write(told, skills.length, largest(shortest, longest, isShort))
+  return isFew(1) ? write(told, largest(1, skills.length, isFew), shortest) : ""
 }

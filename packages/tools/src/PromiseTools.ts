@@ -9,7 +9,7 @@
  * ```
  *
  * Rejections are `ToolError`s, except that a call whose `AbortSignal` fires rejects with the signal's reason, after the server
- * was told.
+ * was told, and one whose `onProgress` throws with what that threw.
  *
  * @since 0.1.0
  */
@@ -50,7 +50,7 @@ export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatal
 export interface CallOptions {
   /** Ends the call, also on the server. */
   readonly signal?: AbortSignal | undefined
-  /** Sees what happens while the tool runs. The script waits for what it returns. */
+  /** Sees what happens while the tool runs. The script waits for what it returns; the call ends with what it throws. */
   readonly onProgress?: ((progress: SkillTools.Progress) => void | Promise<void>) | undefined
 }
 

@@ -99,9 +99,10 @@ export interface Output {
  * @since 0.1.0
  */
 export interface Tool {
-  /** At most 64 of `[A-Za-z0-9_-]`; no two tools have the same. */
+  /** At most 63 of `[A-Za-z0-9_-]`, a letter or `_` first; no two tools have the same. */
   readonly name: string
   readonly title: string
+  /** At most 1,024 characters. */
   readonly description: string
   readonly inputSchema: ObjectSchema
   readonly outputSchema: ObjectSchema | undefined
@@ -144,8 +145,8 @@ export interface Options {
   readonly pin?: boolean | undefined
   /**
    * How the schema that a skill declares for what it reads is told. `portable`, the default, has nothing at its root that the APIs of
-   * models refuse there (`allOf`, `anyOf`, `oneOf`, `not`, `enum`): a schema that has is that of the one property `input`. `verbatim`
-   * tells any schema of an object as it is.
+   * models refuse there (`allOf`, `anyOf`, `oneOf`, `not`, `enum`, and properties whose names are not 1 to 64 of `[a-zA-Z0-9_.-]`): a
+   * schema that has is that of the one property `input`. `verbatim` tells any schema of an object as it is.
    */
   readonly schemas?: "portable" | "verbatim" | undefined
   /** How many artifacts are kept for the model to read. */
@@ -186,7 +187,9 @@ export const make = Effect.fnUntraced(function*(
   const catalog = yield* SkillCatalog.SkillCatalog
   const client = yield* SkillClient.SkillClient
   const artifacts = Artifacts.make(options.artifacts)
-  const maxOutput = Math.max(leastOutput, options.maxOutput ?? 30_000)
+  const wantedOutput = options.maxOutput ?? 30_000
+  // Not a number is not less.
+  const maxOutput = wantedOutput > leastOutput ? wantedOutput : leastOutput
   const maxSkillTools = options.maxSkillTools ?? 100
   const running = Running.make({
     client,

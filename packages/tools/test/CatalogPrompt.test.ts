@@ -40,6 +40,12 @@ describe("catalogPrompt", () => {
     assert.include(prompt, "load_skill")
   })
 
+  it("says how to tell apart skills of one name, where there are such", () => {
+    const one = skill("one", "Does one.")
+    assert.notInclude(catalogPrompt([one]), "topic")
+    assert.include(catalogPrompt([one, { ...one, topic: "TOPIC_B" }]), "name the topic, too")
+  })
+
   it("is empty without skills, and where not one fits", () => {
     assert.strictEqual(catalogPrompt([]), "")
     assert.strictEqual(catalogPrompt(many(3), { budget: 100 }), "")

@@ -1,3 +1,4 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as ClientError from "@skillscale/client/ClientError"
 import * as SkillCatalog from "@skillscale/tools/SkillCatalog"
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
@@ -8,6 +9,9 @@ import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Stack from "../../../test/support/stack.ts"
 
 const skill = (name: string, more: Partial<SkillCatalog.Skill> = {}): SkillCatalog.Skill => ({
   name,
@@ -142,6 +146,22 @@ describe("SkillCatalog", () => {
       }
     }).pipe(Effect.scoped))
 
+  it.effect("finds words of languages that write no spaces between them", () =>
+    Effect.gen(function*() {
+      const { made, told } = yield* scripted({
+        rates: "货币转换工具。",
+        weather: "今天的天气预报。",
+        thai: "แปลงสกุลเงิน"
+      })
+      yield* Queue.offer(told, [skill("rates"), skill("weather"), skill("thai")])
+      const catalog = yield* made
+      yield* catalog.indexed
+      const found = (query: string) => Effect.map(catalog.search(query), (all) => names(all.map(({ skill }) => skill)))
+      assert.deepStrictEqual(yield* found("货币"), ["rates"])
+      assert.deepStrictEqual(yield* found("天气"), ["weather"])
+      assert.deepStrictEqual(yield* found("แปลง"), ["thai"])
+    }).pipe(Effect.scoped))
+
   it.effect("finds what is there now, and reads only what changed", () =>
     Effect.gen(function*() {
       const bodies: Record<string, string> = { one: "walrus", two: "penguin" }
@@ -177,7 +197,7 @@ describe("SkillCatalog", () => {
       assert.deepStrictEqual(resources.map(({ path }) => path), ["scripts/run.sh"])
       assert.strictEqual(Buffer.from(yield* catalog.resource(found, "scripts/run.sh")).toString(), "echo\n")
       const missing = yield* Effect.flip(catalog.resource(found, "../other"))
-      assert.include(missing.message, "does not exist")
+      assert.include(missing.message, "cannot read \"../other\": it does not exist")
       const changed = yield* Effect.flip(catalog.describe({ ...found, digest: digest("f") }))
       assert.strictEqual(changed.reason._tag, "SkillChanged")
       yield* catalog.indexed
@@ -194,4 +214,25 @@ describe("SkillCatalog", () => {
         )
       )
     ))
+
+  it.live("of a folder gives nothing of a version that it does not have any more", () =>
+    Effect.gen(function*() {
+      const fixture = { category: "data", name: "reader", files: { "references/more.md": "More.\n" } }
+      const directory = yield* Stack.writeSkills([fixture])
+      const folder = SkillDiscovery.layer({ directory, watch: false, rescan: "1 hour" })
+      const context = yield* Layer.build(SkillCatalog.layerFolder().pipe(Layer.provide(folder)))
+      const catalog = yield* Effect.provide(SkillCatalog.SkillCatalog, context)
+      const found = yield* catalog.find("reader")
+      assert.strictEqual((yield* catalog.describe(found)).instructions, "Instructions of reader.\n")
+      for (const path of ["", ".", "../../data/reader/SKILL.md"]) {
+        const { message } = yield* Effect.flip(catalog.resource(found, path))
+        assert.include(message, `cannot read ${JSON.stringify(path)}: it is not a path inside the skill`)
+        assert.notInclude(message, directory)
+      }
+      for (const path of ["SKILL.md", "references/more.md"]) {
+        Fs.appendFileSync(Path.join(directory, "data", "reader", path), "Edited.\n")
+        assert.strictEqual((yield* Effect.flip(catalog.resource(found, path))).reason._tag, "SkillChanged", path)
+      }
+      assert.strictEqual((yield* Effect.flip(catalog.describe(found))).reason._tag, "SkillChanged")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })

@@ -52,6 +52,12 @@ const fixtures: ReadonlyArray<Stack.Fixture> = [
       $defs: { word: { type: "string" } }
     })
   }),
+  shell("celsius", "cat\n", {
+    "SKILL.md": `---\nname: celsius\ndescription: ${
+      "Warm. ".repeat(300)
+    }end\nmetadata:\n  skillscale.input: input.json\n---\nGo.\n`,
+    "input.json": JSON.stringify({ type: "object", properties: { "größe in cm": {}, $filter: {} } })
+  }),
   { category: "testing", name: "guide", files: { "references/more.md": "More.\n" } }
 ]
 
@@ -87,7 +93,20 @@ describe("SkillTools", () => {
       const all = yield* tools.tools
       assert.deepStrictEqual(all.map(({ name }) => name), [
         ...["list_skills", "search_skills", "load_skill", "read_skill_resource", "run_skill_script", "read_artifact"],
-        ...["binary", "failing", "files", "guide", "long", "shout", "silent", "talking", "tools", "waiting", "warning"],
+        ...[
+          "binary",
+          "celsius",
+          "failing",
+          "files",
+          "guide",
+          "long",
+          "shout",
+          "silent",
+          "talking",
+          "tools",
+          "waiting",
+          "warning"
+        ],
         "word"
       ])
       const of = (name: string) => all.find((tool) => tool.name === name)
@@ -109,12 +128,21 @@ describe("SkillTools", () => {
 
   it.live("writes schemas as the APIs of models take them, and gives the skill what its own says", () =>
     inWorld(Effect.fnUntraced(function*({ tools }) {
-      for (const { inputSchema, name } of yield* tools.tools) {
+      for (const { description, inputSchema, name } of yield* tools.tools) {
         assert.isObject(inputSchema["properties"], name)
+        for (const key of Object.keys(Object(inputSchema["properties"]))) {
+          assert.match(key, /^[a-zA-Z0-9_.-]{1,64}$/, name)
+        }
+        assert.isAtMost(description.length, 1024, name)
         for (const keyword of ["allOf", "anyOf", "oneOf", "not", "enum"]) assert.notProperty(inputSchema, keyword, name)
       }
       const given = yield* tools.call("word", { input: { other: "b" } })
       assert.strictEqual(given.text, JSON.stringify({ other: "b" }))
+      const named = yield* tools.call("celsius", { input: { "größe in cm": 3 } })
+      assert.strictEqual(named.text, JSON.stringify({ "größe in cm": 3 }))
+      const described = (yield* tools.tools).find(({ name }) => name === "celsius")?.description
+      assert.strictEqual(described, `${"Warm. ".repeat(171).slice(0, 1023).trimEnd()}…`)
+      assert.include((yield* tools.call("load_skill", { skill: "celsius" })).text, `Warm. end\n\nGo.\n`)
     })))
 
   it.live("writes schemas as skills declare them where that is wanted", () =>
@@ -124,6 +152,8 @@ describe("SkillTools", () => {
         assert.deepStrictEqual(word?.inputSchema["anyOf"], [{ required: ["one"] }, { required: ["other"] }])
         const given = yield* tools.call("word", { other: "b" })
         assert.strictEqual(given.text, JSON.stringify({ other: "b" }))
+        const celsius = (yield* tools.tools).find(({ name }) => name === "celsius")
+        assert.deepStrictEqual(celsius?.inputSchema["properties"], { "größe in cm": {}, $filter: {} })
       }),
       { schemas: "verbatim" }
     ))
@@ -188,6 +218,7 @@ describe("SkillTools", () => {
           "SkillChanged",
           "look at it again"
         ],
+        ["load_skill", { skill: "shout", topic: "TOPIC_B" }, "BadArguments", "it is on TOPIC_TESTING"],
         ["run_skill_script", { skill: "shout", timeout: 0 }, "BadArguments", "timeout"],
         ["read_artifact", { artifact: "0123" }, "ArtifactNotFound", "0123"]
       ]
@@ -202,12 +233,12 @@ describe("SkillTools", () => {
 
   it.live("lists, finds and reads skills", () =>
     inWorld(Effect.fnUntraced(function*({ tools }) {
-      const listed = yield* tools.call("list_skills", { limit: 2, offset: 1 })
+      const listed = yield* tools.call("list_skills", { limit: 2, offset: 2 })
       assert.strictEqual(
         listed.text,
-        "- failing: Tests the stack as failing.\n- files: Tests the stack as files.\n[2 of 12; the next begin at offset 3]"
+        "- failing: Tests the stack as failing.\n- files: Tests the stack as files.\n[2 of 13; the next begin at offset 4]"
       )
-      assert.deepInclude(listed.structured, { total: 12 })
+      assert.deepInclude(listed.structured, { total: 13 })
       assert.match((yield* tools.call("search_skills", { query: "shout" })).text, /^- shout: /)
       assert.include((yield* tools.call("search_skills", { query: "zebra" })).text, "No skill matches \"zebra\"")
       const loaded = yield* tools.call("load_skill", { skill: "tools" })

@@ -18,12 +18,14 @@ const scriptOf = (code: string): string | undefined => {
   return path === undefined || path.startsWith("scripts/") ? path : `scripts/${path}`
 }
 
-const skillOf = (files: ReadonlyArray<File>): string | undefined => {
+const skillOf = (files: ReadonlyArray<File>): { readonly skill: string; readonly topic: string } | undefined => {
   const marker = files.find(({ name }) => name === `assets/${AdkRegistry.marker}`)
   if (marker === undefined) return undefined
   const encoding = marker.contentEncoding === FileContentEncoding.UTF8 ? "utf8" : "base64"
-  const { skill }: { readonly skill?: unknown } = JSON.parse(Buffer.from(marker.content, encoding).toString("utf8"))
-  return typeof skill === "string" ? skill : undefined
+  const { skill, topic }: { readonly skill?: unknown; readonly topic?: unknown } = JSON.parse(
+    Buffer.from(marker.content, encoding).toString("utf8")
+  )
+  return typeof skill === "string" && typeof topic === "string" ? { skill, topic } : undefined
 }
 
 const argumentsOf = (args: CodeExecutionInput["args"] = []): ReadonlyArray<string> =>
@@ -54,7 +56,7 @@ export const execute = async (
     throw new Error("only scripts of skills that come from the registry of SkillScale can be run")
   }
   try {
-    const output = await toolbox.call("run_skill_script", { skill, script, args: argumentsOf(args) }, { signal })
+    const output = await toolbox.call("run_skill_script", { ...skill, script, args: argumentsOf(args) }, { signal })
     return { ...streams(output.structured), outputFiles: output.artifacts.map(fileOf) }
   } catch (error) {
     throw ModelError.modelError(error)

@@ -15,7 +15,7 @@ interface State {
 
 const clearMargin = 1.5
 /** How many skills are named when none fits clearly. */
-const named = 5
+const maxNamed = 5
 
 const searched = 20
 
@@ -35,12 +35,25 @@ const parsed = (text: string): Readonly<Record<string, unknown>> => {
 }
 
 const nothingFits = (found: ReadonlyArray<SkillCatalog.Found>): AIMessage => {
-  const lines = found.slice(0, named).map(({ skill: { description, name } }) => `- ${name}: ${description}`)
+  const lines = found.slice(0, maxNamed).map(({ skill: { description, name } }) => `- ${name}: ${description}`)
   return new AIMessage(
     lines.length === 0
       ? "No skill fits this request."
       : ["No skill clearly fits this request. Those that come near:", ...lines].join("\n")
   )
+}
+
+/** The call of the vocabulary that does what the tool of the skill would with these arguments. */
+const named = ({ entry, input: schema, name, topic }: SkillCatalog.Skill, args: Readonly<Record<string, unknown>>) => {
+  const which = { skill: name, topic }
+  if (entry === null) return { name: "load_skill", args: which }
+  const { input, ...more } = args
+  if (schema === undefined) {
+    return { name: "run_skill_script", args: { ...more, ...input === undefined ? {} : { stdin: input }, ...which } }
+  }
+  const { properties } = schema
+  const isWhole = input === undefined || isObject(properties) && "input" in properties
+  return { name: "run_skill_script", args: { stdin: JSON.stringify(isWhole ? args : input), ...which } }
 }
 
 export const make = (toolbox: Toolbox, options: Options) => {
@@ -57,9 +70,7 @@ export const make = (toolbox: Toolbox, options: Options) => {
       candidate.skill?.name === skill.name && candidate.skill.topic === skill.topic
     )
     const args = argumentsOf(text, skill)
-    return tool === undefined
-      ? { name: "run_skill_script", args: { skill: skill.name, stdin: text } }
-      : { name: tool.name, args: { ...args } }
+    return tool === undefined ? named(skill, args) : { name: tool.name, args: { ...args } }
   }
 
   return async ({ messages }: State) => {

@@ -61,7 +61,7 @@ const write = (
     : [
       `Its scripts run on a server: use ${
         tool === undefined || skill.entry === null ? "" : `the tool ${tool}, or `
-      }run_skill_script with the skill ${JSON.stringify(skill.name)}.`
+      }run_skill_script with the skill ${JSON.stringify(skill.name)} and the topic ${JSON.stringify(skill.topic)}.`
     ]
   const what = Object.entries(given).filter(([, value]) => value !== "").map(([name, value]) =>
     name === task.name ? value : `${name}: ${value}`
@@ -69,7 +69,7 @@ const write = (
   return [
     `Use the skill ${skill.name}: ${skill.description}`,
     `<skill_content name=${JSON.stringify(skill.name)} digest="${skill.digest}">\n${
-      body.slice(0, maxInstructions)
+      body.slice(0, maxInstructions).replaceAll(/<(?=\/?skill_content\b)/gi, "&lt;")
     }${cut}\n</skill_content>`,
     ...how,
     ...what.length === 0 ? [] : [what.join("\n")]

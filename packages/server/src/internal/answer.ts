@@ -52,8 +52,9 @@ export const notGranted = (server: string, leaseMs: number): Refusal =>
 export const internal = (defect: unknown): Refusal =>
   refused("Internal", `the server failed: ${defect instanceof Error ? defect.message : String(defect)}`)
 
-export const unreadable = (error: SkillDiscovery.SkillDiscoveryError): Refusal =>
-  refused(error.reason._tag === "Unreadable" ? "Internal" : "BadRequest", error.message)
+/** Where the skill lies on the server is not the caller's to know. */
+export const unreadable = (path: string) => (error: SkillDiscovery.SkillDiscoveryError): Refusal =>
+  refused(error.reason._tag === "Unreadable" ? "Internal" : "BadRequest", error.messageOf(JSON.stringify(path)))
 
 export const budgetGone = (timeoutMs: number): Refusal =>
   refused("TimedOut", `the call waited longer than its ${timeoutMs} ms and was not started`, true)

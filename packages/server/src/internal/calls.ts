@@ -248,7 +248,7 @@ export const make = (options: Options) => {
     }
   ) {
     if (Option.isNone(skill.entry) && request.script === undefined && skill.scripts.length === 0) {
-      const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable)
+      const content = yield* Effect.mapError(discovery.instructions(skill), Answer.unreadable("SKILL.md"))
       return Answer.instructions(request.requestId, content)
     }
     const text = data === "" ? undefined : Buffer.from(data)

@@ -78,7 +78,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       return yield* Effect.fail(Answer.skillChanged(skill, question.digest))
     }
     if (question.kind === "describe") {
-      const document = yield* Effect.mapError(discovery.document(skill), Answer.unreadable)
+      const document = yield* Effect.mapError(discovery.document(skill), Answer.unreadable("SKILL.md"))
       const { frontMatter, instructions, sha256, size } = document
       yield* kept(question, skill, "SKILL.md", sha256)
       const resources = discovery.resources(skill).map(({ path, sha256, size }) => ({ path, size, sha256 }))
@@ -90,11 +90,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         document: { path: "SKILL.md", size, sha256 }
       })
     }
-    const data = yield* Effect.mapError(discovery.resource(skill, question.path), (error) => {
-      const refusal = Answer.unreadable(error)
-      // Where the skill lies on the server is not the caller's to know.
-      return { ...refusal, error: refusal.error.replaceAll(`${skill.root}/`, "") }
-    })
+    const data = yield* Effect.mapError(discovery.resource(skill, question.path), Answer.unreadable(question.path))
     if (question.digest === undefined) return resourceJson({ path: question.path, data })
     yield* kept(question, skill, question.path, createHash("sha256").update(data).digest("hex"))
     return resourceJson({ path: question.path, data, digest: skill.digest })

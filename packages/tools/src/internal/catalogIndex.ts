@@ -25,9 +25,16 @@ interface Document {
 
 const idOf = ({ name, topic }: SkillCatalog.Skill): string => JSON.stringify([name, topic])
 
+/** Scripts that write no spaces between words. */
+const unspaced =
+  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/u
+const segmenter = new Intl.Segmenter("en", { granularity: "word" })
+
 /** Words of letters and digits, those of names like `csvAnalyzer` apart. */
 const words = (text: string): Array<string> =>
-  text.replaceAll(/([\p{Ll}\d])(\p{Lu})/gu, "$1 $2").split(/[^\p{L}\p{N}]+/u).filter((word) => word !== "")
+  text.replaceAll(/([\p{Ll}\d])(\p{Lu})/gu, "$1 $2").split(/[^\p{L}\p{M}\p{N}]+/u).flatMap((part) =>
+    unspaced.test(part) ? Array.from(segmenter.segment(part), ({ segment }) => segment) : part === "" ? [] : [part]
+  )
 
 export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatalog.Source["describe"]) {
   const index = new MiniSearch<Document>({

@@ -24,6 +24,13 @@ export const head = (text: string, length: number): string => {
   return text.slice(0, code >= 0xd800 && code <= 0xdbff ? length - 1 : length)
 }
 
+/** A text of so many characters at most, which shows where it was cut. */
+export const cut = (text: string, length: number): string =>
+  text.length <= length ? text : `${head(text, length - 1).trimEnd()}…`
+
+/** The same, in one line. */
+export const oneLine = (text: string, length: number): string => cut(text.replaceAll(/\s+/g, " ").trim(), length)
+
 export interface Cap {
   readonly maxOutput: number
   readonly artifacts: Artifacts.Artifacts

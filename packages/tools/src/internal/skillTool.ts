@@ -8,7 +8,7 @@ import type * as ToolError from "../ToolError.ts"
 import * as InputFiles from "./inputFiles.ts"
 import * as Instructions from "./instructions.ts"
 import * as JsonInput from "./jsonInput.ts"
-import type * as ModelText from "./modelText.ts"
+import * as ModelText from "./modelText.ts"
 import type { Ran, Running } from "./running.ts"
 
 /** A tool without its name. */
@@ -52,8 +52,15 @@ const isObjectSchema = (schema: Readonly<Record<string, unknown>>): schema is Sk
 /** What the APIs of models refuse at the root of a tool's arguments. */
 const notAtRoot = ["allOf", "anyOf", "oneOf", "not", "enum"]
 
+/** What they take as the name of an argument: at most 64 characters, by the rule of Anthropic's. */
+const isArgument = (name: string): boolean => /^[a-zA-Z0-9_.-]{1,64}$/.test(name)
+
 const isArguments = (schema: Readonly<Record<string, unknown>>): schema is SkillTools.ObjectSchema =>
-  isObjectSchema(schema) && !notAtRoot.some((keyword) => keyword in schema)
+  isObjectSchema(schema) && !notAtRoot.some((keyword) => keyword in schema) &&
+  Object.keys(Object(schema["properties"])).every(isArgument)
+
+/** The longest description of a tool that OpenAI's Chat Completions take, in characters. */
+const maxDescription = 1024
 
 /** Tools take and give objects: anything else is the one property of one. References from its root go on to mean it. */
 const asObject = (
@@ -74,7 +81,7 @@ const asObject = (
 
 export const make = (options: Options, skill: SkillCatalog.Skill): Definition => {
   const { running } = options
-  const common = { title: titleOf(skill.name), skill }
+  const common = { title: titleOf(skill.name), description: ModelText.cut(skill.description, maxDescription), skill }
   const request = {
     skill: skill.name,
     topic: skill.topic,
@@ -84,7 +91,6 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
   if (skill.scripts.length === 0 && skill.entry === null) {
     return {
       ...common,
-      description: skill.description,
       inputSchema: nothing.schema,
       outputSchema: undefined,
       hints: reading,
@@ -103,7 +109,6 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
     })
   const definition = {
     ...common,
-    description: skill.description,
     outputSchema: outputSchema === undefined ? undefined : asObject(outputSchema, "result"),
     hints: skill.hints ?? anything
   }
@@ -128,12 +133,13 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
 
   if (inputSchema !== undefined) {
     const isAsItIs = options.isVerbatim ? isObjectSchema : isArguments
+    const isWhole = isAsItIs(inputSchema)
     return {
       ...definition,
       inputSchema: { properties: {}, ...asObject(inputSchema, "input", isAsItIs) },
       // The server knows whether it fits.
       call: (given, callOptions) => {
-        const value = isAsItIs(inputSchema) || typeof given !== "object" || given === null || !("input" in given)
+        const value = isWhole || typeof given !== "object" || given === null || !("input" in given)
           ? given ?? {}
           : given.input
         return Effect.flatMap(running.run({ ...request, stdin: JSON.stringify(value) }, callOptions), structured)

@@ -10,6 +10,7 @@ import * as ToolError from "../ToolError.ts"
 import * as InputFiles from "./inputFiles.ts"
 import * as Instructions from "./instructions.ts"
 import * as JsonInput from "./jsonInput.ts"
+import * as Listing from "./listing.ts"
 import * as ModelText from "./modelText.ts"
 import type { Running } from "./running.ts"
 import type { Definition } from "./skillTool.ts"
@@ -42,6 +43,9 @@ const offset = Schema.optionalKey(
   Schema.Natural.annotate({ description: "The character to begin at, from 0, for what does not fit at once" })
 )
 const skillName = Schema.String.annotate({ description: "The skill's name, as in list_skills" })
+const topicName = Schema.optionalKey(
+  Schema.String.annotate({ description: "The skill's topic, where skills of several topics have its name" })
+)
 
 const inputs = {
   list_skills: JsonInput.make(Schema.Struct({
@@ -52,14 +56,16 @@ const inputs = {
     query: Schema.String.annotate({ description: "Words for what the skill should do" }),
     limit: Schema.optionalKey(count(100).annotate({ description: "How many at most; 10 without" }))
   })),
-  load_skill: JsonInput.make(Schema.Struct({ skill: skillName })),
+  load_skill: JsonInput.make(Schema.Struct({ skill: skillName, topic: topicName })),
   read_skill_resource: JsonInput.make(Schema.Struct({
     skill: skillName,
+    topic: topicName,
     path: Schema.String.annotate({ description: "A file of the skill, from its root" }),
     offset
   })),
   run_skill_script: JsonInput.make(Schema.Struct({
     skill: skillName,
+    topic: topicName,
     script: Schema.optionalKey(
       Schema.String.annotate({ description: "A file of the skill, from its root; its entry point without" })
     ),
@@ -81,26 +87,10 @@ const inputs = {
   }))
 }
 
+/** How many topics are named to who gives another. */
+const maxTopics = 10
+
 const text = { type: "string" } as const
-const listedSkill = {
-  type: "object",
-  properties: {
-    name: text,
-    description: text,
-    topic: text,
-    digest: text,
-    entry: { type: ["string", "null"] },
-    scripts: { type: "array", items: text }
-  },
-  required: ["name", "description", "topic", "digest", "entry", "scripts"]
-} as const
-
-const skillsSchema = {
-  type: "object",
-  properties: { skills: { type: "array", items: listedSkill }, total: { type: "integer" } },
-  required: ["skills", "total"]
-} as const
-
 const runSchema = {
   type: "object",
   properties: {
@@ -119,41 +109,20 @@ const runSchema = {
   required: ["exit_code", "stdout", "stderr", "artifacts"]
 } as const
 
-const oneLine = (description: string): string => description.replaceAll(/\s+/g, " ").trim()
-
 export const make = (
   { artifacts, catalog, maxOutput, running: runs }: Options,
   wanted: ReadonlyArray<Name> | false
 ): ReadonlyArray<Named> => {
-  const find = (name: string) => catalog.find(name)
-
-  const told = (skill: SkillCatalog.Skill) => ({
-    name: skill.name,
-    description: skill.description,
-    topic: skill.topic,
-    digest: skill.digest,
-    entry: skill.entry,
-    scripts: skill.scripts
+  const find = Effect.fnUntraced(function*(name: string, topic: string | undefined) {
+    const named = (yield* catalog.skills).filter((skill) => skill.name === name)
+    if (named.length === 0 || topic === undefined || named.some((skill) => skill.topic === topic)) {
+      return yield* catalog.find(name, topic)
+    }
+    const topics = named.slice(0, maxTopics).map((skill) => skill.topic).join(", ")
+    return yield* new ToolError.BadArguments({
+      detail: `there is no skill ${JSON.stringify(name)} on the topic ${JSON.stringify(topic)}; it is on ${topics}`
+    })
   })
-
-  /** One skill a line, as many as fit. */
-  const list = (skills: ReadonlyArray<SkillCatalog.Skill>, total: number, from: number): SkillTools.Output => {
-    const lines: Array<string> = []
-    let length = 0
-    for (const { description, name } of skills) {
-      const line = `- ${name}: ${oneLine(description)}`
-      if (length + line.length + 1 > maxOutput - 200) break
-      lines.push(line)
-      length += line.length + 1
-    }
-    const next = from + lines.length
-    const more = next < total ? [`[${lines.length} of ${total}; the next begin at offset ${next}]`] : []
-    return {
-      text: total === 0 ? "There are no skills." : [...lines, ...more].join("\n"),
-      structured: { skills: skills.slice(0, lines.length).map(told), total },
-      artifacts: []
-    }
-  }
 
   const readText = (
     label: string,
@@ -192,11 +161,10 @@ export const make = (
       title: "List skills",
       description: "Lists the skills by name, with what each is for.",
       inputSchema: inputs.list_skills.schema,
-      outputSchema: skillsSchema,
+      outputSchema: Listing.schema,
       call: Effect.fnUntraced(function*(input) {
         const { limit = 100, offset = 0 } = yield* inputs.list_skills.read(input)
-        const skills = yield* catalog.skills
-        return list(skills.slice(offset, offset + limit), skills.length, offset)
+        return Listing.page(yield* catalog.skills, { limit, offset }, maxOutput)
       })
     },
     {
@@ -205,11 +173,11 @@ export const make = (
       title: "Search skills",
       description: "Finds skills by words of their name, description and instructions, the best first.",
       inputSchema: inputs.search_skills.schema,
-      outputSchema: skillsSchema,
+      outputSchema: Listing.schema,
       call: Effect.fnUntraced(function*(input) {
         const { limit = 10, query } = yield* inputs.search_skills.read(input)
         const found = (yield* catalog.search(query, { limit })).map(({ skill }) => skill)
-        const output = list(found, found.length, 0)
+        const output = Listing.found(found, yield* catalog.skills, maxOutput)
         return found.length > 0
           ? output
           : {
@@ -225,8 +193,8 @@ export const make = (
       description: "Reads the instructions of a skill and the list of its files. Do this before you use the skill.",
       inputSchema: inputs.load_skill.schema,
       call: Effect.fnUntraced(function*(input) {
-        const { skill } = yield* inputs.load_skill.read(input)
-        return yield* Instructions.load({ catalog, artifacts, maxOutput }, yield* find(skill))
+        const { skill, topic } = yield* inputs.load_skill.read(input)
+        return yield* Instructions.load({ catalog, artifacts, maxOutput }, yield* find(skill, topic))
       })
     },
     {
@@ -236,8 +204,9 @@ export const make = (
       description: "Reads a file of a skill, as named in its instructions or listed by load_skill.",
       inputSchema: inputs.read_skill_resource.schema,
       call: Effect.fnUntraced(function*(input) {
-        const { offset = 0, path, skill } = yield* inputs.read_skill_resource.read(input)
-        const data = yield* Effect.mapError(catalog.resource(yield* find(skill), path), ({ reason }) => reason)
+        const { offset = 0, path, skill, topic } = yield* inputs.read_skill_resource.read(input)
+        const found = yield* find(skill, topic)
+        const data = yield* Effect.mapError(catalog.resource(found, path), ({ reason }) => reason)
         return readText(path, data, offset, mime.getType(path) ?? "application/octet-stream")
       })
     },
@@ -251,8 +220,10 @@ export const make = (
       outputSchema: runSchema,
       hints: running,
       call: Effect.fnUntraced(function*(input, options) {
-        const { args, digest, files = [], script, skill, stdin, timeout } = yield* inputs.run_skill_script.read(input)
-        const { name, topic } = yield* find(skill)
+        const { args, digest, files = [], script, stdin, timeout, ...wanted } = yield* inputs.run_skill_script.read(
+          input
+        )
+        const { name, topic } = yield* find(wanted.skill, wanted.topic)
         const placed = yield* InputFiles.read(files, artifacts)
         const { output, result, stdout } = yield* runs.run({
           skill: name,

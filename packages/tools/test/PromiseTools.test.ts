@@ -1,0 +1,22 @@
+import { ToolError } from "@skillscale/tools/ToolError"
+import { assert, describe } from "@effect/vitest"
+import { inWorld } from "../../../test/support/skillWorld.ts"
+
+describe("PromiseTools", () => {
+  inWorld("rejects with what onProgress throws, and with ToolErrors otherwise", async (world) => {
+    await using skills = await world.connect()
+    const thrown = new Error("nobody listens")
+    const onProgress = () => {
+      throw thrown
+    }
+    assert.strictEqual(await skills.call("talking", {}, { onProgress }).catch((error: unknown) => error), thrown)
+    assert.instanceOf(await skills.call("failing", {}).catch((error: unknown) => error), ToolError)
+  })
+
+  inWorld("lets a model read 1,000 characters at least", async (world) => {
+    for (const maxOutput of [NaN, -1, 10]) {
+      await using skills = await world.connect({ maxOutput })
+      assert.isAbove((await skills.call("long", {})).text.length, 800, String(maxOutput))
+    }
+  })
+})
