@@ -78,6 +78,7 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       await call(connected, "talking", {}, { onprogress: (progress) => void heard.push(progress) })
       const messages = heard.map(({ message }) => message)
       assert.includeMembers(messages, ["1 of 2", "2 of 2"])
+      assert.notInclude(messages.join(), "::progress::")
       assert.isBelow(messages.indexOf("1 of 2"), messages.indexOf("2 of 2"))
       const steps = heard.map(({ progress }) => progress)
       assert.deepStrictEqual(steps, Array.from(new Set(steps)).sort((one, other) => one - other))
