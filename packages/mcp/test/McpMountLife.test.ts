@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -89,6 +90,30 @@ describe("a program", () => {
       assert.include(mute.message, "it did not finish the handshake of MCP within 2s")
       assert.strictEqual(mute.reason._tag, "Unreachable")
     }))
+})
+
+describe("a list of tools", () => {
+  const listed = Effect.fnUntraced(function*(mode: string) {
+    const said: Array<string> = []
+    const logger = Logger.make(({ message }) => void said.push(String(message)))
+    const { discovery } = yield* McpMount.makeCommand({ name: "external", server: odd(mode), refresh: "50 millis" })
+      .pipe(
+        Effect.provide(Logger.layer([logger]))
+      )
+    const { skills } = yield* discovery.catalog
+    // It is listed several times.
+    yield* Effect.sleep("500 millis")
+    return { count: skills.length, said: said.filter((line) => line.startsWith("the external server")) }
+  }, Effect.scoped)
+
+  it.live("that is too long, or without end, is cut with one warning", () =>
+    Effect.gen(function*() {
+      const tooMany = "the external server has more tools than are taken"
+      assert.deepEqual(yield* listed("many"), { count: 1000, said: [tooMany] })
+      assert.deepEqual(yield* listed("exact"), { count: 1000, said: [] })
+      const { said } = yield* listed("circle")
+      assert.deepEqual(said, ["the external server lists its tools without end"])
+    }).pipe(Effect.provide(executor)))
 })
 
 describe("a URL", () => {
