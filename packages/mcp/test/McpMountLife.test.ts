@@ -63,6 +63,17 @@ describe("a program", () => {
       assert.strictEqual((yield* invoke("empty-description", "")).content, "called empty-description")
     }).pipe(Effect.provide(ofCommand(odd("enormous")))), 60_000)
 
+  it.live("that writes without end what is no message is started again", () =>
+    Effect.gen(function*() {
+      const pid = (yield* invoke("same-name-0f0c17", "")).content
+      const lost = yield* Effect.flip(invoke("same-name-c10465", ""))
+      assert.deepInclude(lost.reason, failure)
+      assert.include(lost.message, "was lost during the call")
+      const next = (yield* invoke("same-name-0f0c17", "")).content
+      assert.notStrictEqual(next, pid)
+      assert.isFalse(isAlive(Number(pid)))
+    }).pipe(Effect.provide(ofCommand(odd("flood"), { grace: "200 millis" }))), 30_000)
+
   it.live("that does not end by itself is ended with its mount", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
