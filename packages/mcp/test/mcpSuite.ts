@@ -180,7 +180,7 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.strictEqual((await errorOf(connected.client.getPrompt({ name: "nobody" }))).code, -32602)
     })
 
-    withClient("offers skills as prompts, and completes names", async (connected) => {
+    withClient("offers skills as prompts, and completes names", async (connected, world) => {
       const { prompts } = await connected.client.listPrompts()
       assert.deepStrictEqual(prompts.find((prompt) => prompt.name === "adding")?.arguments, [
         { name: "a", required: true },
@@ -213,6 +213,12 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
         "scripts/run.py"
       ])
       assert.strictEqual((await errorOf(complete({ type: "ref/prompt", name: "nobody" }, "skill", ""))).code, -32602)
+      Fs.writeFileSync(Path.join(world.directory, "testing/adding/100% a?.txt"), "odd")
+      const odd = () => complete(template, "path", "100", { topic: "testing", skill: "adding" })
+      while ((await odd()).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+      const [path = ""] = await odd()
+      const read = await connected.client.readResource({ uri: `skill://testing/adding/${path}` })
+      assert.deepInclude(read.contents[0], { text: "odd" })
     })
   })
 }
