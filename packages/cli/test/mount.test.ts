@@ -25,6 +25,18 @@ const serve = Effect.fnUntraced(function*(name: string, args: ReadonlyArray<stri
 
 describe("skillscale mount mcp", () => {
   layer(Up.layer, { excludeTestServices: true })((it) => {
+    it.effect("warns where there is no proxy after a while", () =>
+      Effect.gen(function*() {
+        const nobody = `tcp://127.0.0.1:${yield* Cli.closedPort}`
+        const env = { SKILLSCALE_PROXY_XSUB: nobody, SKILLSCALE_PROXY_XPUB: nobody }
+        const alone = yield* Cli.launch(["mount", "mcp", "alone", ...program("mountServer.ts", "stdio", "both")], {
+          env
+        })
+        yield* Cli.logged(alone, "serving")
+        yield* Cli.logged(alone, "there is no proxy yet")
+        assert.include(alone.log(), nobody)
+      }), 60_000)
+
     it.effect("takes no skills for tools, so that it names none again and again", () =>
       Effect.gen(function*() {
         const { env } = yield* Up.Up
