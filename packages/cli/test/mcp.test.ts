@@ -151,6 +151,8 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
         }
       )
       yield* wrong(["--http", port], {}, 4, new RegExp(`port ${port} is taken`))
+      yield* wrong(["--host", "0.0.0.0", "--token-file", file], {}, 2, /--host, --token-file: give --http, too/)
+      yield* wrong(["--allow-host", "skills.example"], {}, 2, /--allow-host: give --http, too/)
       yield* wrong(["--http", "0", "--host", "0.0.0.0"], {}, 2, /0\.0\.0\.0.*--token-file or SKILLSCALE_MCP_TOKEN/)
       yield* wrong(["--http", "0", "--token-file", file], {}, 2, /shorter than 16 characters/)
       yield* wrong(["--http", "0"], { SKILLSCALE_MCP_TOKEN: "two words are too many" }, 2, /one line/)

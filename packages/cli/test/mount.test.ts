@@ -25,6 +25,33 @@ const serve = Effect.fnUntraced(function*(name: string, args: ReadonlyArray<stri
 
 describe("skillscale mount mcp", () => {
   layer(Up.layer, { excludeTestServices: true })((it) => {
+    it.effect("warns where there is no proxy after a while", () =>
+      Effect.gen(function*() {
+        const nobody = `tcp://127.0.0.1:${yield* Cli.closedPort}`
+        const env = { SKILLSCALE_PROXY_XSUB: nobody, SKILLSCALE_PROXY_XPUB: nobody }
+        const alone = yield* Cli.launch(["mount", "mcp", "alone", ...program("mountServer.ts", "stdio", "both")], {
+          env
+        })
+        yield* Cli.logged(alone, "serving")
+        yield* Cli.logged(alone, "there is no proxy yet")
+        assert.include(alone.log(), nobody)
+      }), 60_000)
+
+    it.effect("takes no skills for tools, so that it names none again and again", () =>
+      Effect.gen(function*() {
+        const { env } = yield* Up.Up
+        const bin = Path.join(import.meta.dirname, "../src/bin.ts")
+        const addresses = [
+          ...["--proxy-xsub", env["SKILLSCALE_PROXY_XSUB"] ?? ""],
+          ...["--proxy-xpub", env["SKILLSCALE_PROXY_XPUB"] ?? ""]
+        ]
+        const self = yield* serve("self", ["--", process.execPath, "--conditions=skillscale", bin, "mcp", ...addresses])
+        yield* Cli.until(() => self.log().includes("they are skills of a stack already") || undefined)
+        const { stderr } = yield* self.invoke("nothing")
+        const left = "list-skills, load-skill, read-artifact, read-skill-resource, run-skill-script, search-skills"
+        assert.match(stderr, new RegExp(`TOPIC_SELF has ${left}\\s*$`))
+      }), 60_000)
+
     it.effect("says what is wrong with how it is called", () =>
       Effect.gen(function*() {
         const cases: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [

@@ -2,8 +2,8 @@
  * MCP over streamable HTTP, on the one endpoint `/mcp`, for clients of both eras: requests of 2026-07-28, each by itself, and before
  * that sessions, or single requests without one. `/healthz` answers while the server takes requests.
  *
- * A client that closes the connection of a request has cancelled it. Closing the scope drains: no request is taken any more, and
- * those in hand may finish within `grace`.
+ * A client that closes the connection of a request has cancelled it. Closing the scope drains: those in hand may finish within
+ * `grace`, and all others, `/healthz` too, are answered with 503 until then.
  *
  * @since 0.1.0
  */
@@ -147,9 +147,10 @@ export const make = Effect.fnUntraced(function*(
   const node = Http.createServer({ headersTimeout, requestTimeout, keepAliveTimeout }, routes.handle)
   node.maxConnections = maxConnections
   const drain = Effect.gen(function*() {
+    // It still listens, so that whoever comes meanwhile hears that it ends.
+    yield* Effect.timeoutOption(routes.drain, grace)
     const ended = closed(node)
     node.close()
-    yield* Effect.timeoutOption(routes.drain, grace)
     yield* Effect.promise(() => Promise.all([handler.close(), sessions.endAll()]))
     yield* Effect.timeoutOption(ended, "1 second")
     node.closeAllConnections()

@@ -187,11 +187,15 @@ describe("MCP over HTTP", () => {
     await listening.begun
     await eventually("it runs", () => world.endless() === 1)
     const closed = serving.close()
-    await errorOf(ask(serving.url, modern("tools/list")))
+    const status = async (request: Parameters<typeof ask>[1]) => (await ask(serving.url, request)).status
+    const healthz = { method: "GET", path: "/healthz" }
+    while (await status(healthz) === 200) await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.deepStrictEqual([await status(healthz), await status(modern("tools/list"))], [503, 503])
     Fs.writeFileSync(go, "")
     assert.include((await finished).body, "last")
     assert.include((await listening.answer).body, "acknowledged")
     await closed
+    await errorOf(ask(serving.url, healthz))
   })
 
   inWorld("cancels what does not finish in time", async (world) => {

@@ -7,13 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
 import * as Stack from "../../../test/support/stack.ts"
 import * as McpMount from "../src/McpMount.ts"
-import { executor, http, invoke, library, odd, ofCommand, ofUrl, until, urlOf } from "./mountStack.ts"
+import { executor, failure, http, invoke, library, odd, ofCommand, ofUrl, until, urlOf } from "./mountStack.ts"
 
 const isAlive = (pid: number) => Fs.existsSync(`/proc/${pid}/stat`)
 
@@ -56,10 +57,22 @@ describe("a program", () => {
       const enormous = yield* Effect.forkChild(Effect.flip(invoke("same-name-c10465", "")))
       assert.strictEqual((yield* invoke("empty-description", "")).content, "called empty-description")
       const error = yield* Fiber.join(enormous)
-      assert.strictEqual(error.reason._tag, "Rejected")
+      assert.deepInclude(error.reason, failure)
+      assert.include(error.message, "the MCP server failed: ")
       assert.include(error.message, "the answer is larger than 67108864 bytes")
       assert.strictEqual((yield* invoke("empty-description", "")).content, "called empty-description")
     }).pipe(Effect.provide(ofCommand(odd("enormous")))), 60_000)
+
+  it.live("that writes without end what is no message is started again", () =>
+    Effect.gen(function*() {
+      const pid = (yield* invoke("same-name-0f0c17", "")).content
+      const lost = yield* Effect.flip(invoke("same-name-c10465", ""))
+      assert.deepInclude(lost.reason, failure)
+      assert.include(lost.message, "was lost during the call")
+      const next = (yield* invoke("same-name-0f0c17", "")).content
+      assert.notStrictEqual(next, pid)
+      assert.isFalse(isAlive(Number(pid)))
+    }).pipe(Effect.provide(ofCommand(odd("flood"), { grace: "200 millis" }))), 30_000)
 
   it.live("that does not end by itself is ended with its mount", () =>
     Effect.gen(function*() {
@@ -88,6 +101,30 @@ describe("a program", () => {
       assert.include(mute.message, "it did not finish the handshake of MCP within 2s")
       assert.strictEqual(mute.reason._tag, "Unreachable")
     }))
+})
+
+describe("a list of tools", () => {
+  const listed = Effect.fnUntraced(function*(mode: string) {
+    const said: Array<string> = []
+    const logger = Logger.make(({ message }) => void said.push(String(message)))
+    const { discovery } = yield* McpMount.makeCommand({ name: "external", server: odd(mode), refresh: "50 millis" })
+      .pipe(
+        Effect.provide(Logger.layer([logger]))
+      )
+    const { skills } = yield* discovery.catalog
+    // It is listed several times.
+    yield* Effect.sleep("500 millis")
+    return { count: skills.length, said: said.filter((line) => line.startsWith("the external server")) }
+  }, Effect.scoped)
+
+  it.live("that is too long, or without end, is cut with one warning", () =>
+    Effect.gen(function*() {
+      const tooMany = "the external server has more tools than are taken"
+      assert.deepEqual(yield* listed("many"), { count: 1000, said: [tooMany] })
+      assert.deepEqual(yield* listed("exact"), { count: 1000, said: [] })
+      const { said } = yield* listed("circle")
+      assert.deepEqual(said, ["the external server lists its tools without end"])
+    }).pipe(Effect.provide(executor)))
 })
 
 describe("a URL", () => {

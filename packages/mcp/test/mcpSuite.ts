@@ -78,6 +78,7 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       await call(connected, "talking", {}, { onprogress: (progress) => void heard.push(progress) })
       const messages = heard.map(({ message }) => message)
       assert.includeMembers(messages, ["1 of 2", "2 of 2"])
+      assert.notInclude(messages.join(), "::progress::")
       assert.isBelow(messages.indexOf("1 of 2"), messages.indexOf("2 of 2"))
       const steps = heard.map(({ progress }) => progress)
       assert.deepStrictEqual(steps, Array.from(new Set(steps)).sort((one, other) => one - other))
@@ -185,7 +186,7 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.strictEqual((await errorOf(connected.client.getPrompt({ name: "nobody" }))).code, -32602)
     })
 
-    withClient("offers skills as prompts, and completes names", async (connected) => {
+    withClient("offers skills as prompts, and completes names", async (connected, world) => {
       const { prompts } = await connected.client.listPrompts()
       assert.deepStrictEqual(prompts.find((prompt) => prompt.name === "adding")?.arguments, [
         { name: "a", required: true },
@@ -218,6 +219,12 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
         "scripts/run.py"
       ])
       assert.strictEqual((await errorOf(complete({ type: "ref/prompt", name: "nobody" }, "skill", ""))).code, -32602)
+      Fs.writeFileSync(Path.join(world.directory, "testing/adding/100% a?.txt"), "odd")
+      const odd = () => complete(template, "path", "100", { topic: "testing", skill: "adding" })
+      while ((await odd()).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+      const [path = ""] = await odd()
+      const read = await connected.client.readResource({ uri: `skill://testing/adding/${path}` })
+      assert.deepInclude(read.contents[0], { text: "odd" })
     })
   })
 }

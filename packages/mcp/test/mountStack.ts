@@ -102,6 +102,9 @@ export const invoke = (skill: string, data: unknown, options: Partial<SkillClien
       client.invoke({ topic, skill, data: typeof data === "string" ? data : JSON.stringify(data), ...options })
   )
 
+/** What a call has come to that the server heard and failed. */
+export const failure = { _tag: "ServerError", code: "Internal", retryable: false } as const
+
 /** Waits until something is so; the test's own deadline bounds it. */
 export const until = <A, E, R>(probe: Effect.Effect<A | undefined, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(

@@ -107,7 +107,7 @@ export class SkillChanged extends Schema.TaggedError<SkillChanged>()("SkillChang
 export class BadCall extends Schema.TaggedError<BadCall>()("BadCall", { detail: Schema.String }) {}
 
 /**
- * What runs the skill is not there now, or went away during the call.
+ * What runs the skill is not there now, went away during the call, or failed in it.
  *
  * @category errors
  * @since 0.1.0

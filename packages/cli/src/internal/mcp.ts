@@ -105,9 +105,18 @@ const configOf = ({ host, http, xpub, xsub }: Input) => ({
   }
 })
 
+/** What says nothing to a client on standard input. */
+const onlyHttp: ReadonlyArray<readonly [string, (input: Input) => boolean]> = [
+  ["--host", ({ host }) => host !== "127.0.0.1"],
+  ["--token-file", ({ tokenFile }) => Option.isSome(tokenFile)],
+  ["--allow-host", ({ allowHost }) => allowHost.length > 0]
+]
+
 export const mcp = Effect.fnUntraced(function*(input: Input) {
   if (input.printConfig) return yield* Io.line(JSON.stringify(configOf(input), null, 2))
   yield* Exit.checkedProxies(input)
+  const ofHttp = Option.isNone(input.http) ? onlyHttp.filter(([, isGiven]) => isGiven(input)) : []
+  if (ofHttp.length > 0) return yield* Exit.usage(`${ofHttp.map(([flag]) => flag).join(", ")}: give --http, too`)
   if (Option.isSome(input.http)) {
     return yield* hold(Layer.provide(yield* overHttp(input, input.http.value), telemetry))
   }

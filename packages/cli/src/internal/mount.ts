@@ -14,6 +14,7 @@ import * as Exit from "./exit.ts"
 import { hold } from "./hold.ts"
 import * as Io from "./io.ts"
 import * as MetricsPort from "./metricsPort.ts"
+import * as ProxyCheck from "./proxyCheck.ts"
 
 export interface Input {
   readonly name: string
@@ -139,5 +140,5 @@ export const mountMcp = Effect.fnUntraced(function*(input: Input) {
     Layer.merge(MetricsPort.layer(input.metricsPort, input.host)),
     Layer.provide(Telemetry.layer({ serviceName: "skillscale-mount" }))
   )
-  return yield* hold(layer)
+  return yield* hold(layer, Effect.andThen(ProxyCheck.warn(input), Effect.never))
 })

@@ -59,8 +59,8 @@ const mcp = Command.make("mcp", {
   metricsPort: Flags.serverMetricsPort
 }, (input) => Effect.flatMap(Effect.promise(() => import("./mount.ts")), (module) => module.mountMcp(input))).pipe(
   Command.withDescription(
-    "Serve the tools of an MCP server as skills. The server is a program, which is started, or a URL. Ctrl-C or SIGTERM " +
-      "drains (calls in hand may finish, 10 s at most), ends the program and exits with 0"
+    "Serve the tools of an MCP server as skills. The server is a program, which is started, or a URL. It may start before " +
+      "the proxy. Ctrl-C or SIGTERM drains (calls in hand may finish, 10 s at most), ends the program and exits with 0"
   ),
   Command.withShortDescription("Serve the tools of an MCP server as skills"),
   Command.withExamples([

@@ -52,7 +52,8 @@ const ofSkill = Effect.fnUntraced(function*(
       const skill = skills.find(({ name }) => name === given["skill"])
       if (skill === undefined) return []
       const { files } = yield* Effect.mapError(entries.describe(skill), ({ message }) => Served.internal(message))
-      return Array.from(files.keys())
+      // A client puts it into the template as it is.
+      return Array.from(files.keys(), SkillUris.encodePath)
     }
     default:
       return []

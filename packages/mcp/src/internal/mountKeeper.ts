@@ -89,10 +89,10 @@ export const make = Effect.fnUntraced(
     const onTools = Effect.fnUntraced(function*(tools: ReadonlyArray<unknown>) {
       yield* dropping.stop
       const next = MountSkills.make(name, tools)
+      yield* tellDiagnostics(next.catalog)
       const digests = ({ catalog }: MountSkills.Mounts) => catalog.skills.map(({ digest }) => digest).join(" ")
       if (digests(next) === digests(yield* SubscriptionRef.get(mounts))) return
       yield* SubscriptionRef.set(mounts, next)
-      yield* tellDiagnostics(next.catalog)
     })
 
     const connect = Effect.gen(function*() {

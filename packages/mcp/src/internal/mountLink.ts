@@ -61,24 +61,41 @@ const pageSchema = Schema.toStandardSchemaV1(MountTool.Page)
 const ask = <A>(request: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, MountFailure.Failure> =>
   Effect.tryPromise({ try: request, catch: MountFailure.from })
 
-const listTools = Effect.fnUntraced(function*(client: Client) {
-  if (client.getServerCapabilities()?.tools === undefined) return []
-  const tools: Array<unknown> = []
-  let cursor: string | undefined
-  for (let page = 0; page < maxPages && tools.length < maxTools; page++) {
-    const params = cursor === undefined ? {} : { cursor }
-    const result = yield* ask((signal) =>
-      client.request({ method: "tools/list", params }, pageSchema, { signal, timeout: listTimeoutMs })
-    )
-    tools.push(...result.tools)
-    if (result.nextCursor === undefined || result.nextCursor === cursor) return tools.slice(0, maxTools)
-    cursor = result.nextCursor
+/** Makes an effect that lists the tools, and warns of those that are left out, once as long as that is so. */
+const lister = (client: Client) => {
+  let told: string | undefined
+
+  const warn = (why: string | undefined, taken: number) => {
+    if (why === told) return Effect.void
+    told = why
+    return why === undefined ? Effect.void : Effect.annotateLogs(Effect.logWarning(why), { taken })
   }
-  yield* Effect.logWarning("the external server has more tools than are taken").pipe(
-    Effect.annotateLogs({ taken: Math.min(tools.length, maxTools) })
-  )
-  return tools.slice(0, maxTools)
-})
+
+  return Effect.gen(function*() {
+    if (client.getServerCapabilities()?.tools === undefined) return []
+    const tools: Array<unknown> = []
+    const seen = new Set<string>()
+    let cursor: string | undefined
+    let problem: string | undefined
+    for (let page = 1;; page++) {
+      const params = cursor === undefined ? {} : { cursor }
+      const result = yield* ask((signal) =>
+        client.request({ method: "tools/list", params }, pageSchema, { signal, timeout: listTimeoutMs })
+      )
+      const room = maxTools - tools.length
+      for (const tool of result.tools.slice(0, room)) tools.push(tool)
+      cursor = result.nextCursor
+      const isMore = result.tools.length > room ||
+        cursor !== undefined && (page === maxPages || tools.length === maxTools)
+      if (isMore) problem = "the external server has more tools than are taken"
+      else if (cursor !== undefined && seen.has(cursor)) problem = "the external server lists its tools without end"
+      if (cursor === undefined || problem !== undefined) break
+      seen.add(cursor)
+    }
+    yield* warn(problem, tools.length)
+    return tools
+  })
+}
 
 const textOfProgress = ({ message, progress, total }: {
   readonly message?: string | undefined
@@ -143,8 +160,9 @@ export const make = Effect.fnUntraced(
       Effect.andThen(options.farewell, Effect.ignore(Effect.tryPromise(() => client.close())))
     )
     const timeout = Duration.toMillis(startTimeout)
+    const listTools = lister(client)
     const first = yield* ask((signal) => client.connect(transport, { signal, timeout })).pipe(
-      Effect.andThen(listTools(client)),
+      Effect.andThen(listTools),
       Effect.timeoutOrElse({
         duration: startTimeout,
         orElse: () =>
@@ -159,7 +177,7 @@ export const make = Effect.fnUntraced(
     )
     yield* onTools(first)
     const lose = (why: string) => Effect.asVoid(Deferred.succeed(lost, why))
-    const again = listTools(client).pipe(
+    const again = listTools.pipe(
       Effect.retry({
         times: 2,
         schedule: Schedule.spaced("1 second"),

@@ -130,13 +130,11 @@ const againAfter = "100 millis"
 /** The server was gone before the call. */
 const isUnheard = (error: unknown): boolean => error instanceof MountFailure.Lost && error.isUnsent && error.isGone
 
-const failureOf = (
-  { redact }: Options,
-  skill: SkillDiscovery.Skill,
-  failure: MountFailure.Failure,
-  idempotent: boolean,
-  stderr: string
-): Reason => {
+/** It heard the call, and may have done it. */
+const failed = (detail: string) =>
+  new SkillRunner.Unavailable({ detail: `the MCP server failed: ${detail}`, mayRepeat: false })
+
+const failureOf = ({ redact }: Options, failure: MountFailure.Failure, idempotent: boolean): Reason => {
   const detail = redact(failure.message)
   if (failure._tag === "Lost") {
     const mayRepeat = failure.isUnsent || idempotent
@@ -145,7 +143,7 @@ const failureOf = (
   }
   return failure.code === invalidParams
     ? badCall(`the MCP server refused the arguments: ${detail}`)
-    : executorError(skill.name, new Executor.Rejected({ detail: `the MCP server failed: ${detail}` }), stderr)
+    : failed(detail)
 }
 
 const usage = (wallMs: number): Executor.Usage => ({ wallMs, userMs: 0, systemMs: 0, maxRssBytes: 0 })
@@ -174,8 +172,7 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
   ): Effect.Effect<SkillRunner.RunResult, Reason> => {
     const { outputSchema } = mounted.tool
     if (outputSchema !== undefined && answer.isError !== true && answer.structuredContent === undefined) {
-      const detail = "the MCP server answered without the structured content that the tool's outputSchema promises"
-      return Effect.fail(executorError(mounted.tool.name, new Executor.Rejected({ detail }), said))
+      return Effect.fail(failed("it answered without the structured content that the tool's outputSchema promises"))
     }
     const left = MountContent.read(answer, outputSchema !== undefined)
     if (left === MountContent.tooLarge) {
@@ -223,7 +220,7 @@ export const make = (options: Options): SkillRunner.SkillRunner["Service"] => {
       Effect.retry({ while: isUnheard, schedule: Schedule.spaced(againAfter) }),
       Effect.mapError((error) =>
         error instanceof MountFailure.Lost || error instanceof MountFailure.Refused
-          ? fail(failureOf(options, skill, error, hints(skill).idempotent, told.said()))
+          ? fail(failureOf(options, error, hints(skill).idempotent))
           : error
       )
     )

@@ -196,7 +196,13 @@ export const make = (mount: string, listed: ReadonlyArray<unknown>): Mounts => {
   const diagnostics: Array<SkillManifest.Diagnostic> = []
   const leaveOut = (which: string, why: string) =>
     diagnostics.push(fault("error", `/mcp/${mount}`, `the tool ${which} is left out: ${why}`))
+  const skills = listed.filter(MountTool.isSkill).length
+  if (skills > 0) {
+    const why = `${skills} tools are left out: they are skills of a stack already, which agents reach there`
+    diagnostics.push(fault("error", `/mcp/${mount}`, why))
+  }
   for (const [index, value] of listed.entries()) {
+    if (MountTool.isSkill(value)) continue
     const tool = MountTool.read(value)
     if (typeof tool === "string") leaveOut(`number ${index + 1}`, tool)
     else if (tools.has(tool.name)) leaveOut(JSON.stringify(tool.name), "another one has its name")

@@ -31,6 +31,15 @@ export const Page = Schema.Struct({
 /** The largest definition of a tool, in bytes of JSON. */
 export const maxBytes = 256 * 1024
 
+/**
+ * Whether the tool is a skill, as `skillscale mcp` lists them. A stack that took its own skills for tools would name them anew each
+ * time, without end.
+ */
+export const isSkill = (value: unknown): boolean => {
+  const { _meta: meta } = Object(value) as { readonly _meta?: unknown }
+  return typeof (Object(meta) as Readonly<Record<string, unknown>>)["skillscale/skill"] === "string"
+}
+
 const decode = Schema.decodeUnknownOption(Tool)
 
 /** With the keys of all objects in order, so that the same definition is always the same text. */

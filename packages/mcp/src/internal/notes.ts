@@ -26,28 +26,74 @@ const pace = () => {
   }
 }
 
+/** How lines of standard error begin that are told as progress. */
+const prefix = "::progress::"
+
+/** Makes a function that leaves those lines out of the pieces of standard error. */
+const withoutProgress = () => {
+  /** The line that has not ended, as long as it may be one of them; empty where a line begins, none where it is of another kind. */
+  let line: string | undefined = ""
+  return (piece: string): string => {
+    let rest = ""
+    for (const part of piece.split(/(?<=\n)/)) {
+      const whole: string | undefined = line === undefined ? undefined : line + part
+      const isOne = whole?.startsWith(prefix) === true
+      const mayBeOne = whole !== undefined && prefix.startsWith(whole)
+      if (!isOne && !mayBeOne) rest += whole ?? part
+      line = part.endsWith("\n") ? "" : isOne ? prefix : mayBeOne ? whole : undefined
+    }
+    return rest
+  }
+}
+
+interface Step {
+  readonly progress: number
+  readonly total?: number
+  readonly message?: string
+}
+
+/**
+ * Makes a function that gives what is told the numbers of the protocol: of `3/10 message` these, of anything else hardly more than
+ * before, since progress has to increase. What begins again from a lower number keeps its numbers in its message.
+ */
+const counter = () => {
+  let progress = 0
+  let total: number | undefined
+  return (text: string): Step => {
+    const [, done = "", all = "", rest = ""] =
+      /^(\d{1,15}(?:\.\d{1,9})?)\/(\d{1,15}(?:\.\d{1,9})?)(?:\s+(.*))?$/s.exec(text) ?? []
+    const isAmount = done !== "" && Number(done) <= Number(all) && Number(done) >= Math.floor(progress)
+    const least = progress + Math.max(1e-6, progress * 1e-12)
+    if (isAmount) total = Number(all)
+    progress = isAmount ? Math.max(least, Number(done)) : least
+    const message = (isAmount ? rest : text).slice(0, maxMessage)
+    return { progress, ...total === undefined ? {} : { total }, ...message === "" ? {} : { message } }
+  }
+}
+
 const teller = (
   context: ServerContext,
   token: string | number
 ): (progress: SkillTools.Progress) => Promise<void> | undefined => {
   const mayTell = pace()
-  let progress = 0
+  const printed = withoutProgress()
+  const stepOf = counter()
   let output = maxOutput
-  const tell = (message: string) =>
-    message === "" || !mayTell() ? undefined : context.mcpReq.notify({
-      method: "notifications/progress",
-      params: { progressToken: token, progress: ++progress, message: message.slice(0, maxMessage) }
-    })
+  const notify = (step: () => Step) =>
+    mayTell()
+      ? context.mcpReq.notify({ method: "notifications/progress", params: { progressToken: token, ...step() } })
+      : undefined
   return (event) => {
     switch (event._tag) {
       case "Accepted":
-        return tell("a server runs it")
+        return notify(() => stepOf("a server runs it"))
       case "Progress":
-        return tell(event.message)
+        return event.message === "" ? undefined : notify(() => stepOf(event.message))
       case "Output": {
-        const message = event.text.trimEnd().slice(0, Math.min(maxMessage, output))
+        const text = event.stream === "stderr" ? printed(event.text) : event.text
+        const message = text.trimEnd().slice(0, Math.min(maxMessage, output))
         output -= message.length
-        return tell(message)
+        return message === "" ? undefined : notify(() => stepOf(message))
       }
     }
   }

@@ -24,7 +24,8 @@ export const labelOf = (topic: string): string =>
     ? topic.slice("TOPIC_".length).toLowerCase().replaceAll("_", "-")
     : `topic.${encodeURIComponent(topic)}`
 
-const encodePath = (path: string): string => path.split("/").map(encodeURIComponent).join("/")
+/** A path as it stands in a URI. */
+export const encodePath = (path: string): string => path.split("/").map(encodeURIComponent).join("/")
 
 export const ofRoot = ({ name, topic }: Pick<SkillCatalog.Skill, "name" | "topic">): string =>
   `skill://${labelOf(topic)}/${encodeURIComponent(name)}`

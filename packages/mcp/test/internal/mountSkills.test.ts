@@ -53,6 +53,15 @@ describe("skills of tools", () => {
     assert.deepEqual(mounted?.skill.manifest.metadata, { "mcp-server": "files", "mcp-tool": hostile })
   })
 
+  it("are not made of skills", () => {
+    const skill = { ...tool, name: "shout", _meta: { "skillscale/skill": "skill://testing/shout/SKILL.md" } }
+    const { byName, catalog } = MountSkills.make("files", [skill, tool, { ...skill, name: "sing" }])
+    assert.deepEqual(Array.from(byName.keys()), ["read-file"])
+    assert.deepEqual(catalog.diagnostics.map(({ message }) => message), [
+      "2 tools are left out: they are skills of a stack already, which agents reach there"
+    ])
+  })
+
   it("have the hints of the annotations, and MCP's where there are none", () => {
     const hintsOf = (annotations: object) =>
       Array.from(MountSkills.make("files", [{ ...tool, annotations }]).byName.values())[0]?.hints
