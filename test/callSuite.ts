@@ -42,7 +42,8 @@ export const suite = <E>(
   const test: Harness["test"] = (title, body, condition = true) => {
     if (condition) it.live(title, () => Effect.flatMap(makeNet, body).pipe(quiet), 60_000)
   }
-  describe(`${name}: a call`, () => {
+  // Most of the time of each is waiting.
+  describe.concurrent(`${name}: a call`, () => {
     for (const tests of [delivery, replicas, work]) tests({ capabilities, test })
   })
 }

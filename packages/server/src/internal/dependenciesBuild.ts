@@ -108,6 +108,15 @@ const refusing = <A>(work: () => A): Effect.Effect<A, Tools.Failed | Refused> =>
         : new Tools.Failed({ tool: "npm install", how: `left no lock file: ${String(error)}`, output: "" })
   })
 
+/** Where the Python of an environment leads, which is a link; empty where it is none. */
+const interpreterIn = (folder: string): string => {
+  try {
+    return Fs.readlinkSync(Path.join(folder, "venv", "bin", "python"))
+  } catch {
+    return ""
+  }
+}
+
 const digest = (parts: ReadonlyArray<unknown>): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32)
 
@@ -189,7 +198,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   const keyOfPython = (base: Python, needs: Requirements): string =>
     `python-${digest(["python", 2, options.scripts, base.identity, { ...needs, python: "" }])}`
 
-  const buildPython = Effect.fnUntraced(function*(at: Place, base: Python, needs: Requirements) {
+  const installPython = Effect.fnUntraced(function*(at: Place, base: Python, needs: Requirements) {
     const own = Path.join(at.at, "venv", "bin", "python")
     yield* put(at, "requirements.txt", `${needs.packages.join("\n")}\n`)
     const more = ["-r", "requirements.txt"]
@@ -202,7 +211,8 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
     if (uv !== undefined) {
       const quiet = ["--no-progress", "--color", "never", "--no-python-downloads"]
       yield* run("uv venv", at, uv, ["venv", ...quiet, "--no-project", "--python", base.file, "venv"])
-      if (needs.packages.length === 0) return
+      const made = interpreterIn(at.folder)
+      if (needs.packages.length === 0) return made
       const prerelease = needs.prereleases ? ["--prerelease", "allow"] : []
       // Copied, so that the environment depends on nothing outside of it.
       const how = ["--python", own, "--link-mode", "copy", ...prerelease]
@@ -211,15 +221,26 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
       // Compiled now, since runs cannot; by a Python that looks at no site-packages, since files `.pth` there are code.
       const compile = ["-I", "-S", "-m", "compileall", "-q", Path.join("venv", "lib")]
       // Some packages have files for other versions of Python.
-      return yield* Effect.catchTag(run("compileall", at, base.file, compile), "Failed", () => Effect.void)
+      yield* Effect.catchTag(run("compileall", at, base.file, compile), "Failed", () => Effect.void)
+      return made
     }
     yield* run("python3 -m venv", at, base.file, ["-I", "-m", "venv", "venv"])
-    if (needs.packages.length === 0) return
+    const made = interpreterIn(at.folder)
+    if (needs.packages.length === 0) return made
     const prerelease = needs.prereleases ? ["--pre"] : []
     const safe = options.scripts ? [] : ["--only-binary", ":all:"]
     const pip = options.scripts ? ["-I", "-m", "pip"] : ["-I", "-c", guardedPip]
     const install = ["install", "--no-input", "--progress-bar", "off"]
     yield* run("pip install", at, own, [...pip, ...install, ...prerelease, ...safe, ...more])
+    return made
+  })
+
+  const buildPython = Effect.fnUntraced(function*(at: Place, base: Python, needs: Requirements) {
+    const made = yield* installPython(at, base, needs)
+    if (interpreterIn(at.folder) === made) return
+    yield* Effect.fail(
+      new Refused("a package has put something in the place of the environment's Python, which cannot run then")
+    )
   })
 
   const keyOfNode = (wanted: PackageJson.NodePackages): string => {

@@ -82,6 +82,17 @@ describe("hostile needs of Python", () => {
       assert.match(error.message, /installing runs no code of packages/)
     }), 120_000)
 
+  it.live("are not ready where a package takes the place of Python", () =>
+    Effect.gen(function*() {
+      const { home, prepare } = yield* setup({ PIP_NO_INDEX: "1" })
+      const wheels = Path.join(home, "wheels")
+      Packages.wheel(home, wheels, "python", [], { "python-1.0.data/scripts/python": "#!/bin/sh\n" })
+      const error = yield* Effect.flip(
+        prepare({ "run.py": "", "requirements.txt": "python" }, { PIP_FIND_LINKS: wheels })
+      )
+      assert.match(error.message, /in the place of the environment's Python/)
+    }), 120_000)
+
   skipUnless(
     works("python3", "-m", "pip", "index", "versions", "uv"),
     "the index of Python packages cannot be reached",
