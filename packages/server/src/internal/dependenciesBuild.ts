@@ -238,7 +238,7 @@ export const make = (executor: Executor.Executor["Service"], options: Options) =
   const buildPython = Effect.fnUntraced(function*(at: Place, base: Python, needs: Requirements) {
     const made = yield* installPython(at, base, needs)
     if (interpreterIn(at.folder) === made) return
-    yield* Effect.fail(
+    return yield* Effect.fail(
       new Refused("a package has put something in the place of the environment's Python, which cannot run then")
     )
   })
