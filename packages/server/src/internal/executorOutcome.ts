@@ -48,7 +48,7 @@ const tooManyProcesses = new RegExp(
     "\\bcan't create Thread\\b",
     "\\bfailed to create new OS thread\\b",
     "\\bunable to create (?:new )?native thread\\b",
-    "\\b(?:pthread_create|uv_thread_create)\\b"
+    "\\b(?:pthread|uv_thread)_create\\b.*(?:failed|EAGAIN|temporarily unavailable)"
   ].join("|"),
   "m"
 )
