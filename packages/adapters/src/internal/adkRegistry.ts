@@ -88,12 +88,14 @@ const fetch = async (toolbox: Toolbox, skill: SkillCatalog.Skill): Promise<Skill
     place(files, path, `[${path} is too much to be shown]`)
   )
   for (let from = 0; from < within.length; from += concurrency) {
-    await Promise.all(
-      within.slice(from, from + concurrency).map(async ({ path }) => {
-        const data = Buffer.from(await toolbox.resource(skill, path))
-        place(files, path, isUtf8(data) ? data.toString("utf8") : data)
-      })
+    const read = await Promise.all(
+      within.slice(from, from + concurrency).map(async ({ path }) => ({
+        path,
+        data: Buffer.from(await toolbox.resource(skill, path))
+      }))
     )
+    // In the order of the listing, not in that in which they came.
+    for (const { data, path } of read) place(files, path, isUtf8(data) ? data.toString("utf8") : data)
   }
   files.assets[marker] = JSON.stringify({ skill: skill.name, topic: skill.topic })
   return { frontmatter: frontmatterOf(skill, frontMatter), instructions, resources: files }
