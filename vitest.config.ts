@@ -33,7 +33,7 @@ export default defineConfig({
     include: isCrewai ? [crewai] : ["packages/*/test/**/*.test.ts", "native/test/**/*.test.ts", "test/**/*.test.ts"],
     exclude: isCrewai ? [] : [crewai],
     execArgv: ["--conditions=skillscale"],
-    globalSetup: "test/support/passable.ts",
+    globalSetup: ["test/support/passable.ts", "test/support/python.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,

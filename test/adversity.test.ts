@@ -75,7 +75,8 @@ const outcomesAround = Effect.fnUntraced(function*(at: At, happen: () => void) {
   return outcomes
 })
 
-describe("while nothing passes", () => {
+// Most of the time of each is waiting.
+describe.concurrent("while nothing passes", () => {
   for (const { direction, which } of cases) {
     it.live(
       `${direction} the proxy on the ${which} connection of a server, every call is answered, by another one`,

@@ -442,29 +442,30 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
       })
   )
 
-  for (
-    const name of [
-      ..."PATH HOME TMPDIR LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONSTARTUP PYTHONHOME NODE_OPTIONS NODE_PATH BASH_ENV ENV"
-        .split(" "),
-      ..."IFS SKILL_DIR CLAUDE_SKILL_DIR SKILLSCALE_INTENT SKILLSCALE_X TRACEPARENT PERL5OPT RUBYOPT OPENSSL_CONF"
-        .split(" "),
-      ..."HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND"
-        .split(" "),
-      ..."TCL_LIBRARY LUA_INIT LUA_INIT_5_4 PHPRC PHP_INI_SCAN_DIR R_PROFILE_USER DOTNET_STARTUP_HOOKS ERL_AFLAGS ZDOTDIR FPATH"
-        .split(" "),
-      ..."TCLLIBPATH AWKPATH COVERAGE_PROCESS_START PERL5DB PYENV_VERSION RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO_HOME GOFLAGS"
-        .split(" "),
-      ..."1A A-B A=B".split(" "),
-      ""
-    ]
-  ) {
-    live(`refuses ${JSON.stringify(name)} from a caller`, () =>
+  const ownNames = [
+    "PATH HOME TMPDIR LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONSTARTUP PYTHONHOME NODE_OPTIONS NODE_PATH BASH_ENV ENV",
+    "IFS SKILL_DIR CLAUDE_SKILL_DIR SKILLSCALE_INTENT SKILLSCALE_X TRACEPARENT PERL5OPT RUBYOPT OPENSSL_CONF",
+    "HTTPS_PROXY http_proxy SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS SSLKEYLOGFILE GIT_SSH_COMMAND",
+    "TCL_LIBRARY LUA_INIT LUA_INIT_5_4 PHPRC PHP_INI_SCAN_DIR R_PROFILE_USER DOTNET_STARTUP_HOOKS ERL_AFLAGS ZDOTDIR FPATH",
+    "TCLLIBPATH AWKPATH COVERAGE_PROCESS_START PERL5DB PYENV_VERSION RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO_HOME GOFLAGS",
+    "1A A-B A=B"
+  ]
+  live(
+    "refuses variables from a caller that are the server's, or that interpreters load code by",
+    () =>
       Effect.gen(function*() {
-        const error = yield* fails(yield* Support.skill({ "scripts/run.sh": "" }), { env: { [name]: "x" } })
-        assert.strictEqual(error.reason._tag, "BadCall")
-        assert.include(error.message, name)
-      }))
-  }
+        const skill = yield* Support.skill({ "scripts/run.sh": "" })
+        for (const name of [...ownNames.join(" ").split(" "), ""]) {
+          const { message, reason } = yield* Effect.flip(
+            run(skill, { env: { [name]: "x" } }).pipe(
+              Effect.andThen(() => assert.fail(`${JSON.stringify(name)} is taken`))
+            )
+          )
+          assert.strictEqual(reason._tag, "BadCall", name)
+          assert.include(message, name)
+        }
+      })
+  )
 
   live("refuses values and arguments that the kernel would cut or reject", () =>
     Effect.gen(function*() {

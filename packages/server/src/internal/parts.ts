@@ -188,7 +188,8 @@ export const make = ({ callerBytes, id, onTaken, partBytes, replies, totalBytes 
         sentAt[part] = lastSentAt = yield* Monotonic.millis
         yield* sendOne(address, parts, flow, part)
       }
-      const quiet = Math.min(longestQuietMs, Math.max(firstQuietMs, 4 * usual) * 2 ** rounds)
+      // Whole, as timers are: one of less than a millisecond could be over before its time.
+      const quiet = Math.min(longestQuietMs, Math.ceil(Math.max(firstQuietMs, 4 * usual) * 2 ** rounds))
       const left = since + quiet - (yield* Monotonic.millis)
       yield* Effect.timeoutOption(Deferred.await(flow.heard), Math.max(0, left))
       flow.heard = Deferred.makeUnsafe()
