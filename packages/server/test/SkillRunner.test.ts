@@ -456,11 +456,7 @@ py_compile.compile(sys.argv[1], cfile=f"{sys.argv[2]}/lib.{tag}.pyc", invalidati
       Effect.gen(function*() {
         const skill = yield* Support.skill({ "scripts/run.sh": "" })
         for (const name of [...ownNames.join(" ").split(" "), ""]) {
-          const { message, reason } = yield* Effect.flip(
-            run(skill, { env: { [name]: "x" } }).pipe(
-              Effect.andThen(() => assert.fail(`${JSON.stringify(name)} is taken`))
-            )
-          )
+          const { message, reason } = yield* fails(skill, { env: { [name]: "x" } })
           assert.strictEqual(reason._tag, "BadCall", name)
           assert.include(message, name)
         }
