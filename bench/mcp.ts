@@ -1,13 +1,19 @@
 /**
  * Measures what MCP over HTTP adds to a call of a warm skill: `skillscale mcp --http` in a process of its own, asked by plain HTTP
- * requests, against the bus client; and what the official client takes for itself, against plain requests. Run:
+ * requests, against the bus client; and what the official client takes for itself, against plain requests and of a server that does
+ * nothing. Run:
  * `node --conditions=skillscale bench/mcp.ts`.
  */
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client"
+import * as ChildProcess from "node:child_process"
+import { once } from "node:events"
 import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+import { setTimeout } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
 import type { Figure } from "./figure.ts"
 import { start } from "./stack.ts"
-import { added, type Call, data, skill, withWarmSkill } from "./warmSkill.ts"
+import { added, type Call, data, skill, type Warm, withWarmSkill } from "./warmSkill.ts"
 
 const rounds = { warmUp: 1000, counted: 600 }
 
@@ -58,8 +64,8 @@ const connection = () => {
 }
 
 /** Plain requests of an era. */
-const requests: Readonly<Record<string, (url: string) => Promise<Agent>>> = {
-  "2026-07-28": async (url) => {
+const requests = {
+  "2026-07-28": async (url: string): Promise<Agent> => {
     const { ask, close } = connection()
     const _meta = {
       "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -69,7 +75,7 @@ const requests: Readonly<Record<string, (url: string) => Promise<Agent>>> = {
     const headers = { "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": skill }
     return { call: () => ask(url, "tools/call", { ...params, _meta }, headers), close }
   },
-  "2025-11-25": async (url) => {
+  "2025-11-25": async (url: string): Promise<Agent> => {
     const { agent, ask, close } = connection()
     const protocolVersion = "2025-11-25"
     const clientInfo = { name: "bench", version: "1" }
@@ -89,6 +95,37 @@ const official = async (url: string, era: string): Promise<Agent> => {
   })
   await client.connect(new StreamableHTTPClientTransport(new URL(url)))
   return { call: () => client.callTool(params), close: () => client.close() }
+}
+
+const constantMcp = fileURLToPath(new URL("constantMcp.ts", import.meta.url))
+const constantMs = 5
+
+/** What the clients take of calls in which the server has nothing to do. */
+const floors = async (compare: Warm["compare"]): Promise<ReadonlyArray<Figure>> => {
+  const server = ChildProcess.fork(constantMcp, { execArgv: [] })
+  try {
+    const [address] = await once(server, "message")
+    const { port }: AddressInfo = address
+    const url = `http://127.0.0.1:${port}/mcp`
+    const rows: Array<Figure> = []
+    const timer = () => setTimeout(constantMs, "CSV Analysis")
+    const clients = { "the official client": official, "plain HTTP requests": requests["2026-07-28"] }
+    for (const [name, begin] of Object.entries(clients)) {
+      const agent = await begin(url, "2026-07-28")
+      const times = await compare(agent.call, rounds, timer)
+      await agent.close()
+      rows.push({
+        what: `${name}, of a server that answers with a constant after ${constantMs} ms`,
+        against: `a timer of ${constantMs} ms, ${times.plain.toFixed(2)} ms`,
+        bar: "",
+        measured: added(times),
+        ok: true
+      })
+    }
+    return rows
+  } finally {
+    server.disconnect()
+  }
 }
 
 export const mcpBench = (): Promise<ReadonlyArray<Figure>> =>
@@ -117,7 +154,7 @@ export const mcpBench = (): Promise<ReadonlyArray<Figure>> =>
           ok: true
         })
       }
-      return rows
+      return [...rows, ...await floors(compare)]
     } finally {
       await mcp.stop()
     }
