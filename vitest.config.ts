@@ -11,6 +11,8 @@ const long = [
   "test/callSuite.test.ts",
   "packages/server/test/SkillRunner.test.ts",
   "packages/server/test/warmNode.test.ts",
+  "packages/server/test/escape.test.ts",
+  "test/chaos.test.ts",
   "test/adversity.test.ts"
 ].map((file) => Path.join(import.meta.dirname, file))
 
