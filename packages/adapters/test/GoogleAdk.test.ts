@@ -12,6 +12,7 @@ import {
   SkillToolset
 } from "@google/adk"
 import { fromToolbox, type Skills } from "@skillscale/adapters/GoogleAdk"
+import type { Toolbox } from "@skillscale/tools/PromiseTools"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -146,6 +147,61 @@ describe("a tool of the Agent Development Kit", () => {
     const toolContext = undefined as unknown as Context
     assert.deepStrictEqual(await adding?.runAsync({ args: { a: 1, b: 2 }, toolContext }), { sum: 3 })
   })
+})
+
+describe("a skill with an output schema in the Agent Development Kit", () => {
+  const addAnswering = (directory: string, name: string, schema: object, script: string): void => {
+    addSkill(directory, name, script)
+    const root = Path.join(directory, "testing", name)
+    Fs.writeFileSync(
+      Path.join(root, "SKILL.md"),
+      `---\nname: ${name}\ndescription: Answers.\nmetadata:\n  skillscale.output: output.json\n---\n`
+    )
+    Fs.writeFileSync(Path.join(root, "output.json"), JSON.stringify({ type: "object", ...schema }))
+  }
+
+  const answers = async (toolbox: Toolbox, names: ReadonlyArray<string>) => {
+    for (const name of names) {
+      await eventually(
+        `${name} is there`,
+        () => toolbox.tools().some((tool) => tool.name === name && tool.outputSchema !== undefined)
+      )
+    }
+    const { requests } = await talk(agentOf(fromToolbox(toolbox)), names.map((tool) => ({ tool, input: {} })))
+    return responses(requests.at(-1)?.["contents"])
+  }
+
+  inWorld("lists its files beside its answer, whatever keys that has or may have", async (world) => {
+    const count = { type: "integer" }
+    addAnswering(world.directory, "plainly", {}, `echo a > a.txt; echo '{"zipped":1}'\n`)
+    addAnswering(world.directory, "counting", {}, `echo a > a.txt; echo '{"files":3,"files_2":4}'\n`)
+    addAnswering(world.directory, "perhaps", { properties: { files: count } }, `echo a > a.txt; echo '{"zipped":1}'\n`)
+    await using toolbox = await world.connect()
+    const files = [{ artifact: "87428fc522803d31", path: "a.txt", mime: "text/plain", size: 2 }]
+    assert.deepStrictEqual(await answers(toolbox, ["plainly", "counting", "perhaps"]), [
+      { zipped: 1, files },
+      { files: 3, files_2: 4, files_3: files },
+      { zipped: 1, files_2: files }
+    ])
+  })
+
+  inWorld(
+    "answers with that although it makes a file stdout.txt, and with text where it is too long",
+    async (world) => {
+      addAnswering(world.directory, "naming", {}, `echo mine > stdout.txt; echo '{"ok":true}'\n`)
+      addAnswering(
+        world.directory,
+        "lengthy",
+        {},
+        `printf '{"all":"'; head -c 5000 /dev/zero | tr '\\0' x; printf '"}'\n`
+      )
+      await using toolbox = await world.connect({ maxOutput: 1000 })
+      const [naming, lengthy] = await answers(toolbox, ["naming", "lengthy"])
+      assert.deepNestedInclude(naming, { ok: true, "files[0].path": "stdout.txt" })
+      assert.deepStrictEqual(Object.keys(lengthy ?? {}), ["result"])
+      assert.include(String(lengthy?.["result"]), "read_artifact")
+    }
+  )
 })
 
 describe("the example for the Agent Development Kit", () => {

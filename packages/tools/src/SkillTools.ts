@@ -90,6 +90,8 @@ export interface Output {
   readonly structured: unknown
   /** Files that the run made, and what was too long for `text`. */
   readonly artifacts: ReadonlyArray<Artifacts.Artifact>
+  /** All that a script printed, one of `artifacts`, where `text` does not have it: it is too long, or not text. */
+  readonly whole?: Artifacts.Artifact | undefined
 }
 
 /**

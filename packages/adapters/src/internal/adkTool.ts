@@ -37,14 +37,23 @@ const tell = ({ functionCallId, invocationContext }: Context, tool: string, prog
   }))
 }
 
-/** Too long to be shown at once, the text says so, and where the rest is. */
-const isCapped = (artifacts: ReadonlyArray<Artifacts.Artifact>): boolean =>
-  artifacts.some(({ path }) => path === "stdout.txt")
+/** A key for the files that the answer does not have, nor may have: `files`, or else `files_2` and so on. */
+const filesKey = ({ outputSchema }: Tool, answer: object): string => {
+  const isTaken = (key: string) =>
+    Object.hasOwn(answer, key) || Object.hasOwn(Object(outputSchema?.["properties"]), key)
+  let key = "files"
+  for (let count = 2; isTaken(key); count++) key = `files_${count}`
+  return key
+}
 
-const response = (tool: Tool, { artifacts, structured, text }: SkillTools.Output): unknown => {
-  if (!isStructured(tool) || typeof structured !== "object" || isCapped(artifacts)) return { result: text }
+/** Of what is too long to be shown at once the text says so, and where the rest is. */
+const response = (tool: Tool, { artifacts, structured, text, whole }: SkillTools.Output): unknown => {
+  if (!isStructured(tool) || typeof structured !== "object" || structured === null || whole !== undefined) {
+    return { result: text }
+  }
+  if (artifacts.length === 0) return { ...structured }
   const files = artifacts.map(({ id, mime, path, size }) => ({ artifact: id, path, mime, size }))
-  return { ...structured, ...files.length === 0 ? {} : { files } }
+  return { ...structured, [filesKey(tool, structured)]: files }
 }
 
 /** Without a context, as no agent calls it, nothing is saved or told. */

@@ -92,14 +92,16 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
     ].filter((note) => note !== "").join("\n\n")
     const shown = ModelText.capped(text, cap, "stdout.txt", result.stdout, notes === "" ? 0 : notes.length + 2)
-    const whole = [shown.text.trimEnd(), notes].filter((part) => part !== "").join("\n\n")
+    const told = [shown.text.trimEnd(), notes].filter((part) => part !== "").join("\n\n")
+    const whole = binary ?? shown.whole
     return {
       result,
       stdout: shown.text,
       output: {
-        text: whole === "" ? "(no output)" : ModelText.head(whole, maxOutput),
+        text: told === "" ? "(no output)" : ModelText.head(told, maxOutput),
         structured: undefined,
-        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined)]
+        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined)],
+        ...whole === undefined ? {} : { whole }
       }
     }
   }
