@@ -19,7 +19,7 @@ import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
 import { declarations, gemini, responses } from "./support/gemini.ts"
-import { type Asks, type Provider, serve } from "./support/providers.ts"
+import { type Asks, items, type Provider, serve } from "./support/providers.ts"
 
 class ScriptedGemini extends Gemini {
   readonly baseUrl: string
@@ -283,6 +283,53 @@ describe("skills in ADK's SkillToolset", () => {
       Fs.rmSync(scriptOutputDir, { recursive: true })
     }
   })
+
+  inWorld(
+    "names the output file that has the whole of what is too long or no text, and no tool that it has not",
+    async (world) => {
+      addSkill(world.directory, "chatty", `seq 1 5000; echo small > stdout.txt\n`)
+      addSkill(world.directory, "accented", `yes é | head -c 3000\n`)
+      addSkill(world.directory, "binary", `printf '\\377\\376\\000'\n`)
+      addSkill(world.directory, "broken", `seq 1 5000; seq 1 5000 >&2; echo file > left.txt; exit 4\n`)
+      await using toolbox = await world.connect({ maxOutput: 1000 })
+      await eventually("they are there", () => toolbox.skills().some(({ name }) => name === "broken"))
+      const { codeExecutor, registry } = fromToolbox(toolbox)
+      const scriptOutputDir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-adk-"))
+      const ask = (name: string) => ({
+        tool: "run_skill_script",
+        input: { skill_name: name, script_path: "scripts/run.sh" }
+      })
+      const reading = (name: unknown) => Fs.readFileSync(Path.join(scriptOutputDir, String(name)))
+      try {
+        const toolset = new SkillToolset([], { registry, codeExecutor, scriptOutputDir })
+        const { events, requests } = await talk(
+          (model) => new LlmAgent({ name: "helper", model, tools: [toolset] }),
+          ["chatty", "chatty", "accented", "binary", "broken"].map(ask)
+        )
+        const given = responses(requests.at(-1)?.["contents"])
+        assert.lengthOf(given, 5)
+        assert.notInclude(JSON.stringify(given), "read_artifact")
+        const lines = Array.from({ length: 5000 }, (_, index) => `${index + 1}\n`).join("")
+        const wholes = given.slice(0, 4).map(({ outputFiles, stdout }) => {
+          const [, name] = /the output file "([^"]+)"\]$/.exec(String(stdout)) ?? []
+          assert.include(items(outputFiles).map((file) => file["name"]), name)
+          return reading(name)
+        })
+        assert.strictEqual(wholes[0]?.toString(), lines)
+        assert.deepStrictEqual(wholes[1], wholes[0])
+        assert.strictEqual(wholes[2]?.toString(), "é\n".repeat(1000))
+        assert.deepStrictEqual(wholes[3], Buffer.from([255, 254, 0]))
+        const [text = "", note] = String(given[0]?.["stdout"]).split(/\n(?=\[)/)
+        assert.isTrue(text.length > 500 && lines.startsWith(text))
+        assert.match(note ?? "", /^\[the beginning of 23893 bytes; all of them are the output file/)
+        assert.strictEqual(reading("stdout.txt").toString(), "small\n")
+        assert.match(String(given[4]?.["error"]), /exited with 4/)
+        assert.isUndefined(events.find(({ errorMessage }) => errorMessage !== undefined))
+      } finally {
+        Fs.rmSync(scriptOutputDir, { recursive: true })
+      }
+    }
+  )
 
   inWorld("ends a script's process when the run is aborted", async (world) => {
     await using toolbox = await world.connect()
