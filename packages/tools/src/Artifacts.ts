@@ -15,7 +15,7 @@ import { createHash } from "node:crypto"
 export interface Artifact {
   /** The first 16 hexadecimal digits of `sha256`: the same content has the same name. */
   readonly id: string
-  /** The path that the run gave it, or what it is: `stdout.txt`, `stderr.txt`, `output.txt`. */
+  /** The path that the run gave it, or what it is: `stdout.txt`, which is `stdout_2.txt` where the run made a file of that path. */
   readonly path: string
   readonly mime: string
   /** In bytes. */

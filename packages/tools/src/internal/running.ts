@@ -8,6 +8,7 @@ import { isUtf8 } from "node:buffer"
 import type * as Artifacts from "../Artifacts.ts"
 import type * as SkillTools from "../SkillTools.ts"
 import type * as ToolError from "../ToolError.ts"
+import { freePath } from "./freePath.ts"
 import * as ModelText from "./modelText.ts"
 
 export interface Options extends ModelText.Cap {
@@ -72,16 +73,19 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       }).pipe(Effect.flatMap(() => result === undefined ? Effect.die("the stream has no end") : Effect.succeed(result)))
     })
 
-  const textOf = (bytes: Uint8Array): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
+  const textOf = (
+    bytes: Uint8Array,
+    made: ReadonlyArray<Artifacts.Artifact>
+  ): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
     const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     if (isUtf8(all)) return { text: all.toString("utf8"), binary: undefined }
-    const binary = artifacts.put({ path: "stdout.bin", mime: "application/octet-stream", data: bytes })
+    const binary = artifacts.put({ path: freePath("stdout.bin", made), mime: "application/octet-stream", data: bytes })
     return { text: `[standard output is not text: artifact ${binary.id}, ${ModelText.sizeOf(binary.size)}]`, binary }
   }
 
   const outputOf = (result: SkillClient.RunResult): Ran => {
     const made = result.artifacts.map(({ data, mime, path }) => artifacts.put({ path, mime, data }))
-    const { binary, text } = textOf(result.stdout)
+    const { binary, text } = textOf(result.stdout, made)
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
       ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), maxStderr)}`
       : ""
@@ -91,7 +95,8 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       ModelText.files(made),
       cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
     ].filter((note) => note !== "").join("\n\n")
-    const shown = ModelText.capped(text, cap, "stdout.txt", result.stdout, notes === "" ? 0 : notes.length + 2)
+    const path = freePath("stdout.txt", made)
+    const shown = ModelText.capped(text, cap, path, result.stdout, notes === "" ? 0 : notes.length + 2)
     const told = [shown.text.trimEnd(), notes].filter((part) => part !== "").join("\n\n")
     const whole = binary ?? shown.whole
     return {
