@@ -2,6 +2,7 @@
 import * as ClientError from "@skillscale/client/ClientError"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ObjectSchema from "../ObjectSchema.ts"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 import type * as SkillTools from "../SkillTools.ts"
 import type * as ToolError from "../ToolError.ts"
@@ -62,22 +63,19 @@ const isArguments = (schema: Readonly<Record<string, unknown>>): schema is Skill
 /** The longest description of a tool that OpenAI's Chat Completions take, in characters. */
 const maxDescription = 1024
 
-/** Tools take and give objects: anything else is the one property of one. References from its root go on to mean it. */
+/** Tools take and give objects: anything else is the one property of one. */
 const asObject = (
   schema: Readonly<Record<string, unknown>>,
   key: string,
   isAsItIs = isObjectSchema
-): SkillTools.ObjectSchema => {
-  if (isAsItIs(schema)) return schema
-  const { $schema, ...rest } = schema
-  return {
-    ...$schema === undefined ? {} : { $schema },
-    type: "object",
-    properties: { [key]: { $id: `urn:skillscale:${key}`, ...rest } },
-    required: [key],
-    additionalProperties: false
-  }
-}
+): SkillTools.ObjectSchema =>
+  isAsItIs(schema)
+    ? schema
+    : ObjectSchema.withProperty(
+      { type: "object", properties: {}, required: [key], additionalProperties: false },
+      key,
+      schema
+    )
 
 export const make = (options: Options, skill: SkillCatalog.Skill): Definition => {
   const { running } = options
