@@ -56,6 +56,25 @@ const talk = async (
   }
 }
 
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** The arguments with null for each key that the schema says is required and that they do not have. */
+const filled = (input: unknown, schema: unknown): unknown => {
+  const { items: of, properties, required } = isObject(schema) ? schema : {}
+  if (Array.isArray(input)) return input.map((item: unknown) => filled(item, of))
+  if (!isObject(input)) return input
+  const keys = Array.isArray(required) ? required.map(String) : []
+  const given = { ...Object.fromEntries(keys.map((key) => [key, null])), ...input }
+  return Object.fromEntries(
+    Object.entries(given).map(([key, value]) => {
+      const told = isObject(properties) ? properties[key] : undefined
+      const alternatives = isObject(told) ? items(told["anyOf"]) : []
+      return [key, filled(value, alternatives.find(({ type }) => type !== "null") ?? told)]
+    })
+  )
+}
+
 const agentOf = (skills: Skills, more: object = {}) => (model: Scripted["model"]): Agent =>
   new Agent({
     id: "helper",
@@ -100,6 +119,32 @@ describe("skills in Mastra", () => {
     assert.notInclude([...offered[1] ?? []], "long")
     assert.include(textOf(resultsOf(prompts.at(-1)).at(-1)?.["output"]), "I am new")
   })
+
+  for (const provider of ["openai.chat", "groq.chat", "google.generative-ai", "anthropic.messages"]) {
+    inWorld(`takes what models of ${provider} are told to say where they have nothing to say`, async (world) => {
+      await using toolbox = await world.connect()
+      const wanted: Asks = [
+        { tool: "load_skill", input: { skill: "shout" } },
+        { tool: "run_skill_script", input: { skill: "shout", stdin: "quiet" } },
+        { tool: "list_skills", input: {} },
+        { tool: "shout", input: { input: "hello", files: [{ path: "a.txt", text: "a" }] } }
+      ]
+      const { model, prompts, tools } = scripted(
+        wanted.map((ask) => async () => {
+          const { input, tool } = typeof ask === "function" ? await ask() : ask
+          const schema = tools().find(({ name }) => name === tool)?.["inputSchema"]
+          return { tool, input: Object(filled(input, schema)) }
+        }),
+        provider
+      )
+      await agentOf(fromToolbox(toolbox))(model).generate("go on", { maxSteps: 10 })
+      const given = resultsOf(prompts.at(-1)).map(({ output }) => textOf(output))
+      assert.include(given[0] ?? "", "scripts/run.sh")
+      assert.strictEqual(given[1], "QUIET")
+      assert.include(given[2] ?? "", "- adding: ")
+      assert.strictEqual(given[3], "HELLO")
+    })
+  }
 
   inWorld("shows the model images as such", async (world) => {
     addImage(world.directory, "painting")

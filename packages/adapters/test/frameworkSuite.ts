@@ -107,6 +107,16 @@ export const suite = (framework: string, driver: Driver): void => {
       assert.include(given[2]?.text ?? "", "QUIET")
     })
 
+    inWorld("takes null for what need not be said", async (world) => {
+      await using skills = await world.connect()
+      const { given } = await driver.converse(skills, [
+        { tool: "load_skill", input: { skill: "shout", topic: null } },
+        { tool: "shout", input: { input: "hello", args: null, files: null } }
+      ], {})
+      assert.include(given[0]?.text ?? "", "scripts/run.sh")
+      assert.include(given[1]?.text ?? "", "HELLO")
+    })
+
     inWorld("hands the application the files that a run made, and the model their names", async (world) => {
       await using skills = await world.connect()
       const { files, first } = await one(driver, skills, { tool: "drawing", input: {} })

@@ -231,6 +231,53 @@ describe("SkillTools", () => {
       assert.strictEqual((yield* tools.call("shout", { input: "on" })).text, "ON", "the next call works")
     })))
 
+  it.live("takes keys that are undefined, and null where nothing needs to be said, for nothing", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      for (const nothing of [undefined, null]) {
+        const topics = { skill: "guide", topic: nothing }
+        assert.include((yield* tools.call("load_skill", topics)).text, "skill_content")
+        const given = { path: "in/given.txt", text: "given", base64: nothing, artifact: nothing }
+        const made = yield* tools.call("files", { input: nothing, args: nothing, files: [given] })
+        assert.strictEqual(made.text.split("\n")[0], "given")
+        assert.strictEqual((yield* tools.call("silent", { files: nothing })).text, "(no output)")
+        const required = yield* failure(tools.call("load_skill", { skill: nothing }))
+        assert.include(required.text, "skill")
+        const inFile = yield* failure(tools.call("files", { files: [{ path: nothing, text: "given" }] }))
+        assert.strictEqual(inFile.reason._tag, "BadArguments")
+        assert.strictEqual((yield* failure(tools.call("shout", { input: [nothing] }))).reason._tag, "BadArguments")
+      }
+      assert.include((yield* failure(tools.call("shout", { inputs: null }))).text, "inputs")
+      const word = yield* tools.call("word", { input: { one: undefined, other: "b" } })
+      assert.strictEqual(word.text, JSON.stringify({ other: "b" }))
+    })))
+
+  it.live("refuses arguments that are not JSON", () =>
+    inWorld(Effect.fnUntraced(function*({ tools }) {
+      const cyclic: { self?: unknown } = {}
+      cyclic.self = cyclic
+      const thrower = {
+        get input(): never {
+          throw new Error("no such luck")
+        }
+      }
+      const wrong: ReadonlyArray<unknown> = [
+        1n,
+        { input: 1n },
+        { input: cyclic },
+        cyclic,
+        thrower,
+        Symbol("a"),
+        () => 1
+      ]
+      for (const [index, input] of wrong.entries()) {
+        for (const name of ["word", "shout", "run_skill_script"]) {
+          const error = yield* failure(tools.call(name, input))
+          assert.strictEqual(error.reason._tag, "BadArguments", `${name} ${index}`)
+        }
+      }
+      assert.include((yield* failure(tools.call("word", thrower))).text, "no such luck")
+    })))
+
   it.live("lists, finds and reads skills", () =>
     inWorld(Effect.fnUntraced(function*({ tools }) {
       const listed = yield* tools.call("list_skills", { limit: 2, offset: 2 })

@@ -136,12 +136,21 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
       ...definition,
       inputSchema: { properties: {}, ...asObject(inputSchema, "input", isAsItIs) },
       // The server knows whether it fits.
-      call: (given, callOptions) => {
-        const value = isWhole || typeof given !== "object" || given === null || !("input" in given)
-          ? given ?? {}
-          : given.input
-        return Effect.flatMap(running.run({ ...request, stdin: JSON.stringify(value) }, callOptions), structured)
-      }
+      call: (given, callOptions) =>
+        Effect.try({
+          try: () => {
+            const value = isWhole || typeof given !== "object" || given === null || !("input" in given)
+              ? given ?? {}
+              : given.input
+            const written: string | undefined = JSON.stringify(value)
+            if (written === undefined) throw new TypeError(`they are of type ${typeof value}`)
+            return written
+          },
+          catch: JsonInput.notJson
+        }).pipe(
+          Effect.flatMap((stdin) => running.run({ ...request, stdin }, callOptions)),
+          Effect.flatMap(structured)
+        )
     }
   }
 
