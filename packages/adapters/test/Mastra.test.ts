@@ -4,6 +4,7 @@ import { Agent } from "@mastra/core/agent"
 import { MockMemory } from "@mastra/core/memory"
 import { createTool } from "@mastra/core/tools"
 import { fromToolbox, type SkillOutput, type Skills } from "@skillscale/adapters/Mastra"
+import { ToolError } from "@skillscale/tools/ToolError"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
@@ -26,6 +27,9 @@ const isError = (output: unknown): boolean | undefined =>
     ? true
     : undefined
 
+const leftBy = (error: unknown): ToolError["artifacts"] =>
+  error instanceof ToolError ? error.artifacts : error instanceof Error ? leftBy(error.cause) : []
+
 interface Talk extends Conversation, Pick<Scripted, "prompts"> {
   readonly outputs: ReadonlyArray<SkillOutput>
 }
@@ -38,18 +42,23 @@ const talk = async (
   const { model, offered, prompts } = scripted(asks)
   const progress: Array<string> = []
   const outputs: Array<SkillOutput> = []
+  const left: Array<Conversation["files"][number]> = []
   const { fullStream } = await make(model).stream("go on", {
     maxSteps: 10,
     ...signal === undefined ? {} : { abortSignal: signal }
   })
   for await (const chunk of fullStream) {
     if (chunk.type === "tool-output") progress.push(JSON.stringify(chunk.payload.output))
+    if (chunk.type === "tool-error") left.push(...leftBy(chunk.payload.error))
     if (chunk.type === "tool-result") outputs.push(chunk.payload.result as SkillOutput)
   }
   return {
     given: resultsOf(prompts.at(-1)).map(({ output }) => ({ text: textOf(output), isError: isError(output) })),
     offered: offered[asks.length - 1] ?? [],
-    files: outputs.flatMap(({ files }) => files.map(({ data = new Uint8Array(), path }) => ({ path, data }))),
+    files: [
+      ...outputs.flatMap(({ files }) => files.map(({ data = new Uint8Array(), path }) => ({ path, data }))),
+      ...left
+    ],
     progress,
     prompts,
     outputs
@@ -171,7 +180,9 @@ describe("skills in Mastra", () => {
 
   inWorld("keeps the bytes of files out of what a memory keeps", async (world) => {
     await using toolbox = await world.connect()
-    const { model } = scripted([{ tool: "drawing", input: {} }])
+    addSkill(world.directory, "breaking", "mkdir out; echo secret > out/report.txt; exit 3\n")
+    await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "breaking"))
+    const { model } = scripted([{ tool: "drawing", input: {} }, { tool: "breaking", input: {} }])
     const memory = new MockMemory()
     const agent = agentOf(fromToolbox(toolbox), { memory })(model)
     const { toolResults } = await agent.generate("go on", {
@@ -183,6 +194,7 @@ describe("skills in Mastra", () => {
     const table = output?.files.find(({ path }) => path === "out/table.csv")
     assert.strictEqual(Buffer.from(table?.data ?? []).toString(), "a,b\n1,2\n")
     assert.include(kept, "out/table.csv")
+    assert.include(kept, "out/report.txt")
     assert.notInclude(kept, "\"data\"")
     assert.deepStrictEqual((await toolbox.artifact(table?.id ?? ""))?.data, table?.data)
   })

@@ -125,6 +125,20 @@ export const suite = (framework: string, driver: Driver): void => {
       assert.strictEqual(Buffer.from(table?.data ?? []).toString(), "a,b\n1,2\n")
     })
 
+    inWorld("does the same with those that a run left that failed", async (world) => {
+      addSkill(world.directory, "breaking", "mkdir out; echo 'what was found' > out/report.txt; seq 1 5000; exit 3\n")
+      await using skills = await world.connect({ maxOutput: 5000 })
+      await eventually("the tool is there", () => skills.tools().some(({ name }) => name === "breaking"))
+      const { files, first } = await one(driver, skills, { tool: "breaking", input: {} })
+      assert.include(first.text, "The script exited with 3.")
+      assert.include(first.text, "out/report.txt")
+      assert.include(first.text, "read_artifact")
+      assert.notStrictEqual(first.isError, false)
+      const contents = files.map(({ data, path }) => [path, Buffer.from(data).toString()])
+      assert.deepInclude(contents, ["out/report.txt", "what was found\n"])
+      assert.isTrue(contents.find(([path]) => path === "stdout.txt")?.[1]?.endsWith("\n5000\n"))
+    })
+
     inWorld("caps what the model reads, and lets it read the rest", async (world) => {
       await using skills = await world.connect({ maxOutput: 5000 })
       const { first } = await one(driver, skills, { tool: "long", input: {} })

@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Artifacts from "./Artifacts.ts"
 import * as CatalogPrompt from "./CatalogPrompt.ts"
-import * as ModelText from "./internal/modelText.ts"
+import * as Failing from "./internal/failing.ts"
 import * as Running from "./internal/running.ts"
 import * as SkillTool from "./internal/skillTool.ts"
 import * as ToolNames from "./internal/toolNames.ts"
@@ -201,8 +201,8 @@ export const make = Effect.fnUntraced(function*(
     maxTimeoutMs: Duration.toMillis(options.maxTimeout ?? "10 minutes")
   })
 
-  const failed = (tool: string) => (reason: ToolError.Reason) =>
-    new ToolError.ToolError({ tool, reason, text: ModelText.failure(reason, maxOutput) })
+  const failed = (tool: string) => (failure: Failing.Failure) =>
+    Failing.errorOf(tool, failure, { artifacts, maxOutput })
   const named = ({ call, ...definition }: SkillTool.Definition, name: string): Tool => ({
     ...definition,
     name,

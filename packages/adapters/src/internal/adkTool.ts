@@ -3,6 +3,7 @@ import { type BaseTool, type Context, createEvent } from "@google/adk"
 import type * as Artifacts from "@skillscale/tools/Artifacts"
 import type { Tool } from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
+import { ToolError } from "@skillscale/tools/ToolError"
 import * as Images from "./images.ts"
 import * as ModelError from "./modelError.ts"
 
@@ -73,6 +74,7 @@ export const run = async (
     await save(context, output.artifacts)
     return response(tool, output)
   } catch (error) {
+    if (error instanceof ToolError) await save(context, error.artifacts)
     throw ModelError.modelError(error)
   }
 }

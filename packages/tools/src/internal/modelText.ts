@@ -1,10 +1,7 @@
 /** What a model reads of a run, within a number of characters. */
-import type * as ClientError from "@skillscale/client/ClientError"
+import { isUtf8 } from "node:buffer"
 import type * as Artifacts from "../Artifacts.ts"
-import type * as ToolError from "../ToolError.ts"
-
-/** The part of standard error that a model is told of a run that failed. */
-const maxStderr = 4000
+import { freePath } from "./freePath.ts"
 
 const number = new Intl.NumberFormat("en-US")
 
@@ -53,6 +50,24 @@ export const capped = (
   return { text: head(`${shown}${note}`, Math.max(room, note.length)), whole }
 }
 
+/** What a script printed as text, and the artifact that has it where it is none. */
+export const decoded = (
+  bytes: Uint8Array,
+  { artifacts }: Cap,
+  made: ReadonlyArray<Artifacts.Artifact>
+): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (isUtf8(all)) return { text: all.toString("utf8"), binary: undefined }
+  const binary = artifacts.put({ path: freePath("stdout.bin", made), mime: "application/octet-stream", data: bytes })
+  return { text: `[standard output is not text: artifact ${binary.id}, ${sizeOf(binary.size)}]`, binary }
+}
+
+/** What the server did not send. */
+export const missing = (truncated: ReadonlyArray<string>): string => {
+  const cut = truncated.filter((what) => what !== "stderr")
+  return cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
+}
+
 const maxListed = 50
 
 /** The files that a run made, one a line. */
@@ -63,33 +78,4 @@ export const files = (artifacts: ReadonlyArray<Artifacts.Artifact>): string => {
   )
   const more = artifacts.length > maxListed ? [`- and ${artifacts.length - maxListed} more`] : []
   return ["Files:", ...lines, ...more].join("\n")
-}
-
-const isOutput = (
-  reason: ToolError.Reason
-): reason is Extract<ClientError.Reason, { readonly stderr: string; readonly content: string }> =>
-  "stderr" in reason && "content" in reason
-
-const ended = (reason: ToolError.Reason): string => {
-  if (reason._tag !== "SkillFailed") return reason.message
-  if (reason.exitCode !== undefined) return `The script exited with ${reason.exitCode}.`
-  return reason.signal === undefined
-    ? `The skill failed: ${reason.detail}`
-    : `The script was ended by ${reason.signal}.`
-}
-
-/** What failed, the end of standard error, and standard output as far as there is room. */
-export const failure = (reason: ToolError.Reason, maxOutput: number): string => {
-  const parts = [ended(reason)]
-  if (isOutput(reason)) {
-    const stderr = tail(reason.stderr.trimEnd(), maxStderr)
-    if (stderr !== "") parts.push(`Standard error${stderr.startsWith("…") ? " (its end)" : ""}:\n${stderr}`)
-    const room = maxOutput - parts.join("\n\n").length - 100
-    const stdout = head(reason.content.trimEnd(), Math.max(0, room))
-    if (stdout !== "") {
-      const isCut = stdout.length < reason.content.trimEnd().length
-      parts.push(`Standard output${isCut ? " (its beginning)" : ""}:\n${stdout}`)
-    }
-  }
-  return head(parts.join("\n\n"), maxOutput)
 }

@@ -4,10 +4,8 @@ import type * as SkillClient from "@skillscale/client/SkillClient"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { isUtf8 } from "node:buffer"
-import type * as Artifacts from "../Artifacts.ts"
 import type * as SkillTools from "../SkillTools.ts"
-import type * as ToolError from "../ToolError.ts"
+import * as Failing from "./failing.ts"
 import { freePath } from "./freePath.ts"
 import * as ModelText from "./modelText.ts"
 
@@ -29,20 +27,23 @@ export interface Running {
   readonly run: (
     request: SkillClient.RunRequest & { readonly timeoutSeconds?: number | undefined },
     options: SkillTools.CallOptions
-  ) => Effect.Effect<Ran, ToolError.Reason>
+  ) => Effect.Effect<Ran, Failing.Failure>
 }
 
 const maxStderr = 2000
 
-const failureOf = (result: SkillClient.RunResult): ClientError.SkillFailed | undefined =>
+const failureOf = (result: SkillClient.RunResult): Failing.RunFailed | undefined =>
   result.exitCode === 0 || result.exitCode === undefined && result.signal === undefined
     ? undefined
-    : new ClientError.SkillFailed({
-      stderr: result.stderr,
-      content: Buffer.from(result.stdout).toString("utf8"),
-      detail: "",
-      ...result.signal === undefined ? {} : { signal: result.signal },
-      ...result.exitCode === undefined ? {} : { exitCode: result.exitCode }
+    : new Failing.RunFailed({
+      reason: new ClientError.SkillFailed({
+        stderr: result.stderr,
+        content: Buffer.from(result.stdout).toString("utf8"),
+        detail: "",
+        ...result.signal === undefined ? {} : { signal: result.signal },
+        ...result.exitCode === undefined ? {} : { exitCode: result.exitCode }
+      }),
+      left: result
     })
 
 export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Options): Running => {
@@ -73,27 +74,16 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       }).pipe(Effect.flatMap(() => result === undefined ? Effect.die("the stream has no end") : Effect.succeed(result)))
     })
 
-  const textOf = (
-    bytes: Uint8Array,
-    made: ReadonlyArray<Artifacts.Artifact>
-  ): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
-    const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    if (isUtf8(all)) return { text: all.toString("utf8"), binary: undefined }
-    const binary = artifacts.put({ path: freePath("stdout.bin", made), mime: "application/octet-stream", data: bytes })
-    return { text: `[standard output is not text: artifact ${binary.id}, ${ModelText.sizeOf(binary.size)}]`, binary }
-  }
-
   const outputOf = (result: SkillClient.RunResult): Ran => {
     const made = result.artifacts.map(({ data, mime, path }) => artifacts.put({ path, mime, data }))
-    const { binary, text } = textOf(result.stdout, made)
+    const { binary, text } = ModelText.decoded(result.stdout, cap, made)
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
       ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), maxStderr)}`
       : ""
-    const cut = result.truncated.filter((what) => what !== "stderr")
     const notes = [
       stderr,
       ModelText.files(made),
-      cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
+      ModelText.missing(result.truncated)
     ].filter((note) => note !== "").join("\n\n")
     const path = freePath("stdout.txt", made)
     const shown = ModelText.capped(text, cap, path, result.stdout, notes === "" ? 0 : notes.length + 2)

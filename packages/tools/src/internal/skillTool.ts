@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 import * as ObjectSchema from "../ObjectSchema.ts"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 import type * as SkillTools from "../SkillTools.ts"
-import type * as ToolError from "../ToolError.ts"
+import * as Failing from "./failing.ts"
 import * as InputFiles from "./inputFiles.ts"
 import * as Instructions from "./instructions.ts"
 import * as JsonInput from "./jsonInput.ts"
@@ -14,7 +14,7 @@ import type { Ran, Running } from "./running.ts"
 
 /** A tool without its name. */
 export interface Definition extends Omit<SkillTools.Tool, "name" | "call"> {
-  readonly call: (input: unknown, options: SkillTools.CallOptions) => Effect.Effect<SkillTools.Output, ToolError.Reason>
+  readonly call: (input: unknown, options: SkillTools.CallOptions) => Effect.Effect<SkillTools.Output, Failing.Failure>
 }
 
 export interface Options extends ModelText.Cap {
@@ -97,13 +97,16 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
   }
 
   const { input: inputSchema, output: outputSchema } = skill
-  const structured = ({ output, result }: Ran): Effect.Effect<SkillTools.Output, ToolError.Reason> =>
+  const structured = ({ output, result }: Ran): Effect.Effect<SkillTools.Output, Failing.Failure> =>
     outputSchema === undefined ? Effect.succeed(output) : Effect.try({
       try: () => {
         const value: unknown = JSON.parse(Buffer.from(result.stdout).toString("utf8"))
         return { ...output, structured: isObjectSchema(outputSchema) ? value : { result: value } }
       },
-      catch: () => new ClientError.ProtocolError({ detail: "standard output is not JSON, as the skill's schema says" })
+      catch: () => {
+        const detail = "standard output is not JSON, as the skill's schema says"
+        return new Failing.RunFailed({ reason: new ClientError.ProtocolError({ detail }), left: result })
+      }
     })
   const definition = {
     ...common,

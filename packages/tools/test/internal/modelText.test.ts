@@ -1,11 +1,7 @@
-import * as ClientError from "@skillscale/client/ClientError"
 import * as Artifacts from "@skillscale/tools/Artifacts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as ModelText from "../../src/internal/modelText.ts"
-
-const failed = (fields: { readonly stderr?: string; readonly content?: string; readonly exitCode?: number }) =>
-  new ClientError.SkillFailed({ stderr: "", content: "", detail: "", exitCode: 1, ...fields })
 
 describe("what a model reads", () => {
   it.prop("of a text is never longer than it may be, and the artifact has the rest", [Schema.String], ([part]) => {
@@ -35,35 +31,6 @@ describe("what a model reads", () => {
       assert.strictEqual(Buffer.from(shown).toString(), shown)
     }
     assert.strictEqual(ModelText.head("😀😀😀", 3), "😀")
-  })
-
-  it("of a run that failed is its exit code, the end of standard error, and what it printed", () => {
-    const stderr = Array.from({ length: 2000 }, (_, line) => `line ${line}`).join("\n")
-    const text = ModelText.failure(failed({ stderr, content: "partial", exitCode: 3 }), 30_000)
-    assert.match(text, /^The script exited with 3\.\n\nStandard error \(its end\):\n…line \d+\n/)
-    assert.include(text, "line 1999")
-    assert.notInclude(text, "line 100\n")
-    assert.include(text, "Standard output:\npartial")
-    assert.isAtMost(text.length, 4200)
-  })
-
-  it("of a run that failed fits, whatever it printed", () => {
-    const text = ModelText.failure(failed({ stderr: "e".repeat(100_000), content: "c".repeat(100_000) }), 6000)
-    assert.isAtMost(text.length, 6000)
-    assert.include(text, "Standard output (its beginning):\nccc")
-    assert.isAtMost(ModelText.failure(failed({ stderr: "e".repeat(100_000) }), 1000).length, 1000)
-  })
-
-  it("of a run that a signal ended, or a limit, names it", () => {
-    const killed = new ClientError.SkillFailed({ stderr: "", content: "", detail: "", signal: "SIGSEGV" })
-    assert.strictEqual(ModelText.failure(killed, 1000), "The script was ended by SIGSEGV.")
-    const limit = new ClientError.LimitExceeded({
-      code: "MemoryLimit",
-      stderr: "oh",
-      content: "",
-      detail: "more than 1 GiB"
-    })
-    assert.strictEqual(ModelText.failure(limit, 1000), "more than 1 GiB\n\nStandard error:\noh")
   })
 
   it("of files lists fifty", () => {
