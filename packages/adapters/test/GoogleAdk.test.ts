@@ -323,7 +323,16 @@ describe("skills in ADK's SkillToolset", () => {
         assert.isTrue(text.length > 500 && lines.startsWith(text))
         assert.match(note ?? "", /^\[the beginning of 23893 bytes; all of them are the output file/)
         assert.strictEqual(reading("stdout.txt").toString(), "small\n")
-        assert.match(String(given[4]?.["error"]), /exited with 4/)
+        const error = String(given[4]?.["error"])
+        assert.match(error, /exited with 4/)
+        assert.strictEqual(given[4]?.["errorCode"], "EXECUTION_ERROR")
+        assert.strictEqual(reading("left.txt").toString(), "file\n")
+        for (const stream of ["stdout", "stderr"]) {
+          const name = new RegExp(`the output file "(${stream}-[^"]+)"`).exec(error)?.[1]
+          // Of standard error the server tells the last 16 KiB.
+          const kept = reading(name).toString()
+          assert.isTrue(lines.endsWith(kept) && kept.length >= (stream === "stdout" ? lines.length : 16_000))
+        }
         assert.isUndefined(events.find(({ errorMessage }) => errorMessage !== undefined))
       } finally {
         Fs.rmSync(scriptOutputDir, { recursive: true })

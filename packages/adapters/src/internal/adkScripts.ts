@@ -3,6 +3,7 @@ import { type CodeExecutionInput, type CodeExecutionResult, type File, FileConte
 import type * as Artifacts from "@skillscale/tools/Artifacts"
 import type { Toolbox } from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
+import { ToolError } from "@skillscale/tools/ToolError"
 import { isUtf8 } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import * as AdkRegistry from "./adkRegistry.ts"
@@ -49,9 +50,9 @@ const streams = (structured: unknown): { readonly stdout: string; readonly stder
 }
 
 /** No two calls have the same name: ADK gives a file another one where it has had one of that name, and the text would not know. */
-const wholeFile = (whole: Artifacts.Artifact): Artifacts.Artifact => ({
+const wholeFile = (whole: Artifacts.Artifact, name = "stdout"): Artifacts.Artifact => ({
   ...whole,
-  path: `stdout-${randomBytes(8).toString("hex")}.${isUtf8(whole.data) ? "txt" : "bin"}`
+  path: `${name}-${randomBytes(8).toString("hex")}.${isUtf8(whole.data) ? "txt" : "bin"}`
 })
 
 /** The text as far as it is that of the whole. `SkillToolset` has no tool that reads artifacts: the note after it is another here. */
@@ -77,6 +78,20 @@ const resultOf = ({ artifacts, structured, whole }: SkillTools.Output): CodeExec
   }
 }
 
+/** What ADK makes of an error itself, with files, for which it has no other way. */
+const failureOf = (script: string, { artifacts, text }: ToolError): CodeExecutionResult => {
+  let told = text
+  const outputFiles = artifacts.map((artifact) => {
+    const reading = `read_artifact ${JSON.stringify(artifact.id)}`
+    if (!told.includes(reading)) return fileOf(artifact)
+    const named = wholeFile(artifact, artifact.path.startsWith("stderr") ? "stderr" : "stdout")
+    told = told.replaceAll(reading, `the output file ${JSON.stringify(named.path)}`)
+    return fileOf(named)
+  })
+  const error = `Failed to execute script '${script}': ${told}`
+  return Object.assign({ stdout: "", stderr: "", outputFiles }, { error, errorCode: "EXECUTION_ERROR" })
+}
+
 export const execute = async (
   toolbox: Toolbox,
   { args, code, inputFiles }: CodeExecutionInput,
@@ -92,6 +107,7 @@ export const execute = async (
       await toolbox.call("run_skill_script", { ...skill, script, args: argumentsOf(args) }, { signal })
     )
   } catch (error) {
+    if (error instanceof ToolError && error.artifacts.length > 0) return failureOf(script, error)
     throw ModelError.modelError(error)
   }
 }
