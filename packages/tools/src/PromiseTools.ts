@@ -25,6 +25,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Stream from "effect/Stream"
 import type * as Artifacts from "./Artifacts.ts"
 import * as CatalogPrompt from "./CatalogPrompt.ts"
+import * as VocabularyNames from "./internal/vocabularyNames.ts"
 import * as SkillCatalog from "./SkillCatalog.ts"
 import * as SkillTools from "./SkillTools.ts"
 
@@ -192,7 +193,12 @@ export const fromContext = async (
       return () => void listeners.delete(listener)
     },
     call: (name, input, options) => Promises.run(tools.call(name, input, callOptions(options)), options?.signal),
-    prompt: (options) => CatalogPrompt.catalogPrompt(skills, options),
+    prompt: (options) => {
+      const isThere = (name: string) => current.some((tool) => tool.skill === undefined && tool.name === name)
+      const vocabulary = VocabularyNames.names.filter(isThere)
+      const skillTools = current.some(({ skill }) => skill !== undefined)
+      return CatalogPrompt.catalogPrompt(skills, { vocabulary, skillTools, ...options })
+    },
     skills: () => skills,
     search: (query, options) => Promises.run(catalog.search(query, options)),
     indexed: () => Promises.run(catalog.indexed),

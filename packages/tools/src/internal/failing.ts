@@ -57,7 +57,7 @@ const stderrOf = (stderr: string, cap: ModelText.Cap, path: string): Told => {
   if (shown === all) return { text: `Standard error:\n${shown}`, artifacts: [] }
   const more = cap.artifacts.put({ path, mime: "text/plain", data: Buffer.from(stderr) })
   return {
-    text: `Standard error (its end; read_artifact ${JSON.stringify(more.id)} has more):\n${shown}`,
+    text: `Standard error (its end${ModelText.more(more, cap, "", "more")}):\n${shown}`,
     artifacts: [more]
   }
 }
@@ -86,7 +86,7 @@ const tell = (reason: ToolError.Reason, left: Left, cap: ModelText.Cap): Told =>
   const made = left.artifacts.map(({ data, mime, path }) => cap.artifacts.put({ path, mime, data }))
   const stderr = stderrOf(left.stderr, cap, freePath("stderr.txt", made))
   const before = [ended(reason), stderr.text]
-  const after = [ModelText.files(made), ModelText.missing(left.truncated)]
+  const after = [ModelText.files(made, cap), ModelText.missing(left.truncated)]
   const stdout = stdoutOf(left.stdout, cap, made, joined([...before, ...after]).length + 4)
   return {
     text: ModelText.head(joined([...before, stdout.text, ...after]), cap.maxOutput),

@@ -46,8 +46,8 @@ const failureOf = (result: SkillClient.RunResult): Failing.RunFailed | undefined
       left: result
     })
 
-export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Options): Running => {
-  const cap = { artifacts, maxOutput }
+export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Running => {
+  const { artifacts, maxOutput } = cap
 
   const streamed = (request: SkillClient.RunRequest, onProgress: NonNullable<SkillTools.CallOptions["onProgress"]>) =>
     Effect.suspend(() => {
@@ -82,7 +82,7 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       : ""
     const notes = [
       stderr,
-      ModelText.files(made),
+      ModelText.files(made, cap),
       ModelText.missing(result.truncated)
     ].filter((note) => note !== "").join("\n\n")
     const path = freePath("stdout.txt", made)

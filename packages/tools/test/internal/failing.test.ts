@@ -5,11 +5,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { createHash } from "node:crypto"
 import * as Failing from "../../src/internal/failing.ts"
 
+const has = () => true
+
 const failed = (fields: { readonly stderr?: string; readonly content?: string; readonly exitCode?: number }) =>
   new ClientError.SkillFailed({ stderr: "", content: "", detail: "", exitCode: 1, ...fields })
 
 const errorOf = (failure: Failing.Failure, maxOutput = 30_000) =>
-  Failing.errorOf("tool", failure, { artifacts: Artifacts.make(), maxOutput })
+  Failing.errorOf("tool", failure, { artifacts: Artifacts.make(), maxOutput, has })
 
 const textOf = (reason: ToolError.Reason, maxOutput?: number) => errorOf(reason, maxOutput).text
 
@@ -89,7 +91,7 @@ describe("what a model reads of a run that failed", () => {
     const stdout = Buffer.from([255, 254])
     const left = { stdout, stderr: "", artifacts: [], truncated: [] }
     const error = errorOf(new Failing.RunFailed({ reason: failed({}), left }))
-    assert.include(error.text, "Standard output:\n[standard output is not text: artifact")
+    assert.include(error.text, "Standard output:\n[standard output is not text (2 bytes): artifact")
     assert.deepStrictEqual(error.artifacts.map(({ data, path }) => [path, data]), [["stdout.bin", stdout]])
   })
 

@@ -23,7 +23,14 @@ describe("a path that no file of a run has", () => {
     const running = Effect.map(
       SkillClient.SkillClient,
       (client) =>
-        Running.make({ client, artifacts: Artifacts.make(), maxOutput: 1000, timeout: undefined, maxTimeoutMs: 1000 })
+        Running.make({
+          client,
+          artifacts: Artifacts.make(),
+          maxOutput: 1000,
+          timeout: undefined,
+          has: () => true,
+          maxTimeoutMs: 1000
+        })
     )
     return running.pipe(
       Effect.flatMap(({ run }) => run({ topic: "TOPIC_A", skill: "a" }, {})),

@@ -3,12 +3,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as ModelText from "../../src/internal/modelText.ts"
 
+const has = () => true
+
 describe("what a model reads", () => {
   it.prop("of a text is never longer than it may be, and the artifact has the rest", [Schema.String], ([part]) => {
     const text = part.repeat(50)
     const artifacts = Artifacts.make()
     for (const maxOutput of [1000, 1500]) {
-      const shown = ModelText.capped(text, { artifacts, maxOutput }, "stdout.txt")
+      const shown = ModelText.capped(text, { artifacts, maxOutput, has }, "stdout.txt")
       assert.isAtMost(shown.text.length, maxOutput)
       if (text.length <= maxOutput) assert.deepStrictEqual(shown, { text, whole: undefined })
       else {assert.strictEqual(
@@ -20,7 +22,7 @@ describe("what a model reads", () => {
 
   it("of a text that is cut tells where the rest is", () => {
     const artifacts = Artifacts.make()
-    const { text, whole } = ModelText.capped("x".repeat(5000), { artifacts, maxOutput: 1000 }, "stdout.txt")
+    const { text, whole } = ModelText.capped("x".repeat(5000), { artifacts, maxOutput: 1000, has }, "stdout.txt")
     assert.include(text, `read_artifact "${whole?.id}" from offset 800`)
     assert.strictEqual(text.indexOf("\n"), 800)
   })
@@ -39,7 +41,7 @@ describe("what a model reads", () => {
       { length: 60 },
       (_, index) => artifacts.put({ path: `f${index}`, mime: "text/plain", data: Buffer.from(String(index)) })
     )
-    const lines = ModelText.files(made).split("\n")
+    const lines = ModelText.files(made, { artifacts, maxOutput: 1000, has }).split("\n")
     assert.strictEqual(lines.length, 52)
     assert.strictEqual(lines[1], `- "f0" (text/plain, 1 byte): artifact ${made[0]?.id}`)
     assert.strictEqual(lines.at(-1), "- and 10 more")
