@@ -21,7 +21,9 @@ import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as References from "effect/References"
 import * as Stream from "effect/Stream"
 import type * as Artifacts from "./Artifacts.ts"
 import * as CatalogPrompt from "./CatalogPrompt.ts"
@@ -40,6 +42,11 @@ export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatal
   readonly timeout?: SkillTools.Options["timeout"]
   /** Takes the skills from this folder, which is watched, instead of asking the servers. They run on servers all the same. */
   readonly folder?: string | undefined
+  /**
+   * The topic that servers run the skills of `folder` on, as `TOPIC_DATA_PROCESSING`. Without, it is that of the folder which holds the
+   * skill's, as for the servers (`data-processing`).
+   */
+  readonly topic?: SkillCatalog.FolderOptions["topic"]
 }
 
 /**
@@ -112,13 +119,20 @@ export interface Toolbox extends AsyncDisposable {
   readonly close: () => Promise<void>
 }
 
+/** What servers tell of their skills when these differ is not for the output of an agent; what is wrong with one is. */
+const quiet = Layer.effect(
+  References.MinimumLogLevel,
+  Effect.map(References.MinimumLogLevel, (level) => LogLevel.isGreaterThan(level, "Warn") ? level : "Warn" as const)
+)
+
 const catalogOf = (
-  { folder, skills }: ConnectOptions
+  { folder, skills, topic }: ConnectOptions
 ): Layer.Layer<SkillCatalog.SkillCatalog, ClientError.ClientError, SkillClient.SkillClient> =>
   folder === undefined
     ? SkillCatalog.layer({ skills })
-    : SkillCatalog.layerFolder({ skills }).pipe(
+    : SkillCatalog.layerFolder({ skills, topic }).pipe(
       Layer.provide(SkillDiscovery.layer({ directory: folder })),
+      Layer.provide(quiet),
       Layer.catchTag("SkillDiscoveryError", ({ message }) => {
         const reason = new ClientError.BadRequest({ detail: message })
         return Layer.effectContext(Effect.fail(new ClientError.ClientError({ operation: "catalog", reason })))

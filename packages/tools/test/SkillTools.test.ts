@@ -3,9 +3,13 @@ import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import * as SkillTools from "@skillscale/tools/SkillTools"
 import { ToolError } from "@skillscale/tools/ToolError"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { failure, inWorld } from "./support/toolsWorld.ts"
@@ -303,6 +307,35 @@ describe("PromiseTools", () => {
         ) => e)
         assert.include(String(missing), "does not exist")
       })
+    })))
+
+  it.live("takes the skills of a copy that lies elsewhere, on the topic that it is told, and logs no change", () =>
+    inWorld(Effect.fnUntraced(function*({ directory, proxy }) {
+      const copy = Path.join(directory, "..", `${Path.basename(directory)}-copy`)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.cpSync(Path.join(directory, "testing"), copy, { recursive: true })),
+        () => Effect.sync(() => Fs.rmSync(copy, { recursive: true }))
+      )
+      const logged: Array<unknown> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
+      const at = { xsub: proxy.xsub, xpub: proxy.xpub, folder: copy }
+      const wrong = yield* Layer.build(PromiseTools.layer(at))
+      const failed = yield* failure(Context.get(wrong, SkillTools.SkillTools).call("shout", { input: "hi" }))
+      assert.strictEqual(failed.reason._tag, "NoServer")
+      const context = yield* Layer.build(PromiseTools.layer({ ...at, topic: "TOPIC_TESTING" })).pipe(
+        Effect.provide(logger),
+        Effect.provideService(References.MinimumLogLevel, "Info")
+      )
+      const tools = Context.get(context, SkillTools.SkillTools)
+      assert.strictEqual((yield* tools.call("shout", { input: "hi" })).text, "HI")
+      Fs.mkdirSync(Path.join(copy, "later"))
+      Fs.writeFileSync(Path.join(copy, "later", "SKILL.md"), "---\nname: later\ndescription: Later.\n---\n")
+      Fs.mkdirSync(Path.join(copy, "wrong"))
+      Fs.writeFileSync(Path.join(copy, "wrong", "SKILL.md"), "no front matter")
+      const isThere = Effect.map(tools.tools, (all) => all.some(({ name }) => name === "later"))
+      while (!(yield* isThere)) yield* Effect.sleep("10 millis")
+      while (logged.length === 0) yield* Effect.sleep("10 millis")
+      assert.notInclude(JSON.stringify(logged), "skills changed")
     })))
 
   it.live("rejects when there is no proxy", () =>
