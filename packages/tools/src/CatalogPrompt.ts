@@ -17,7 +17,7 @@ import type * as SkillCatalog from "./SkillCatalog.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** Characters of the whole prompt. By default 15,000. Nothing is told where not even one name fits. */
+  /** Characters of the whole prompt. By default 15,000. Nothing is told where not one skill fits. */
   readonly budget?: number | undefined
   /** Which tools the model has that are not of one skill; others are not named. By default all; a toolbox says those that it has. */
   readonly vocabulary?: ReadonlyArray<Vocabulary.Name> | false | undefined
@@ -46,7 +46,9 @@ const severalTopics =
 const rest = (count: number, finding: string): string =>
   `${count} more skill${count === 1 ? " is" : "s are"} not listed here${finding}.`
 
-const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): string =>
+type Listed = Pick<SkillCatalog.Skill, "name" | "description" | "topic">
+
+const block = (skills: ReadonlyArray<Listed>, length: number): string =>
   SkillDiscovery.availableSkills(
     skills.map(({ description, name, topic }) => ({
       name,
@@ -62,22 +64,46 @@ interface Told {
   readonly skills: ReadonlyArray<SkillCatalog.Skill>
 }
 
-const write = ({ begin, finding, skills }: Told, count: number, length: number): string =>
+const write = (
+  { begin, finding, skills }: Told,
+  listed: ReadonlyArray<SkillCatalog.Skill>,
+  length: number
+): string =>
   [
     begin,
-    block(skills.slice(0, count), length),
-    ...count < skills.length ? [rest(skills.length - count, finding)] : []
+    block(listed, length),
+    ...listed.length < skills.length ? [rest(skills.length - listed.length, finding)] : []
   ].join("\n\n")
 
 const empty = block([], 0).length
 
-/** Whether the prompt is short enough. Looks at no more skills than are too many. */
-const isWithin = (budget: number, { begin, finding, skills }: Told, count: number, length: number): boolean => {
-  let size = begin.length + 2 + empty + (count < skills.length ? rest(skills.length - count, finding).length + 2 : 0)
-  for (let index = 0; index < count && size <= budget; index++) {
-    size += block(skills.slice(index, index + 1), length).length - empty
+const sizeOf = (skill: Listed, length: number): number => block([skill], length).length - empty
+
+/** No skill takes less. */
+const least = sizeOf({ name: "", description: "", topic: "" }, 0)
+
+/** Whether the prompt is short enough with all skills. Looks at no more of them than are too many. */
+const isWithin = (budget: number, { begin, skills }: Told, length: number): boolean => {
+  let size = begin.length + 2 + empty
+  for (const skill of skills) {
+    size += sizeOf(skill, length)
+    if (size > budget) return false
   }
   return size <= budget
+}
+
+/** Those that fit, one after the other, besides the line that says how many do not; one that is too long is passed over. */
+const fitting = (budget: number, { begin, finding, skills }: Told): ReadonlyArray<SkillCatalog.Skill> => {
+  let room = budget - (begin.length + 2 + empty + 2 + rest(skills.length, finding).length)
+  const listed: Array<SkillCatalog.Skill> = []
+  for (const skill of skills) {
+    if (room < least) break
+    const size = sizeOf(skill, shortest)
+    if (size > room) continue
+    listed.push(skill)
+    room -= size
+  }
+  return listed
 }
 
 /** The largest number from `from` to `to` that fits; `from` is taken to fit. */
@@ -94,7 +120,7 @@ const largest = (from: number, to: number, fits: (value: number) => boolean): nu
 
 /**
  * Writes the prompt: all skills with their whole descriptions if that fits, else with descriptions that are cut to one length,
- * else as many skills as fit, and how many there are besides. Empty without skills.
+ * else with those skills that fit, in their order, and how many there are besides. Empty without skills.
  *
  * @category constructors
  * @since 0.1.0
@@ -113,9 +139,9 @@ export const catalogPrompt = (
     finding: finder === undefined ? "" : `: find them with ${finder}`,
     skills
   }
-  const isShort = (length: number) => isWithin(budget, told, skills.length, length)
-  const isFew = (count: number) => isWithin(budget, told, count, shortest)
-  if (isShort(longest)) return write(told, skills.length, longest)
-  if (isShort(shortest)) return write(told, skills.length, largest(shortest, longest, isShort))
-  return isFew(1) ? write(told, largest(1, skills.length, isFew), shortest) : ""
+  const isShort = (length: number) => isWithin(budget, told, length)
+  if (isShort(longest)) return write(told, skills, longest)
+  if (isShort(shortest)) return write(told, skills, largest(shortest, longest, isShort))
+  const listed = fitting(budget, told)
+  return listed.length === 0 ? "" : write(told, listed, shortest)
 }
