@@ -117,8 +117,9 @@ export const make = Effect.fnUntraced(function*(
   source: Source,
   options: Options = {}
 ): Effect.fn.Return<SkillCatalog["Service"], ClientError.ClientError, Scope.Scope> {
-  const live = yield* CatalogLive.make(source, options.skills)
-  const index = yield* CatalogIndex.make(live, source.describe)
+  const index = CatalogIndex.make(source.describe)
+  const live = yield* CatalogLive.make(source, options.skills, index.list)
+  yield* index.follow(live)
   return SkillCatalog.of({
     skills: live.skills,
     changes: live.changes,

@@ -283,6 +283,17 @@ describe("PromiseTools", () => {
         skills.onChange(() => {
           throw new Error("one listener fails, and the others hear of it all the same")
         })
+        const found = new Promise<ReadonlyArray<string>>((resolve) => {
+          const stop = skills.onChange((tools) => {
+            if (!tools.some(({ name }) => name === "zebra")) return
+            stop()
+            void skills.search("zebra").then((some) => resolve(some.map(({ skill }) => skill.name)))
+          })
+        })
+        const zebra = Path.join(directory, "testing", "zebra")
+        Fs.mkdirSync(zebra)
+        Fs.writeFileSync(Path.join(zebra, "SKILL.md"), "---\nname: zebra\ndescription: Striped.\n---\nGo.\n")
+        assert.deepStrictEqual(await found, ["zebra"], "it is found when its tool is there")
         const changed = new Promise<ReadonlyArray<PromiseTools.Tool>>((resolve) => {
           const stop = skills.onChange((tools) => {
             stop()
