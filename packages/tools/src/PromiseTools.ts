@@ -58,7 +58,7 @@ export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatal
 export interface CallOptions {
   /** Ends the call, also on the server. */
   readonly signal?: AbortSignal | undefined
-  /** Sees what happens while the tool runs. The script waits for what it returns; the call ends with what it throws. */
+  /** Sees what happens while the tool runs. The script waits for what it returns, as long as the call may take; the call ends with what it throws. */
   readonly onProgress?: ((progress: SkillTools.Progress) => void | Promise<void>) | undefined
 }
 
@@ -146,7 +146,7 @@ const catalogOf = (
  * @since 0.1.0
  */
 export const layer = (options: ConnectOptions = {}): Layer.Layer<Services, ClientError.ClientError> =>
-  SkillTools.layer(options).pipe(
+  SkillTools.layer({ ...options, timeout: options.timeout ?? "30 seconds" }).pipe(
     Layer.provideMerge(catalogOf(options)),
     Layer.provideMerge(PromiseClient.layer(withTimeout(options)))
   )

@@ -74,7 +74,7 @@ export type Progress =
  * @since 0.1.0
  */
 export interface CallOptions {
-  /** Sees what happens while the tool runs; a slow one slows the script. */
+  /** Sees what happens while the tool runs; a slow one slows the script, until the time is over that the call may take. */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
 }
 

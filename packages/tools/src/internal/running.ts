@@ -1,7 +1,8 @@
 /** Runs scripts for tools: with their output as it is produced for who wants to see it, and as text for the model at the end. */
 import * as ClientError from "@skillscale/client/ClientError"
 import type * as SkillClient from "@skillscale/client/SkillClient"
-import type * as Duration from "effect/Duration"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type * as SkillTools from "../SkillTools.ts"
@@ -30,6 +31,8 @@ export interface Running {
   ) => Effect.Effect<Ran, Failing.Failure>
 }
 
+type OnProgress = NonNullable<SkillTools.CallOptions["onProgress"]>
+
 const maxStderr = 2000
 
 const failureOf = (result: SkillClient.RunResult): Failing.RunFailed | undefined =>
@@ -49,7 +52,18 @@ const failureOf = (result: SkillClient.RunResult): Failing.RunFailed | undefined
 export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Running => {
   const { artifacts, maxOutput } = cap
 
-  const streamed = (request: SkillClient.RunRequest, onProgress: NonNullable<SkillTools.CallOptions["onProgress"]>) =>
+  /** One that hears of a call for longer than that may take is not waited for, so that it ends. */
+  const bounded = (onProgress: OnProgress, limit: Duration.Input): Effect.Effect<OnProgress> =>
+    Effect.map(Clock.currentTimeMillis, (begun) => {
+      const until = begun + Duration.toMillis(limit)
+      return (event) =>
+        Effect.flatMap(
+          Clock.currentTimeMillis,
+          (now) => Effect.asVoid(Effect.timeoutOption(onProgress(event), Math.max(0, until - now)))
+        )
+    })
+
+  const streamed = (request: SkillClient.RunRequest, onProgress: OnProgress) =>
     Effect.suspend(() => {
       const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() }
       let result: SkillClient.RunResult | undefined
@@ -105,8 +119,9 @@ export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Runnin
     run: Effect.fnUntraced(function*({ timeoutSeconds, ...request }, { onProgress }) {
       const limit = timeoutSeconds === undefined ? timeout : Math.min(timeoutSeconds * 1000, maxTimeoutMs)
       const limited = limit === undefined ? request : { ...request, timeout: limit }
+      const heard = onProgress === undefined || limit === undefined ? onProgress : yield* bounded(onProgress, limit)
       const result = yield* Effect.mapError(
-        onProgress === undefined ? client.run(limited) : streamed(limited, onProgress),
+        heard === undefined ? client.run(limited) : streamed(limited, heard),
         ({ reason }) => reason
       )
       const failure = failureOf(result)
