@@ -16,6 +16,7 @@
  * @since 0.1.0
  */
 import type * as Artifacts from "@skillscale/tools/Artifacts"
+import * as ObjectSchema from "@skillscale/tools/ObjectSchema"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import { type GeneratedFile, jsonSchema, type JSONSchema7, type Tool, type ToolSet } from "ai"
@@ -207,13 +208,11 @@ const modelOutput = (
 
 const text = { type: "string" } as const
 
-const answerSchema = (structured: SkillTools.ObjectSchema): JSONSchema7 => ({
+const answer = {
   type: "object",
   properties: {
     status: { const: "done" },
     text,
-    // References from the root of the skill's schema go on to mean that.
-    structured: { $id: "urn:skillscale:structured", ...structured },
     files: {
       type: "array",
       items: {
@@ -223,7 +222,10 @@ const answerSchema = (structured: SkillTools.ObjectSchema): JSONSchema7 => ({
     }
   },
   required: ["status", "text", "structured", "files"]
-})
+} as const
+
+const answerSchema = (structured: SkillTools.ObjectSchema): JSONSchema7 =>
+  ObjectSchema.withProperty(answer, "structured", structured)
 
 const toolOf = (tool: PromiseTools.Tool, { images = true, progress = false }: Options): Tool => {
   const { description, hints, inputSchema, outputSchema, skill, title } = tool

@@ -11,7 +11,8 @@
  * ```
  *
  * A tool that fails answers with `is_error` and what the model should read. Aborting the runner's `signal` ends the process on
- * the server. The runner has no channel for the progress of tools or for files, so `onProgress` and `onOutput` are options.
+ * the server. The runner has no channel for the progress of tools or for files, so `onProgress`, `onOutput`
+ * and `onError` are options.
  *
  * @since 0.1.0
  */
@@ -48,6 +49,8 @@ export interface Options {
   readonly onProgress?: ((progress: SkillTools.Progress, call: Call) => void | Promise<void>) | undefined
   /** Sees what a tool answered, with the files that a run made and what its output schema describes, before the model does. */
   readonly onOutput?: ((output: SkillTools.Output, call: Call) => void | Promise<void>) | undefined
+  /** Sees why a tool failed, with the files that its run left, before the model does. */
+  readonly onError?: ((error: ToolError, call: Call) => void | Promise<void>) | undefined
   /**
    * Whether the model is shown the images of an answer: PNG, JPEG, GIF and WebP, at most 10 of at most 3.75 MB each. By default
    * it is; `false` for models that cannot see.
@@ -92,7 +95,7 @@ const contentOf = ({ artifacts, text }: SkillTools.Output, isSeeing: boolean) =>
 
 const toolOf = (tool: PromiseTools.Tool, options: Options): BetaRunnableTool<unknown> => {
   const { description, inputSchema, name } = tool
-  const { images = true, onOutput, onProgress } = options
+  const { images = true, onError, onOutput, onProgress } = options
   return {
     type: "custom",
     name,
@@ -109,7 +112,9 @@ const toolOf = (tool: PromiseTools.Tool, options: Options): BetaRunnableTool<unk
         await onOutput?.(output, where)
         return contentOf(output, images)
       } catch (error) {
-        throw error instanceof ToolError ? new RunnerError(error.text) : error
+        if (!(error instanceof ToolError)) throw error
+        await onError?.(error, where)
+        throw new RunnerError(error.text)
       }
     }
   }

@@ -100,7 +100,9 @@ export class SkillFailure extends Schema.TaggedError<SkillFailure>()("SkillFailu
   reason: Schema.String,
   /** What a script that failed exited with. */
   exitCode: Schema.optionalKey(Schema.Int),
-  text: Schema.String
+  text: Schema.String,
+  /** What a run left that failed, where it left any. The model sees their names. */
+  files: Schema.optionalKey(Schema.Array(SkillFile))
 }) {
   override get message() {
     return `tool ${this.tool}: ${this.text}`
@@ -193,12 +195,13 @@ const resultOf = ({ artifacts, structured, text }: SkillTools.Output): SkillResu
   files: artifacts.map(fileOf)
 })
 
-const failureOf = ({ reason, text, tool }: ToolError.ToolError): SkillFailure =>
+const failureOf = ({ artifacts, reason, text, tool }: ToolError.ToolError): SkillFailure =>
   new SkillFailure({
     tool,
     reason: reason._tag,
     text,
-    ...reason._tag === "SkillFailed" && reason.exitCode !== undefined ? { exitCode: reason.exitCode } : {}
+    ...reason._tag === "SkillFailed" && reason.exitCode !== undefined ? { exitCode: reason.exitCode } : {},
+    ...artifacts.length === 0 ? {} : { files: artifacts.map(fileOf) }
   })
 
 const modelOutput = (result: SkillResult, isSeeing: boolean): ReadonlyArray<Prompt.ToolModelOutputPart> => {

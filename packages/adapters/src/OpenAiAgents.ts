@@ -35,7 +35,7 @@ import { translated } from "./internal/translated.ts"
 export interface CustomData {
   /** What the skill's output schema describes, where it has one. */
   readonly structured?: unknown
-  /** The files that the run made, without their bytes: `Skills.files` reads those. */
+  /** The files that the run made, also one that failed, without their bytes: `Skills.files` reads those. */
   readonly files: ReadonlyArray<Omit<Artifacts.Artifact, "data">>
 }
 
@@ -114,7 +114,7 @@ interface PlainSchema extends SkillTools.ObjectSchema {
   readonly additionalProperties: true
 }
 
-const customDataOf = ({ artifacts, structured }: SkillTools.Output): CustomData => ({
+const customDataOf = ({ artifacts, structured }: Pick<SkillTools.Output, "artifacts" | "structured">): CustomData => ({
   ...structured === undefined ? {} : { structured },
   files: artifacts.map(({ id, mime, path, sha256, size }) => ({ id, path, mime, size, sha256 }))
 })
@@ -123,7 +123,7 @@ const customDataOf = ({ artifacts, structured }: SkillTools.Output): CustomData 
 const makeAnswers = () => {
   const runs = new WeakMap<object, Map<string, CustomData>>()
   return {
-    put: (run: object, callId: string, output: SkillTools.Output) => {
+    put: (run: object, callId: string, output: Parameters<typeof customDataOf>[0]) => {
       const calls = runs.get(run) ?? new Map<string, CustomData>()
       runs.set(run, calls.set(callId, customDataOf(output)))
     },
@@ -168,12 +168,22 @@ const toolOf = (skillTool: PromiseTools.Tool, written: string, answers: Answers,
     { signal, toolCall }: { readonly signal?: AbortSignal; readonly toolCall?: { readonly callId: string } } = {}
   ) => {
     const where = { tool: name, callId: toolCall?.callId, context: context?.context }
-    const output = await skillTool.call(input, {
-      signal,
-      ...onProgress === undefined ? {} : { onProgress: (progress) => onProgress(progress, where) }
-    })
-    if (context !== undefined && toolCall !== undefined) answers.put(context, toolCall.callId, output)
-    return output
+    const keep = (output: Pick<SkillTools.Output, "artifacts" | "structured">) => {
+      if (context !== undefined && toolCall !== undefined) answers.put(context, toolCall.callId, output)
+    }
+    try {
+      const output = await skillTool.call(input, {
+        signal,
+        ...onProgress === undefined ? {} : { onProgress: (progress) => onProgress(progress, where) }
+      })
+      keep(output)
+      return output
+    } catch (error) {
+      if (error instanceof ToolError && error.artifacts.length > 0) {
+        keep({ artifacts: error.artifacts, structured: undefined })
+      }
+      throw error
+    }
   }
   const common = { name: written, description, strict: false, parameters: inputSchema as PlainSchema } as const
   const customDataExtractor = ({ runContext, toolCall }: { runContext: object; toolCall: { callId: string } }) =>

@@ -118,6 +118,9 @@ const converse = async (
     ...signal === undefined ? {} : { abortSignal: signal }
   })
   for await (const part of fullStream) {
+    if (part.type === "tool-error" && part.error instanceof Error && part.error.cause instanceof ToolError) {
+      files.push(...part.error.cause.artifacts)
+    }
     if (part.type !== "tool-result") continue
     const output = part.output as Preliminary | Answer
     if (output.status === "running") progress.push(output.progress ?? "")

@@ -58,10 +58,11 @@ const converse = async (
   asks: Asks,
   { signal }: { readonly signal?: AbortSignal }
 ): Promise<Conversation> => {
-  const outputs: Array<SkillTools.Output> = []
+  const outputs: Array<Pick<SkillTools.Output, "artifacts">> = []
   const progress: Array<string> = []
   const skills = fromToolbox(toolbox, {
     onOutput: (output) => void outputs.push(output),
+    onError: (error) => void outputs.push(error),
     onProgress: (event, { tool }) => void progress.push(event._tag === "Progress" ? `${tool}: ${event.message}` : "")
   })
   const { requests } = await talk(skills, asks, { signal })

@@ -82,6 +82,7 @@ const streamed = Effect.fnUntraced(function*({ model }: Scripted) {
     { role: "user", content: "Go." }
   ])
   const seen: Array<{ readonly isPreliminary: boolean; readonly result: EffectAi.SkillResult }> = []
+  const failures: Array<EffectAi.SkillFailure> = []
   let isDone = false
   while (!isDone) {
     isDone = true
@@ -90,13 +91,14 @@ const streamed = Effect.fnUntraced(function*({ model }: Scripted) {
       Stream.runForEach((part) =>
         Effect.sync(() => {
           if (part.type === "tool-call") isDone = false
-          if (part.type !== "tool-result" || part.isFailure) return
-          seen.push({ isPreliminary: part.preliminary, result: part.result })
+          if (part.type !== "tool-result") return
+          if (part.result instanceof EffectAi.SkillFailure) failures.push(part.result)
+          if (!part.isFailure) seen.push({ isPreliminary: part.preliminary, result: part.result })
         })
       )
     )
   }
-  return { seen, exported: yield* chat.exportJson }
+  return { seen, failures, exported: yield* chat.exportJson }
 })
 
 const converse = async (
@@ -106,13 +108,15 @@ const converse = async (
 ): Promise<Conversation> => {
   const script = scripted(asks)
   const program = Effect.provide(streamed(script), EffectAi.fromToolbox(toolbox, { progress: true }))
-  const { seen } = await Effect.runPromise(program, { signal })
+  const { failures, seen } = await Effect.runPromise(program, { signal })
   const { calls } = script
   return {
     given: givenBy(calls),
     offered: offeredBy(calls, -2),
-    files: seen.flatMap(({ result }) => result.status === "done" ? result.files : [])
-      .flatMap(({ data, path }) => data === undefined ? [] : [{ path, data }]),
+    files: [
+      ...seen.flatMap(({ result }) => result.status === "done" ? result.files : []),
+      ...failures.flatMap(({ files = [] }) => files)
+    ].flatMap(({ data, path }) => data === undefined ? [] : [{ path, data }]),
     progress: seen.flatMap(({ result }) => result.status === "running" ? [result.progress ?? ""] : [])
   }
 }

@@ -12,13 +12,14 @@ import {
   SkillToolset
 } from "@google/adk"
 import { fromToolbox, type Skills } from "@skillscale/adapters/GoogleAdk"
+import type { Toolbox } from "@skillscale/tools/PromiseTools"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
 import { runExample } from "./support/examples.ts"
 import { declarations, gemini, responses } from "./support/gemini.ts"
-import { type Asks, type Provider, serve } from "./support/providers.ts"
+import { type Asks, items, type Provider, serve } from "./support/providers.ts"
 
 class ScriptedGemini extends Gemini {
   readonly baseUrl: string
@@ -148,6 +149,61 @@ describe("a tool of the Agent Development Kit", () => {
   })
 })
 
+describe("a skill with an output schema in the Agent Development Kit", () => {
+  const addAnswering = (directory: string, name: string, schema: object, script: string): void => {
+    addSkill(directory, name, script)
+    const root = Path.join(directory, "testing", name)
+    Fs.writeFileSync(
+      Path.join(root, "SKILL.md"),
+      `---\nname: ${name}\ndescription: Answers.\nmetadata:\n  skillscale.output: output.json\n---\n`
+    )
+    Fs.writeFileSync(Path.join(root, "output.json"), JSON.stringify({ type: "object", ...schema }))
+  }
+
+  const answers = async (toolbox: Toolbox, names: ReadonlyArray<string>) => {
+    for (const name of names) {
+      await eventually(
+        `${name} is there`,
+        () => toolbox.tools().some((tool) => tool.name === name && tool.outputSchema !== undefined)
+      )
+    }
+    const { requests } = await talk(agentOf(fromToolbox(toolbox)), names.map((tool) => ({ tool, input: {} })))
+    return responses(requests.at(-1)?.["contents"])
+  }
+
+  inWorld("lists its files beside its answer, whatever keys that has or may have", async (world) => {
+    const count = { type: "integer" }
+    addAnswering(world.directory, "plainly", {}, `echo a > a.txt; echo '{"zipped":1}'\n`)
+    addAnswering(world.directory, "counting", {}, `echo a > a.txt; echo '{"files":3,"files_2":4}'\n`)
+    addAnswering(world.directory, "perhaps", { properties: { files: count } }, `echo a > a.txt; echo '{"zipped":1}'\n`)
+    await using toolbox = await world.connect()
+    const files = [{ artifact: "87428fc522803d31", path: "a.txt", mime: "text/plain", size: 2 }]
+    assert.deepStrictEqual(await answers(toolbox, ["plainly", "counting", "perhaps"]), [
+      { zipped: 1, files },
+      { files: 3, files_2: 4, files_3: files },
+      { zipped: 1, files_2: files }
+    ])
+  })
+
+  inWorld(
+    "answers with that although it makes a file stdout.txt, and with text where it is too long",
+    async (world) => {
+      addAnswering(world.directory, "naming", {}, `echo mine > stdout.txt; echo '{"ok":true}'\n`)
+      addAnswering(
+        world.directory,
+        "lengthy",
+        {},
+        `printf '{"all":"'; head -c 5000 /dev/zero | tr '\\0' x; printf '"}'\n`
+      )
+      await using toolbox = await world.connect({ maxOutput: 1000 })
+      const [naming, lengthy] = await answers(toolbox, ["naming", "lengthy"])
+      assert.deepNestedInclude(naming, { ok: true, "files[0].path": "stdout.txt" })
+      assert.deepStrictEqual(Object.keys(lengthy ?? {}), ["result"])
+      assert.include(String(lengthy?.["result"]), "read_artifact")
+    }
+  )
+})
+
 describe("the example for the Agent Development Kit", () => {
   inWorld("runs", async (world) => {
     await using provider = await serve(gemini("gemini-2.5-flash"), [{ tool: "shout", input: { input: "hello" } }])
@@ -227,6 +283,62 @@ describe("skills in ADK's SkillToolset", () => {
       Fs.rmSync(scriptOutputDir, { recursive: true })
     }
   })
+
+  inWorld(
+    "names the output file that has the whole of what is too long or no text, and no tool that it has not",
+    async (world) => {
+      addSkill(world.directory, "chatty", `seq 1 5000; echo small > stdout.txt\n`)
+      addSkill(world.directory, "accented", `yes é | head -c 3000\n`)
+      addSkill(world.directory, "binary", `printf '\\377\\376\\000'\n`)
+      addSkill(world.directory, "broken", `seq 1 5000; seq 1 5000 >&2; echo file > left.txt; exit 4\n`)
+      await using toolbox = await world.connect({ maxOutput: 1000 })
+      await eventually("they are there", () => toolbox.skills().some(({ name }) => name === "broken"))
+      const { codeExecutor, registry } = fromToolbox(toolbox)
+      const scriptOutputDir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "skillscale-adk-"))
+      const ask = (name: string) => ({
+        tool: "run_skill_script",
+        input: { skill_name: name, script_path: "scripts/run.sh" }
+      })
+      const reading = (name: unknown) => Fs.readFileSync(Path.join(scriptOutputDir, String(name)))
+      try {
+        const toolset = new SkillToolset([], { registry, codeExecutor, scriptOutputDir })
+        const { events, requests } = await talk(
+          (model) => new LlmAgent({ name: "helper", model, tools: [toolset] }),
+          ["chatty", "chatty", "accented", "binary", "broken"].map(ask)
+        )
+        const given = responses(requests.at(-1)?.["contents"])
+        assert.lengthOf(given, 5)
+        assert.notInclude(JSON.stringify(given), "read_artifact")
+        const lines = Array.from({ length: 5000 }, (_, index) => `${index + 1}\n`).join("")
+        const wholes = given.slice(0, 4).map(({ outputFiles, stdout }) => {
+          const [, name] = /the output file "([^"]+)"\]$/.exec(String(stdout)) ?? []
+          assert.include(items(outputFiles).map((file) => file["name"]), name)
+          return reading(name)
+        })
+        assert.strictEqual(wholes[0]?.toString(), lines)
+        assert.deepStrictEqual(wholes[1], wholes[0])
+        assert.strictEqual(wholes[2]?.toString(), "é\n".repeat(1000))
+        assert.deepStrictEqual(wholes[3], Buffer.from([255, 254, 0]))
+        const [text = "", note] = String(given[0]?.["stdout"]).split(/\n(?=\[)/)
+        assert.isTrue(text.length > 500 && lines.startsWith(text))
+        assert.match(note ?? "", /^\[the beginning of 23893 bytes; all of them are the output file/)
+        assert.strictEqual(reading("stdout.txt").toString(), "small\n")
+        const error = String(given[4]?.["error"])
+        assert.match(error, /exited with 4/)
+        assert.strictEqual(given[4]?.["errorCode"], "EXECUTION_ERROR")
+        assert.strictEqual(reading("left.txt").toString(), "file\n")
+        for (const stream of ["stdout", "stderr"]) {
+          const name = new RegExp(`the output file "(${stream}-[^"]+)"`).exec(error)?.[1]
+          // Of standard error the server tells the last 16 KiB.
+          const kept = reading(name).toString()
+          assert.isTrue(lines.endsWith(kept) && kept.length >= (stream === "stdout" ? lines.length : 16_000))
+        }
+        assert.isUndefined(events.find(({ errorMessage }) => errorMessage !== undefined))
+      } finally {
+        Fs.rmSync(scriptOutputDir, { recursive: true })
+      }
+    }
+  )
 
   inWorld("ends a script's process when the run is aborted", async (world) => {
     await using toolbox = await world.connect()

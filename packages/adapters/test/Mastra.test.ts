@@ -4,6 +4,7 @@ import { Agent } from "@mastra/core/agent"
 import { MockMemory } from "@mastra/core/memory"
 import { createTool } from "@mastra/core/tools"
 import { fromToolbox, type SkillOutput, type Skills } from "@skillscale/adapters/Mastra"
+import { ToolError } from "@skillscale/tools/ToolError"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { addSkill, type Conversation, eventually, inWorld, suite } from "./frameworkSuite.ts"
@@ -26,6 +27,9 @@ const isError = (output: unknown): boolean | undefined =>
     ? true
     : undefined
 
+const leftBy = (error: unknown): ToolError["artifacts"] =>
+  error instanceof ToolError ? error.artifacts : error instanceof Error ? leftBy(error.cause) : []
+
 interface Talk extends Conversation, Pick<Scripted, "prompts"> {
   readonly outputs: ReadonlyArray<SkillOutput>
 }
@@ -38,22 +42,46 @@ const talk = async (
   const { model, offered, prompts } = scripted(asks)
   const progress: Array<string> = []
   const outputs: Array<SkillOutput> = []
+  const left: Array<Conversation["files"][number]> = []
   const { fullStream } = await make(model).stream("go on", {
     maxSteps: 10,
     ...signal === undefined ? {} : { abortSignal: signal }
   })
   for await (const chunk of fullStream) {
     if (chunk.type === "tool-output") progress.push(JSON.stringify(chunk.payload.output))
+    if (chunk.type === "tool-error") left.push(...leftBy(chunk.payload.error))
     if (chunk.type === "tool-result") outputs.push(chunk.payload.result as SkillOutput)
   }
   return {
     given: resultsOf(prompts.at(-1)).map(({ output }) => ({ text: textOf(output), isError: isError(output) })),
     offered: offered[asks.length - 1] ?? [],
-    files: outputs.flatMap(({ files }) => files.map(({ data = new Uint8Array(), path }) => ({ path, data }))),
+    files: [
+      ...outputs.flatMap(({ files }) => files.map(({ data = new Uint8Array(), path }) => ({ path, data }))),
+      ...left
+    ],
     progress,
     prompts,
     outputs
   }
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** The arguments with null for each key that the schema says is required and that they do not have. */
+const filled = (input: unknown, schema: unknown): unknown => {
+  const { items: of, properties, required } = isObject(schema) ? schema : {}
+  if (Array.isArray(input)) return input.map((item: unknown) => filled(item, of))
+  if (!isObject(input)) return input
+  const keys = Array.isArray(required) ? required.map(String) : []
+  const given = { ...Object.fromEntries(keys.map((key) => [key, null])), ...input }
+  return Object.fromEntries(
+    Object.entries(given).map(([key, value]) => {
+      const told = isObject(properties) ? properties[key] : undefined
+      const alternatives = isObject(told) ? items(told["anyOf"]) : []
+      return [key, filled(value, alternatives.find(({ type }) => type !== "null") ?? told)]
+    })
+  )
 }
 
 const agentOf = (skills: Skills, more: object = {}) => (model: Scripted["model"]): Agent =>
@@ -101,6 +129,32 @@ describe("skills in Mastra", () => {
     assert.include(textOf(resultsOf(prompts.at(-1)).at(-1)?.["output"]), "I am new")
   })
 
+  for (const provider of ["openai.chat", "groq.chat", "google.generative-ai", "anthropic.messages"]) {
+    inWorld(`takes what models of ${provider} are told to say where they have nothing to say`, async (world) => {
+      await using toolbox = await world.connect()
+      const wanted: Asks = [
+        { tool: "load_skill", input: { skill: "shout" } },
+        { tool: "run_skill_script", input: { skill: "shout", stdin: "quiet" } },
+        { tool: "list_skills", input: {} },
+        { tool: "shout", input: { input: "hello", files: [{ path: "a.txt", text: "a" }] } }
+      ]
+      const { model, prompts, tools } = scripted(
+        wanted.map((ask) => async () => {
+          const { input, tool } = typeof ask === "function" ? await ask() : ask
+          const schema = tools().find(({ name }) => name === tool)?.["inputSchema"]
+          return { tool, input: Object(filled(input, schema)) }
+        }),
+        provider
+      )
+      await agentOf(fromToolbox(toolbox))(model).generate("go on", { maxSteps: 10 })
+      const given = resultsOf(prompts.at(-1)).map(({ output }) => textOf(output))
+      assert.include(given[0] ?? "", "scripts/run.sh")
+      assert.strictEqual(given[1], "QUIET")
+      assert.include(given[2] ?? "", "- adding: ")
+      assert.strictEqual(given[3], "HELLO")
+    })
+  }
+
   inWorld("shows the model images as such", async (world) => {
     addImage(world.directory, "painting")
     await using toolbox = await world.connect()
@@ -126,7 +180,9 @@ describe("skills in Mastra", () => {
 
   inWorld("keeps the bytes of files out of what a memory keeps", async (world) => {
     await using toolbox = await world.connect()
-    const { model } = scripted([{ tool: "drawing", input: {} }])
+    addSkill(world.directory, "breaking", "mkdir out; echo secret > out/report.txt; exit 3\n")
+    await eventually("the tool is there", () => toolbox.tools().some(({ name }) => name === "breaking"))
+    const { model } = scripted([{ tool: "drawing", input: {} }, { tool: "breaking", input: {} }])
     const memory = new MockMemory()
     const agent = agentOf(fromToolbox(toolbox), { memory })(model)
     const { toolResults } = await agent.generate("go on", {
@@ -138,6 +194,7 @@ describe("skills in Mastra", () => {
     const table = output?.files.find(({ path }) => path === "out/table.csv")
     assert.strictEqual(Buffer.from(table?.data ?? []).toString(), "a,b\n1,2\n")
     assert.include(kept, "out/table.csv")
+    assert.include(kept, "out/report.txt")
     assert.notInclude(kept, "\"data\"")
     assert.deepStrictEqual((await toolbox.artifact(table?.id ?? ""))?.data, table?.data)
   })

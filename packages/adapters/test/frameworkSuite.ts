@@ -107,12 +107,36 @@ export const suite = (framework: string, driver: Driver): void => {
       assert.include(given[2]?.text ?? "", "QUIET")
     })
 
+    inWorld("takes null for what need not be said", async (world) => {
+      await using skills = await world.connect()
+      const { given } = await driver.converse(skills, [
+        { tool: "load_skill", input: { skill: "shout", topic: null } },
+        { tool: "shout", input: { input: "hello", args: null, files: null } }
+      ], {})
+      assert.include(given[0]?.text ?? "", "scripts/run.sh")
+      assert.include(given[1]?.text ?? "", "HELLO")
+    })
+
     inWorld("hands the application the files that a run made, and the model their names", async (world) => {
       await using skills = await world.connect()
       const { files, first } = await one(driver, skills, { tool: "drawing", input: {} })
       assert.include(first.text, "out/table.csv")
       const table = files.find(({ path }) => path === "out/table.csv")
       assert.strictEqual(Buffer.from(table?.data ?? []).toString(), "a,b\n1,2\n")
+    })
+
+    inWorld("does the same with those that a run left that failed", async (world) => {
+      addSkill(world.directory, "breaking", "mkdir out; echo 'what was found' > out/report.txt; seq 1 5000; exit 3\n")
+      await using skills = await world.connect({ maxOutput: 5000 })
+      await eventually("the tool is there", () => skills.tools().some(({ name }) => name === "breaking"))
+      const { files, first } = await one(driver, skills, { tool: "breaking", input: {} })
+      assert.include(first.text, "The script exited with 3.")
+      assert.include(first.text, "out/report.txt")
+      assert.include(first.text, "read_artifact")
+      assert.notStrictEqual(first.isError, false)
+      const contents = files.map(({ data, path }) => [path, Buffer.from(data).toString()])
+      assert.deepInclude(contents, ["out/report.txt", "what was found\n"])
+      assert.isTrue(contents.find(([path]) => path === "stdout.txt")?.[1]?.endsWith("\n5000\n"))
     })
 
     inWorld("caps what the model reads, and lets it read the rest", async (world) => {

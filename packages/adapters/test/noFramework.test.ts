@@ -21,6 +21,7 @@ suite("no framework", {
       } catch (error) {
         if (!(error instanceof ToolError)) throw error
         given.push({ text: error.text, isError: true })
+        files.push(...error.artifacts)
       }
     }
     return { given, files, progress, offered }

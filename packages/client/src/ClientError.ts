@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Protocol from "@skillscale/core/Protocol"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
 const maxText = 500
@@ -230,7 +231,7 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
 
 /**
  * The script ran and exited with 0, but what it wrote to standard output does not fit the JSON Schema of the skill's output.
- * `issues` are as in `InvalidInput`.
+ * `issues` are as in `InvalidInput`. As JSON, as in logs, the files are without their bytes.
  *
  * @category errors
  * @since 0.1.0
@@ -241,11 +242,16 @@ export class InvalidOutput extends Schema.TaggedError<InvalidOutput>()("InvalidO
   stderr: Schema.String,
   /** What the script wrote to standard output. */
   content: Schema.String,
+  /** The files that the run made. */
+  artifacts: Schema.Array(Protocol.Artifact).pipe(Schema.withConstructorDefault(Effect.succeed([]))),
   detail: Schema.String
 }) {
   readonly isRetryable = false
   override get message() {
     return this.detail
+  }
+  override toJSON() {
+    return { ...this, artifacts: this.artifacts.map(({ data: _, ...file }) => file) }
   }
 }
 

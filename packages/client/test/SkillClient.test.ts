@@ -16,6 +16,7 @@ import * as Tracer from "effect/Tracer"
 import type * as ClientError from "@skillscale/client/ClientError"
 import * as SkillClient from "@skillscale/client/SkillClient"
 import { answerTo, busLayer, echo, type Json, send, serve, skill, text, utf8, Wire } from "./support/fakes.ts"
+import { createHash } from "node:crypto"
 
 const topic = "TOPIC_TEST"
 
@@ -156,16 +157,31 @@ describe("SkillClient.invoke", () => {
     withClient(Effect.gen(function*() {
       const issues = [{ path: "/rows/0", message: "expected string, got 5" }, { path: "", message: "lacks \"name\"" }]
       const output = { content: "[5]", stderr: "odd" }
+      const data = Buffer.from("a,b")
+      const sha256 = createHash("sha256").update(data).digest("hex")
+      const file = { path: "out/table.csv", size: data.length, sha256, mime: "text/csv" }
       let code = "InvalidInput"
       yield* serve(
         [topic],
-        (request) => answerTo(request, { status: "error", error: "because", code, issues, ...output })
+        (request) =>
+          answerTo(request, {
+            status: "error",
+            error: "because",
+            code,
+            issues,
+            ...output,
+            artifacts: [{ ...file, data: data.toString("base64") }]
+          })
       )
       assert.deepInclude({ ...(yield* reasonOf(invoke())) }, { _tag: "InvalidInput", issues, detail: "because" })
       code = "InvalidOutput"
       const expected = { _tag: "InvalidOutput" as const, issues, detail: "because", ...output }
-      assert.deepInclude({ ...(yield* reasonOf(invoke())) }, expected)
-      assert.deepInclude({ ...(yield* reasonOf(run())) }, expected)
+      for (const reason of [yield* reasonOf(invoke()), yield* reasonOf(run())]) {
+        assert.deepInclude({ ...reason }, expected)
+        const [made] = reason._tag === "InvalidOutput" ? reason.artifacts : []
+        assert.deepStrictEqual({ ...made, data: Buffer.from(made?.data ?? "") }, { ...file, data })
+        assert.deepInclude(JSON.parse(JSON.stringify(reason)), { artifacts: [file] })
+      }
     })))
 
   it.effect("refuses requests that cannot be sent", () =>

@@ -9,7 +9,7 @@ const kindsOf = (files: ReadonlyArray<readonly [mime: string, data: string | Uin
   const artifacts = files.map(([mime, data], index) =>
     store.put({ path: `out/file ${index}`, mime, data: typeof data === "string" ? Buffer.from(data) : data })
   )
-  return Content.contentOf({ text: "done", structured: undefined, artifacts }, bounds).map((block) => block.type)
+  return Content.contentOf({ text: "done", artifacts }, bounds).map((block) => block.type)
 }
 
 describe("content of an answer", () => {

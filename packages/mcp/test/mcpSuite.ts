@@ -100,6 +100,17 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.deepInclude(only(contents), { text: "x".repeat(200_000), mimeType: "text/plain" })
     })
 
+    withClient("hands over the files of a run that failed", async (connected, world) => {
+      await connected.client.listTools()
+      addSkill(world.directory, "breaking", "mkdir out; echo 'what was found' > out/report.txt; exit 3\n")
+      await eventually("all lists changed", () => new Set(connected.changed).size === 3)
+      const broken = await call(connected, "run_skill_script", { skill: "breaking" })
+      assert.isTrue(broken.isError)
+      assert.include(broken.text, "out/report.txt")
+      const report = broken.content.find(({ type }) => type === "resource")?.["resource"]
+      assert.deepInclude(report, { mimeType: "text/plain", text: "what was found\n" })
+    })
+
     withClient("tells that the lists changed when a skill is added, and offers it", async (connected, world) => {
       await connected.client.listTools()
       addSkill(world.directory, "newcomer", "echo I am new\n")

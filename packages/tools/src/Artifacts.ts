@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 
 /**
@@ -12,17 +13,25 @@ import { createHash } from "node:crypto"
  * @category models
  * @since 0.1.0
  */
-export interface Artifact {
+export const Artifact = Schema.Struct({
   /** The first 16 hexadecimal digits of `sha256`: the same content has the same name. */
-  readonly id: string
-  /** The path that the run gave it, or what it is: `stdout.txt`, `stderr.txt`, `output.txt`. */
-  readonly path: string
-  readonly mime: string
+  id: Schema.String,
+  /** The path that the run gave it, or what it is: `stdout.txt`, which is `stdout_2.txt` where the run made a file of that path. */
+  path: Schema.String,
+  mime: Schema.String,
   /** In bytes. */
-  readonly size: number
-  readonly sha256: string
-  readonly data: Uint8Array
-}
+  size: Schema.Natural,
+  sha256: Schema.String,
+  data: Schema.Uint8Array
+})
+
+/**
+ * The type of `Artifact`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Artifact = typeof Artifact.Type
 
 /**
  * How much is kept.

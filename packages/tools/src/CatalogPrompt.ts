@@ -7,6 +7,7 @@
 import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Listing from "./internal/listing.ts"
 import * as ModelText from "./internal/modelText.ts"
+import * as Vocabulary from "./internal/vocabularyNames.ts"
 import type * as SkillCatalog from "./SkillCatalog.ts"
 
 /**
@@ -16,24 +17,38 @@ import type * as SkillCatalog from "./SkillCatalog.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** Characters of the whole prompt. By default 15,000. Nothing is told where not even one name fits. */
+  /** Characters of the whole prompt. By default 15,000. Nothing is told where not one skill fits. */
   readonly budget?: number | undefined
+  /** Which tools the model has that are not of one skill; others are not named. By default all; a toolbox says those that it has. */
+  readonly vocabulary?: ReadonlyArray<Vocabulary.Name> | false | undefined
+  /** Whether there is a tool for each skill. By default there is; a toolbox says whether it has those. */
+  readonly skillTools?: boolean | undefined
 }
 
 /** A description is not cut shorter than this; rather fewer skills are listed. */
 const shortest = 60
 
-const introduction =
-  "You have skills: instructions, and scripts that run on a server. Before you do a task that a skill is for, read its " +
-  "instructions with load_skill; run its scripts with run_skill_script, or with the tool of its name."
+/** What there are skills for, and the tools that the model has for them. */
+const introduction = (has: (tool: Vocabulary.Name) => boolean, skillTools: boolean): string => {
+  const reading = has("load_skill")
+    ? "before you do a task that a skill is for, read its instructions with load_skill"
+    : ""
+  const ways = [...has("run_skill_script") ? ["run_skill_script"] : [], ...skillTools ? ["the tool of its name"] : []]
+  const running = ways.length === 0 ? "" : `run its scripts with ${ways.join(", or with ")}`
+  const how = [reading, running].filter((part) => part !== "").join("; ")
+  const opening = "You have skills: instructions, and scripts that run on a server."
+  return how === "" ? opening : `${opening} ${how[0]?.toUpperCase()}${how.slice(1)}.`
+}
 
 const severalTopics =
   "Skills of several topics have the same name: name the topic, too, which its location begins with."
 
-const rest = (count: number): string =>
-  `${count} more skill${count === 1 ? " is" : "s are"} not listed here: find them with search_skills.`
+const rest = (count: number, finding: string): string =>
+  `${count} more skill${count === 1 ? " is" : "s are"} not listed here${finding}.`
 
-const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): string =>
+type Listed = Pick<SkillCatalog.Skill, "name" | "description" | "topic">
+
+const block = (skills: ReadonlyArray<Listed>, length: number): string =>
   SkillDiscovery.availableSkills(
     skills.map(({ description, name, topic }) => ({
       name,
@@ -42,28 +57,53 @@ const block = (skills: ReadonlyArray<SkillCatalog.Skill>, length: number): strin
     }))
   )
 
-/** Skills, and what is said before them. */
+/** Skills, what is said before them, and how those are found that are not listed. */
 interface Told {
   readonly begin: string
+  readonly finding: string
   readonly skills: ReadonlyArray<SkillCatalog.Skill>
 }
 
-const write = ({ begin, skills }: Told, count: number, length: number): string =>
+const write = (
+  { begin, finding, skills }: Told,
+  listed: ReadonlyArray<SkillCatalog.Skill>,
+  length: number
+): string =>
   [
     begin,
-    block(skills.slice(0, count), length),
-    ...count < skills.length ? [rest(skills.length - count)] : []
+    block(listed, length),
+    ...listed.length < skills.length ? [rest(skills.length - listed.length, finding)] : []
   ].join("\n\n")
 
 const empty = block([], 0).length
 
-/** Whether the prompt is short enough. Looks at no more skills than are too many. */
-const isWithin = (budget: number, { begin, skills }: Told, count: number, length: number): boolean => {
-  let size = begin.length + 2 + empty + (count < skills.length ? rest(skills.length - count).length + 2 : 0)
-  for (let index = 0; index < count && size <= budget; index++) {
-    size += block(skills.slice(index, index + 1), length).length - empty
+const sizeOf = (skill: Listed, length: number): number => block([skill], length).length - empty
+
+/** No skill takes less. */
+const least = sizeOf({ name: "", description: "", topic: "" }, 0)
+
+/** Whether the prompt is short enough with all skills. Looks at no more of them than are too many. */
+const isWithin = (budget: number, { begin, skills }: Told, length: number): boolean => {
+  let size = begin.length + 2 + empty
+  for (const skill of skills) {
+    size += sizeOf(skill, length)
+    if (size > budget) return false
   }
   return size <= budget
+}
+
+/** Those that fit, one after the other, besides the line that says how many do not; one that is too long is passed over. */
+const fitting = (budget: number, { begin, finding, skills }: Told): ReadonlyArray<SkillCatalog.Skill> => {
+  let room = budget - (begin.length + 2 + empty + 2 + rest(skills.length, finding).length)
+  const listed: Array<SkillCatalog.Skill> = []
+  for (const skill of skills) {
+    if (room < least) break
+    const size = sizeOf(skill, shortest)
+    if (size > room) continue
+    listed.push(skill)
+    room -= size
+  }
+  return listed
 }
 
 /** The largest number from `from` to `to` that fits; `from` is taken to fit. */
@@ -80,24 +120,28 @@ const largest = (from: number, to: number, fits: (value: number) => boolean): nu
 
 /**
  * Writes the prompt: all skills with their whole descriptions if that fits, else with descriptions that are cut to one length,
- * else as many skills as fit, and how many there are besides. Empty without skills.
+ * else with those skills that fit, in their order, and how many there are besides. Empty without skills.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const catalogPrompt = (
   skills: ReadonlyArray<SkillCatalog.Skill>,
-  { budget = 15_000 }: Options = {}
+  { budget = 15_000, skillTools = true, vocabulary = Vocabulary.names }: Options = {}
 ): string => {
   if (skills.length === 0) return ""
   const longest = Math.max(...skills.map(({ description }) => description.length))
+  const has = (tool: Vocabulary.Name) => vocabulary !== false && vocabulary.includes(tool)
+  const begin = introduction(has, skillTools)
+  const finder = (["search_skills", "list_skills"] as const).find(has)
   const told = {
-    begin: Listing.doubled(skills).size === 0 ? introduction : `${introduction} ${severalTopics}`,
+    begin: Listing.doubled(skills).size === 0 ? begin : `${begin} ${severalTopics}`,
+    finding: finder === undefined ? "" : `: find them with ${finder}`,
     skills
   }
-  const isShort = (length: number) => isWithin(budget, told, skills.length, length)
-  const isFew = (count: number) => isWithin(budget, told, count, shortest)
-  if (isShort(longest)) return write(told, skills.length, longest)
-  if (isShort(shortest)) return write(told, skills.length, largest(shortest, longest, isShort))
-  return isFew(1) ? write(told, largest(1, skills.length, isFew), shortest) : ""
+  const isShort = (length: number) => isWithin(budget, told, length)
+  if (isShort(longest)) return write(told, skills, longest)
+  if (isShort(shortest)) return write(told, skills, largest(shortest, longest, isShort))
+  const listed = fitting(budget, told)
+  return listed.length === 0 ? "" : write(told, listed, shortest)
 }

@@ -21,10 +21,13 @@ import * as SkillDiscovery from "@skillscale/core/SkillDiscovery"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as References from "effect/References"
 import * as Stream from "effect/Stream"
 import type * as Artifacts from "./Artifacts.ts"
 import * as CatalogPrompt from "./CatalogPrompt.ts"
+import * as VocabularyNames from "./internal/vocabularyNames.ts"
 import * as SkillCatalog from "./SkillCatalog.ts"
 import * as SkillTools from "./SkillTools.ts"
 
@@ -39,6 +42,11 @@ export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatal
   readonly timeout?: SkillTools.Options["timeout"]
   /** Takes the skills from this folder, which is watched, instead of asking the servers. They run on servers all the same. */
   readonly folder?: string | undefined
+  /**
+   * The topic that servers run the skills of `folder` on, as `TOPIC_DATA_PROCESSING`. Without, it is that of the folder which holds the
+   * skill's, as for the servers (`data-processing`).
+   */
+  readonly topic?: SkillCatalog.FolderOptions["topic"]
 }
 
 /**
@@ -50,7 +58,7 @@ export interface ConnectOptions extends PromiseClient.ConnectOptions, SkillCatal
 export interface CallOptions {
   /** Ends the call, also on the server. */
   readonly signal?: AbortSignal | undefined
-  /** Sees what happens while the tool runs. The script waits for what it returns; the call ends with what it throws. */
+  /** Sees what happens while the tool runs. The script waits for what it returns, as long as the call may take; the call ends with what it throws. */
   readonly onProgress?: ((progress: SkillTools.Progress) => void | Promise<void>) | undefined
 }
 
@@ -111,13 +119,20 @@ export interface Toolbox extends AsyncDisposable {
   readonly close: () => Promise<void>
 }
 
+/** What servers tell of their skills when these differ is not for the output of an agent; what is wrong with one is. */
+const quiet = Layer.effect(
+  References.MinimumLogLevel,
+  Effect.map(References.MinimumLogLevel, (level) => LogLevel.isGreaterThan(level, "Warn") ? level : "Warn" as const)
+)
+
 const catalogOf = (
-  { folder, skills }: ConnectOptions
+  { folder, skills, topic }: ConnectOptions
 ): Layer.Layer<SkillCatalog.SkillCatalog, ClientError.ClientError, SkillClient.SkillClient> =>
   folder === undefined
     ? SkillCatalog.layer({ skills })
-    : SkillCatalog.layerFolder({ skills }).pipe(
+    : SkillCatalog.layerFolder({ skills, topic }).pipe(
       Layer.provide(SkillDiscovery.layer({ directory: folder })),
+      Layer.provide(quiet),
       Layer.catchTag("SkillDiscoveryError", ({ message }) => {
         const reason = new ClientError.BadRequest({ detail: message })
         return Layer.effectContext(Effect.fail(new ClientError.ClientError({ operation: "catalog", reason })))
@@ -131,7 +146,7 @@ const catalogOf = (
  * @since 0.1.0
  */
 export const layer = (options: ConnectOptions = {}): Layer.Layer<Services, ClientError.ClientError> =>
-  SkillTools.layer(options).pipe(
+  SkillTools.layer({ ...options, timeout: options.timeout ?? "30 seconds" }).pipe(
     Layer.provideMerge(catalogOf(options)),
     Layer.provideMerge(PromiseClient.layer(withTimeout(options)))
   )
@@ -192,7 +207,12 @@ export const fromContext = async (
       return () => void listeners.delete(listener)
     },
     call: (name, input, options) => Promises.run(tools.call(name, input, callOptions(options)), options?.signal),
-    prompt: (options) => CatalogPrompt.catalogPrompt(skills, options),
+    prompt: (options) => {
+      const isThere = (name: string) => current.some((tool) => tool.skill === undefined && tool.name === name)
+      const vocabulary = VocabularyNames.names.filter(isThere)
+      const skillTools = current.some(({ skill }) => skill !== undefined)
+      return CatalogPrompt.catalogPrompt(skills, { vocabulary, skillTools, ...options })
+    },
     skills: () => skills,
     search: (query, options) => Promises.run(catalog.search(query, options)),
     indexed: () => Promises.run(catalog.indexed),

@@ -52,6 +52,20 @@ export interface Options {
 }
 
 /**
+ * How skills of a folder are followed and indexed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FolderOptions extends Options {
+  /**
+   * The topic that servers run them on, as `TOPIC_DATA_PROCESSING`. Without, it is that of the folder which holds the skill's, as for the servers
+   * (`data-processing`): a copy has to have folders of the same names.
+   */
+  readonly topic?: string | undefined
+}
+
+/**
  * Knows the skills.
  *
  * @category services
@@ -103,8 +117,9 @@ export const make = Effect.fnUntraced(function*(
   source: Source,
   options: Options = {}
 ): Effect.fn.Return<SkillCatalog["Service"], ClientError.ClientError, Scope.Scope> {
-  const live = yield* CatalogLive.make(source, options.skills)
-  const index = yield* CatalogIndex.make(live, source.describe)
+  const index = CatalogIndex.make(source.describe)
+  const live = yield* CatalogLive.make(source, options.skills, index.list)
+  yield* index.follow(live)
   return SkillCatalog.of({
     skills: live.skills,
     changes: live.changes,
@@ -144,9 +159,10 @@ export const layer = (
  * @since 0.1.0
  */
 export const layerFolder = (
-  options?: Options
+  options: FolderOptions = {}
 ): Layer.Layer<SkillCatalog, ClientError.ClientError, SkillDiscovery.SkillDiscovery> =>
   Layer.effect(
     SkillCatalog,
-    Effect.flatMap(SkillDiscovery.SkillDiscovery, (discovery) => make(CatalogFolder.sourceOf(discovery), options))
+    Effect.flatMap(SkillDiscovery.SkillDiscovery, (discovery) =>
+      make(CatalogFolder.sourceOf(discovery, options.topic), options))
   )

@@ -18,11 +18,12 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Artifacts from "./Artifacts.ts"
 import * as CatalogPrompt from "./CatalogPrompt.ts"
-import * as ModelText from "./internal/modelText.ts"
+import * as Failing from "./internal/failing.ts"
 import * as Running from "./internal/running.ts"
 import * as SkillTool from "./internal/skillTool.ts"
 import * as ToolNames from "./internal/toolNames.ts"
 import * as Vocabulary from "./internal/vocabulary.ts"
+import * as VocabularyNames from "./internal/vocabularyNames.ts"
 import * as SkillCatalog from "./SkillCatalog.ts"
 import * as ToolError from "./ToolError.ts"
 
@@ -73,7 +74,7 @@ export type Progress =
  * @since 0.1.0
  */
 export interface CallOptions {
-  /** Sees what happens while the tool runs; a slow one slows the script. */
+  /** Sees what happens while the tool runs; a slow one slows the script, until the time is over that the call may take. */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
 }
 
@@ -90,6 +91,8 @@ export interface Output {
   readonly structured: unknown
   /** Files that the run made, and what was too long for `text`. */
   readonly artifacts: ReadonlyArray<Artifacts.Artifact>
+  /** All that a script printed, one of `artifacts`, where `text` does not have it: it is too long, or not text. */
+  readonly whole?: Artifacts.Artifact | undefined
 }
 
 /**
@@ -119,7 +122,7 @@ export interface Tool {
  * @category models
  * @since 0.1.0
  */
-export type VocabularyName = Vocabulary.Name
+export type VocabularyName = VocabularyNames.Name
 
 /**
  * Which tools there are, and their bounds.
@@ -133,7 +136,10 @@ export interface Options {
    * models do badly with very many tools. By default 100; `false` for none.
    */
   readonly maxSkillTools?: number | false | undefined
-  /** Which tools there are that are not of one skill. By default all; `false` for none. */
+  /**
+   * Which tools there are that are not of one skill. By default all; `false` for none. What models read names no other. A name that is none
+   * of theirs is a defect.
+   */
   readonly vocabulary?: ReadonlyArray<VocabularyName> | false | undefined
   /** Longest text of an answer or an error, in characters: 1,000 or more. By default 30,000. */
   readonly maxOutput?: number | undefined
@@ -191,16 +197,18 @@ export const make = Effect.fnUntraced(function*(
   // Not a number is not less.
   const maxOutput = wantedOutput > leastOutput ? wantedOutput : leastOutput
   const maxSkillTools = options.maxSkillTools ?? 100
+  const offered = options.vocabulary === false ? [] : options.vocabulary ?? VocabularyNames.names
+  const wrong = VocabularyNames.wrong(offered)
+  if (wrong !== undefined) return yield* Effect.die(new TypeError(wrong))
+  const cap = { artifacts, maxOutput, has: (tool: VocabularyNames.Name) => offered.includes(tool) }
   const running = Running.make({
+    ...cap,
     client,
-    artifacts,
-    maxOutput,
     timeout: options.timeout,
     maxTimeoutMs: Duration.toMillis(options.maxTimeout ?? "10 minutes")
   })
 
-  const failed = (tool: string) => (reason: ToolError.Reason) =>
-    new ToolError.ToolError({ tool, reason, text: ModelText.failure(reason, maxOutput) })
+  const failed = (tool: string) => (failure: Failing.Failure) => Failing.errorOf(tool, failure, cap)
   const named = ({ call, ...definition }: SkillTool.Definition, name: string): Tool => ({
     ...definition,
     name,
@@ -211,25 +219,27 @@ export const make = Effect.fnUntraced(function*(
       )
   })
 
-  const vocabulary = Vocabulary.make({ catalog, running, artifacts, maxOutput }, options.vocabulary ?? Vocabulary.names)
+  const vocabulary = Vocabulary.make({ ...cap, catalog, running }, offered)
     .map((definition) => named(definition, definition.name))
-  const taken = new Set<string>(Vocabulary.names)
+  const taken = new Set<string>(VocabularyNames.names)
   const known = new WeakMap<ReadonlyArray<SkillCatalog.Skill>, ReadonlyArray<Tool>>()
+
+  const isEach = (skills: ReadonlyArray<SkillCatalog.Skill>): boolean =>
+    maxSkillTools !== false && skills.length <= maxSkillTools
 
   const toolsOf = (skills: ReadonlyArray<SkillCatalog.Skill>): ReadonlyArray<Tool> => {
     const existing = known.get(skills)
     if (existing !== undefined) return existing
-    const offered = maxSkillTools === false || skills.length > maxSkillTools ? [] : skills
-    const names = ToolNames.make(offered, taken)
+    const single = isEach(skills) ? skills : []
+    const names = ToolNames.make(single, taken)
     const tools = [
       ...vocabulary,
-      ...offered.map((skill, index) =>
+      ...single.map((skill, index) =>
         named(
           SkillTool.make({
+            ...cap,
             catalog,
             running,
-            maxOutput,
-            artifacts,
             pin: options.pin === true,
             isVerbatim: options.schemas === "verbatim"
           }, skill),
@@ -254,7 +264,11 @@ export const make = Effect.fnUntraced(function*(
       return yield* failed(name)(new ToolError.ToolNotFound({ near }))
     }),
     prompt: (promptOptions) =>
-      Effect.map(catalog.skills, (skills) => CatalogPrompt.catalogPrompt(skills, promptOptions)),
+      Effect.map(
+        catalog.skills,
+        (skills) =>
+          CatalogPrompt.catalogPrompt(skills, { vocabulary: offered, skillTools: isEach(skills), ...promptOptions })
+      ),
     artifact: (id) => Effect.sync(() => Option.fromUndefinedOr(artifacts.get(id)))
   })
 })

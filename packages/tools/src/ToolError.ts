@@ -7,7 +7,9 @@
  * @since 0.1.0
  */
 import * as ClientError from "@skillscale/client/ClientError"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Artifacts from "./Artifacts.ts"
 
 /**
  * There is no tool of that name (any more).
@@ -69,7 +71,8 @@ export const Reason = Schema.Union([ToolNotFound, BadArguments, ArtifactNotFound
 export type Reason = typeof Reason.Type
 
 /**
- * The only error of this package's tools; `reason` says why the tool `tool` has no result.
+ * The only error of this package's tools; `reason` says why the tool `tool` has no result. As JSON, as in logs, the artifacts are
+ * without their bytes.
  *
  * @category errors
  * @since 0.1.0
@@ -78,11 +81,16 @@ export class ToolError extends Schema.TaggedError<ToolError>()("ToolError", {
   tool: Schema.String,
   reason: Reason,
   /** What a model should read: what failed and why, and what the script printed. As long as the output of a tool at most. */
-  text: Schema.String
+  text: Schema.String,
+  /** Files that a run made that failed, and what was too long for `text`. */
+  artifacts: Schema.Array(Artifacts.Artifact).pipe(Schema.withConstructorDefault(Effect.succeed([])))
 }) {
   override readonly cause = this.reason
   readonly isRetryable: boolean = this.reason.isRetryable
   override get message() {
     return `tool ${this.tool}: ${this.reason.message}`
+  }
+  override toJSON() {
+    return { ...this, artifacts: this.artifacts.map(({ data: _, ...file }) => file) }
   }
 }

@@ -69,6 +69,28 @@ describe("catalogPrompt", () => {
     assert.include(prompt, `${1000 - listed.length} more skills are not listed here: find them with search_skills.`)
   })
 
+  it("passes over one that does not fit, and lists those after it that do", () => {
+    const skills = [skill("a".repeat(400), "Long."), skill("two", "Does two."), skill("three", "Does three.")]
+    const prompt = catalogPrompt(skills, { budget: 700 })
+    assert.isAtMost(prompt.length, 700)
+    assert.deepStrictEqual(namesIn(prompt), ["two", "three"])
+    assert.include(prompt, "1 more skill is not listed here: find them with search_skills.")
+  })
+
+  it("names no tool that the model has not", () => {
+    const skills = many(20)
+    const none = catalogPrompt(skills, { budget: 2000, vocabulary: false, skillTools: false })
+    assert.notMatch(none, /load_skill|run_skill|search_skills|list_skills|tool/)
+    assert.match(none, /\n\d+ more skills are not listed here\.$/)
+    const some = catalogPrompt(skills, {
+      budget: 2000,
+      vocabulary: ["list_skills", "run_skill_script"],
+      skillTools: false
+    })
+    assert.include(some, "Run its scripts with run_skill_script.\n")
+    assert.include(some, "find them with list_skills.")
+  })
+
   it.prop(
     "is never longer than its budget",
     [Schema.Array(Schema.Struct({ name: Schema.String, description: Schema.String })), Schema.Natural],

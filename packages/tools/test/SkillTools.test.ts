@@ -1,91 +1,18 @@
 /** The tools of real skills, through a real proxy and server. */
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as Bus from "@skillscale/core/Bus"
-import * as ZmqBus from "@skillscale/core/ZmqBus"
-import * as Proxy from "@skillscale/proxy/Proxy"
 import * as PromiseTools from "@skillscale/tools/PromiseTools"
 import * as SkillTools from "@skillscale/tools/SkillTools"
 import { ToolError } from "@skillscale/tools/ToolError"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as References from "effect/References"
-import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Stack from "../../../test/support/stack.ts"
-
-const topic = "TOPIC_TESTING"
-const shell = (name: string, script: string, more: Stack.Fixture["files"] = {}): Stack.Fixture => ({
-  category: "testing",
-  name,
-  files: { "scripts/run.sh": script, ...more }
-})
-
-const fixtures: ReadonlyArray<Stack.Fixture> = [
-  shell("shout", "tr a-z A-Z; for a in \"$@\"; do echo \"[$a]\"; done\n"),
-  shell("files", "cat in/given.txt; mkdir -p out; cp in/given.txt out/copied.txt; printf '\\000\\377' > out/raw.bin\n"),
-  shell("binary", "printf '\\377\\376\\000'\n"),
-  shell("silent", "true\n"),
-  shell("warning", "echo careful >&2\n"),
-  shell("failing", "echo partial; echo 'no such file' >&2; exit 7\n"),
-  shell("long", "seq 1 20000\n"),
-  shell("waiting", "echo begun; exec sleep 60\n"),
-  shell(
-    "talking",
-    "echo '::progress:: half' >&2; echo one; sleep 0.2; printf 'two \\303'; sleep 0.2; printf '\\244\\n'\n"
-  ),
-  {
-    category: "testing",
-    name: "tools",
-    files: { "scripts/first.sh": "echo first\n", "scripts/second.sh": "echo second $1\n" }
-  },
-  shell("word", "cat\n", {
-    "SKILL.md":
-      "---\nname: word\ndescription: Takes one or the other.\nmetadata:\n  skillscale.input: input.json\n---\n",
-    "input.json": JSON.stringify({
-      type: "object",
-      properties: { one: { $ref: "#/$defs/word" }, other: { $ref: "#/$defs/word" } },
-      anyOf: [{ required: ["one"] }, { required: ["other"] }],
-      $defs: { word: { type: "string" } }
-    })
-  }),
-  shell("celsius", "cat\n", {
-    "SKILL.md": `---\nname: celsius\ndescription: ${
-      "Warm. ".repeat(300)
-    }end\nmetadata:\n  skillscale.input: input.json\n---\nGo.\n`,
-    "input.json": JSON.stringify({ type: "object", properties: { "größe in cm": {}, $filter: {} } })
-  }),
-  { category: "testing", name: "guide", files: { "references/more.md": "More.\n" } }
-]
-
-interface World {
-  readonly directory: string
-  readonly proxy: Proxy.Proxy["Service"]
-  readonly tools: SkillTools.SkillTools["Service"]
-}
-
-const inWorld = <E>(
-  test: (world: World) => Effect.Effect<void, E, Scope.Scope>,
-  options: PromiseTools.ConnectOptions = {}
-) =>
-  Effect.gen(function*() {
-    const directory = yield* Stack.writeSkills(fixtures)
-    const proxy = yield* Proxy.make({ host: "127.0.0.1", xsubPort: 0, xpubPort: 0, metricsPort: false })
-    const bus = Layer.effect(Bus.Bus, ZmqBus.make(proxy))
-    yield* Layer.build(Stack.serverFrom(bus, { directory }, { topic }))
-    const context = yield* Layer.build(PromiseTools.layer({ xsub: proxy.xsub, xpub: proxy.xpub, ...options }))
-    const tools = yield* Effect.provide(SkillTools.SkillTools, context)
-    yield* test({ directory, proxy, tools })
-  }).pipe(
-    Effect.scoped,
-    Effect.provideService(References.MinimumLogLevel, "None"),
-    Effect.provide(NodeServices.layer)
-  )
-
-const failure = <A>(call: Effect.Effect<A, ToolError>) => Effect.flip(call)
+import { failure, inWorld } from "./support/toolsWorld.ts"
 
 describe("SkillTools", () => {
   it.live("has the vocabulary, and a tool for each skill with what it takes", () =>
@@ -185,7 +112,7 @@ describe("SkillTools", () => {
       assert.strictEqual((yield* tools.call("silent", undefined)).text, "(no output)")
       assert.strictEqual((yield* tools.call("warning", {})).text, "Standard error:\ncareful")
       const binary = yield* tools.call("binary", {})
-      assert.match(binary.text, /^\[standard output is not text: artifact [0-9a-f]{16}, 3 bytes\]$/)
+      assert.match(binary.text, /^\[standard output is not text \(3 bytes\): artifact [0-9a-f]{16}\]$/)
       assert.deepStrictEqual(Array.from(binary.artifacts[0]?.data ?? []), [255, 254, 0])
     })))
 
@@ -356,6 +283,17 @@ describe("PromiseTools", () => {
         skills.onChange(() => {
           throw new Error("one listener fails, and the others hear of it all the same")
         })
+        const found = new Promise<ReadonlyArray<string>>((resolve) => {
+          const stop = skills.onChange((tools) => {
+            if (!tools.some(({ name }) => name === "zebra")) return
+            stop()
+            void skills.search("zebra").then((some) => resolve(some.map(({ skill }) => skill.name)))
+          })
+        })
+        const zebra = Path.join(directory, "testing", "zebra")
+        Fs.mkdirSync(zebra)
+        Fs.writeFileSync(Path.join(zebra, "SKILL.md"), "---\nname: zebra\ndescription: Striped.\n---\nGo.\n")
+        assert.deepStrictEqual(await found, ["zebra"], "it is found when its tool is there")
         const changed = new Promise<ReadonlyArray<PromiseTools.Tool>>((resolve) => {
           const stop = skills.onChange((tools) => {
             stop()
@@ -380,6 +318,35 @@ describe("PromiseTools", () => {
         ) => e)
         assert.include(String(missing), "does not exist")
       })
+    })))
+
+  it.live("takes the skills of a copy that lies elsewhere, on the topic that it is told, and logs no change", () =>
+    inWorld(Effect.fnUntraced(function*({ directory, proxy }) {
+      const copy = Path.join(directory, "..", `${Path.basename(directory)}-copy`)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.cpSync(Path.join(directory, "testing"), copy, { recursive: true })),
+        () => Effect.sync(() => Fs.rmSync(copy, { recursive: true }))
+      )
+      const logged: Array<unknown> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
+      const at = { xsub: proxy.xsub, xpub: proxy.xpub, folder: copy }
+      const wrong = yield* Layer.build(PromiseTools.layer(at))
+      const failed = yield* failure(Context.get(wrong, SkillTools.SkillTools).call("shout", { input: "hi" }))
+      assert.strictEqual(failed.reason._tag, "NoServer")
+      const context = yield* Layer.build(PromiseTools.layer({ ...at, topic: "TOPIC_TESTING" })).pipe(
+        Effect.provide(logger),
+        Effect.provideService(References.MinimumLogLevel, "Info")
+      )
+      const tools = Context.get(context, SkillTools.SkillTools)
+      assert.strictEqual((yield* tools.call("shout", { input: "hi" })).text, "HI")
+      Fs.mkdirSync(Path.join(copy, "later"))
+      Fs.writeFileSync(Path.join(copy, "later", "SKILL.md"), "---\nname: later\ndescription: Later.\n---\n")
+      Fs.mkdirSync(Path.join(copy, "wrong"))
+      Fs.writeFileSync(Path.join(copy, "wrong", "SKILL.md"), "no front matter")
+      const isThere = Effect.map(tools.tools, (all) => all.some(({ name }) => name === "later"))
+      while (!(yield* isThere)) yield* Effect.sleep("10 millis")
+      while (logged.length === 0) yield* Effect.sleep("10 millis")
+      assert.notInclude(JSON.stringify(logged), "skills changed")
     })))
 
   it.live("rejects when there is no proxy", () =>

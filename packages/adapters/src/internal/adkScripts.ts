@@ -2,6 +2,10 @@
 import { type CodeExecutionInput, type CodeExecutionResult, type File, FileContentEncoding } from "@google/adk"
 import type * as Artifacts from "@skillscale/tools/Artifacts"
 import type { Toolbox } from "@skillscale/tools/PromiseTools"
+import type * as SkillTools from "@skillscale/tools/SkillTools"
+import { ToolError } from "@skillscale/tools/ToolError"
+import { isUtf8 } from "node:buffer"
+import { randomBytes } from "node:crypto"
 import * as AdkRegistry from "./adkRegistry.ts"
 import * as Images from "./images.ts"
 import * as ModelError from "./modelError.ts"
@@ -45,6 +49,49 @@ const streams = (structured: unknown): { readonly stdout: string; readonly stder
   return { stdout, stderr }
 }
 
+/** No two calls have the same name: ADK gives a file another one where it has had one of that name, and the text would not know. */
+const wholeFile = (whole: Artifacts.Artifact, name = "stdout"): Artifacts.Artifact => ({
+  ...whole,
+  path: `${name}-${randomBytes(8).toString("hex")}.${isUtf8(whole.data) ? "txt" : "bin"}`
+})
+
+/** The text as far as it is that of the whole. `SkillToolset` has no tool that reads artifacts: the note after it is another here. */
+const beginning = (stdout: string, { data, path }: Artifacts.Artifact): string => {
+  const where = `the output file ${JSON.stringify(path)}`
+  if (!isUtf8(data)) return `[standard output is not text: it is ${where}]`
+  const all = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+  // A unit of UTF-16 takes three bytes at most.
+  const text = all.toString("utf8", 0, 3 * stdout.length)
+  let length = 0
+  while (length < stdout.length && stdout[length] === text[length]) length++
+  return `${text.slice(0, length)}\n[the beginning of ${data.byteLength} bytes; all of them are ${where}]`
+}
+
+const resultOf = ({ artifacts, structured, whole }: SkillTools.Output): CodeExecutionResult => {
+  const { stderr, stdout } = streams(structured)
+  if (whole === undefined) return { stdout, stderr, outputFiles: artifacts.map(fileOf) }
+  const named = wholeFile(whole)
+  return {
+    stdout: beginning(stdout, named),
+    stderr,
+    outputFiles: artifacts.map((artifact) => fileOf(artifact === whole ? named : artifact))
+  }
+}
+
+/** What ADK makes of an error itself, with files, for which it has no other way. */
+const failureOf = (script: string, { artifacts, text }: ToolError): CodeExecutionResult => {
+  let told = text
+  const outputFiles = artifacts.map((artifact) => {
+    const reading = `read_artifact ${JSON.stringify(artifact.id)}`
+    if (!told.includes(reading)) return fileOf(artifact)
+    const named = wholeFile(artifact, artifact.path.startsWith("stderr") ? "stderr" : "stdout")
+    told = told.replaceAll(reading, `the output file ${JSON.stringify(named.path)}`)
+    return fileOf(named)
+  })
+  const error = `Failed to execute script '${script}': ${told}`
+  return Object.assign({ stdout: "", stderr: "", outputFiles }, { error, errorCode: "EXECUTION_ERROR" })
+}
+
 export const execute = async (
   toolbox: Toolbox,
   { args, code, inputFiles }: CodeExecutionInput,
@@ -56,9 +103,11 @@ export const execute = async (
     throw new Error("only scripts of skills that come from the registry of SkillScale can be run")
   }
   try {
-    const output = await toolbox.call("run_skill_script", { ...skill, script, args: argumentsOf(args) }, { signal })
-    return { ...streams(output.structured), outputFiles: output.artifacts.map(fileOf) }
+    return resultOf(
+      await toolbox.call("run_skill_script", { ...skill, script, args: argumentsOf(args) }, { signal })
+    )
   } catch (error) {
+    if (error instanceof ToolError && error.artifacts.length > 0) return failureOf(script, error)
     throw ModelError.modelError(error)
   }
 }

@@ -3,6 +3,7 @@ import { type BaseTool, type Context, createEvent } from "@google/adk"
 import type * as Artifacts from "@skillscale/tools/Artifacts"
 import type { Tool } from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
+import { ToolError } from "@skillscale/tools/ToolError"
 import * as Images from "./images.ts"
 import * as ModelError from "./modelError.ts"
 
@@ -37,14 +38,23 @@ const tell = ({ functionCallId, invocationContext }: Context, tool: string, prog
   }))
 }
 
-/** Too long to be shown at once, the text says so, and where the rest is. */
-const isCapped = (artifacts: ReadonlyArray<Artifacts.Artifact>): boolean =>
-  artifacts.some(({ path }) => path === "stdout.txt")
+/** A key for the files that the answer does not have, nor may have: `files`, or else `files_2` and so on. */
+const filesKey = ({ outputSchema }: Tool, answer: object): string => {
+  const isTaken = (key: string) =>
+    Object.hasOwn(answer, key) || Object.hasOwn(Object(outputSchema?.["properties"]), key)
+  let key = "files"
+  for (let count = 2; isTaken(key); count++) key = `files_${count}`
+  return key
+}
 
-const response = (tool: Tool, { artifacts, structured, text }: SkillTools.Output): unknown => {
-  if (!isStructured(tool) || typeof structured !== "object" || isCapped(artifacts)) return { result: text }
+/** Of what is too long to be shown at once the text says so, and where the rest is. */
+const response = (tool: Tool, { artifacts, structured, text, whole }: SkillTools.Output): unknown => {
+  if (!isStructured(tool) || typeof structured !== "object" || structured === null || whole !== undefined) {
+    return { result: text }
+  }
+  if (artifacts.length === 0) return { ...structured }
   const files = artifacts.map(({ id, mime, path, size }) => ({ artifact: id, path, mime, size }))
-  return { ...structured, ...files.length === 0 ? {} : { files } }
+  return { ...structured, [filesKey(tool, structured)]: files }
 }
 
 /** Without a context, as no agent calls it, nothing is saved or told. */
@@ -64,6 +74,7 @@ export const run = async (
     await save(context, output.artifacts)
     return response(tool, output)
   } catch (error) {
+    if (error instanceof ToolError) await save(context, error.artifacts)
     throw ModelError.modelError(error)
   }
 }

@@ -91,7 +91,11 @@ const make = (toolbox: Toolbox, { description, hints, inputSchema, name, outputS
         return [text, artifact]
       } catch (error) {
         if (!(error instanceof ToolError.ToolError) || toolCallId === undefined) throw ModelError.modelError(error)
-        const artifact: SkillArtifact = { structured: undefined, files: [], error: failureOf(error) }
+        const artifact: SkillArtifact = {
+          structured: undefined,
+          files: error.artifacts.map(fileOf),
+          error: failureOf(error)
+        }
         // Thrown, it would end agents whose middleware wraps their tools, and reach the model with advice added.
         const message = new ToolMessage({
           status: "error",

@@ -1,5 +1,6 @@
 /** What a tool of Mastra returns, and what its model and its memory get of that. */
 import type * as Artifacts from "@skillscale/tools/Artifacts"
+import * as ObjectSchema from "@skillscale/tools/ObjectSchema"
 import type { Tool } from "@skillscale/tools/PromiseTools"
 import type * as SkillTools from "@skillscale/tools/SkillTools"
 import * as Images from "./images.ts"
@@ -27,15 +28,14 @@ const fileSchema = {
   required: ["id", "path", "mime", "size", "sha256"]
 } as const
 
-export const schemaOf = ({ outputSchema }: Tool): Readonly<Record<string, unknown>> => ({
+const answer = {
   type: "object",
-  properties: {
-    text,
-    ...outputSchema === undefined ? {} : { structured: { $id: "urn:skillscale:structured", ...outputSchema } },
-    files: { type: "array", items: fileSchema }
-  },
+  properties: { text, files: { type: "array", items: fileSchema } },
   required: ["text", "files"]
-})
+} as const
+
+export const schemaOf = ({ outputSchema }: Tool): Readonly<Record<string, unknown>> =>
+  outputSchema === undefined ? answer : ObjectSchema.withProperty(answer, "structured", outputSchema)
 
 const fileOf = ({ data, ...file }: Artifacts.Artifact): SkillFile =>
   Object.defineProperty(file, "data", { value: data, enumerable: false })

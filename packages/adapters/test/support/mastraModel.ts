@@ -15,16 +15,20 @@ export interface Scripted {
   /** What each call was given. */
   readonly prompts: Array<ReadonlyArray<Part>>
   readonly offered: Array<ReadonlyArray<string>>
+  /** What the model was told of its tools at last. */
+  readonly tools: () => ReadonlyArray<Part>
 }
 
 const usage = { inputTokens: 1, outputTokens: 1, totalTokens: 2 }
 
-export const scripted = (asks: Asks): Scripted => {
+export const scripted = (asks: Asks, provider = "scripted"): Scripted => {
+  let tools: ReadonlyArray<Part> = []
   const prompts: Scripted["prompts"] = []
   const offered: Scripted["offered"] = []
   const next = async (options: { readonly prompt: unknown; readonly tools?: unknown }) => {
     prompts.push(items(options.prompt))
-    offered.push(items(options.tools).map(({ name }) => String(name)))
+    tools = items(options.tools)
+    offered.push(tools.map(({ name }) => String(name)))
     const turn = prompts.length
     const ask = asks[turn - 1]
     const { input, tool } = await (typeof ask === "function" ? ask() : ask) ?? {}
@@ -32,6 +36,7 @@ export const scripted = (asks: Asks): Scripted => {
   }
   const model = new MastraLanguageModelV2Mock({
     modelId: "scripted",
+    provider,
     doGenerate: async (options) => {
       const { input, tool, turn } = await next(options)
       return {
@@ -72,5 +77,5 @@ export const scripted = (asks: Asks): Scripted => {
     }
   })
   // Its optional properties may be undefined, which the type of models does not foresee.
-  return { model: model as unknown as MastraModelConfig, prompts, offered }
+  return { model: model as unknown as MastraModelConfig, prompts, offered, tools: () => tools }
 }

@@ -44,7 +44,7 @@ const skillFailed = (response: Protocol.Response): ClientError.SkillFailed =>
 /** Classifies an answer with `status: "error"`. */
 export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError.Reason => {
   const detail = response.error === "" ? "the server gives no explanation" : response.error
-  const { content, issues = [], retryable = false, stderr = "" } = response
+  const { artifacts = [], content, issues = [], retryable = false, stderr = "" } = response
   const { code } = response
   // A server of version 1 gives no code; all that it can tell is that the skill failed.
   if (code === undefined) return skillFailed(response)
@@ -73,7 +73,7 @@ export const reasonOf = (response: Protocol.Response, asked: Asked): ClientError
     case "InvalidInput":
       return new ClientError.InvalidInput({ issues, detail })
     case "InvalidOutput":
-      return new ClientError.InvalidOutput({ issues, stderr, content, detail })
+      return new ClientError.InvalidOutput({ issues, stderr, content, artifacts, detail })
     case "TooLarge":
       return new ClientError.TooLarge({ detail })
     case "Rejected":

@@ -47,7 +47,10 @@ const embed = (artifact: Artifacts.Artifact): ContentBlock => {
     : { type: media, data: base64(artifact.data), mimeType: artifact.mime }
 }
 
-export const contentOf = (output: SkillTools.Output, bounds: Bounds): Array<ContentBlock> => {
+export const contentOf = (
+  output: Pick<SkillTools.Output, "artifacts" | "text">,
+  bounds: Bounds
+): Array<ContentBlock> => {
   let left = bounds.total
   return [
     { type: "text", text: output.text },

@@ -40,12 +40,13 @@ const keysOf = (tools: ReadonlyArray<SkillTools.Tool>): ReadonlyMap<SkillTools.T
     ] as const
   ))
 
-const failed = (
-  { reason, text, tool }: ToolError.ToolError
+const failed = (bounds: Content.Bounds) =>
+(
+  { artifacts, reason, text, tool }: ToolError.ToolError
 ): Effect.Effect<CallToolResult, ReturnType<typeof Served.invalid>> =>
   reason._tag === "ToolNotFound"
     ? Effect.fail(Served.invalid(`tool ${JSON.stringify(tool.slice(0, 200))}: ${reason.message}`))
-    : Effect.succeed({ isError: true, content: [{ type: "text", text }] })
+    : Effect.succeed({ isError: true, content: Content.contentOf({ artifacts, text }, bounds) })
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -77,7 +78,7 @@ export const register = (
       run(
         tools.call(name, input, Notes.of(context, name, level())).pipe(
           Effect.map((output) => resultOf(output, content)),
-          Effect.catch(failed)
+          Effect.catch(failed(content))
         ),
         context
       )

@@ -7,9 +7,16 @@ import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 
-const skillOf = (skill: SkillDiscovery.Skill): SkillCatalog.Skill => ({ ...SkillDiscovery.info(skill), servers: [] })
+export const sourceOf = (
+  discovery: SkillDiscovery.SkillDiscovery["Service"],
+  topic: string | undefined
+): SkillCatalog.Source => {
+  const skillOf = (skill: SkillDiscovery.Skill): SkillCatalog.Skill => ({
+    ...SkillDiscovery.info(skill),
+    ...topic === undefined ? {} : { topic },
+    servers: []
+  })
 
-export const sourceOf = (discovery: SkillDiscovery.SkillDiscovery["Service"]): SkillCatalog.Source => {
   const failed =
     (operation: "describe" | "resource", skill: string, path: string) => (error: SkillDiscovery.SkillDiscoveryError) =>
       new ClientError.ClientError({

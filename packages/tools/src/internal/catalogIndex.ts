@@ -1,5 +1,5 @@
 /**
- * Ranked text search over the skills. Names and descriptions are indexed when they come; the instructions are read in the
+ * Ranked text search over the skills. Names and descriptions are indexed before anybody hears of a skill; the instructions are read in the
  * background, a few at a time, and one is indexed in a turn of the event loop.
  */
 import * as Effect from "effect/Effect"
@@ -36,7 +36,7 @@ const words = (text: string): Array<string> =>
     unspaced.test(part) ? Array.from(segmenter.segment(part), ({ segment }) => segment) : part === "" ? [] : [part]
   )
 
-export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatalog.Source["describe"]) {
+export const make = (describe: SkillCatalog.Source["describe"]) => {
   const index = new MiniSearch<Document>({
     fields: ["name", "description", "body"],
     tokenize: words,
@@ -49,6 +49,8 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
   /** What is indexed of each skill. */
   const known = new Map<string, { readonly skill: SkillCatalog.Skill; readonly hasBody: boolean }>()
   const isComplete = Latch.makeUnsafe(false)
+  /** What was taken in last. */
+  let latest: ReadonlyArray<SkillCatalog.Skill> = []
 
   const put = (skill: SkillCatalog.Skill, body: string | undefined): void => {
     const id = idOf(skill)
@@ -70,6 +72,8 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
 
   /** Takes in what the catalog tells. */
   const list = (skills: ReadonlyArray<SkillCatalog.Skill>): void => {
+    isComplete.closeUnsafe()
+    latest = skills
     const there = new Set(skills.map(idOf))
     for (const id of known.keys()) {
       if (there.has(id)) continue
@@ -83,22 +87,21 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
     }
   }
 
-  const take = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillCatalog.Skill>) {
-    isComplete.closeUnsafe()
-    list(skills)
+  const readAll = Effect.fnUntraced(function*(skills: ReadonlyArray<SkillCatalog.Skill>) {
     const unread = skills.filter((skill) => known.get(idOf(skill))?.hasBody === false)
     yield* Effect.forEach(unread, read, { concurrency, discard: true })
-    isComplete.openUnsafe()
+    if (skills === latest) isComplete.openUnsafe()
   })
 
-  list(yield* live.skills)
-  yield* live.changes.pipe(
-    Stream.switchMap((skills) => Stream.fromEffect(take(skills))),
-    Stream.runDrain,
-    Effect.forkScoped({ startImmediately: true })
-  )
-
   return {
+    list,
+    /** Reads the instructions of what was taken in. */
+    follow: (live: Live) =>
+      live.changes.pipe(
+        Stream.switchMap((skills) => Stream.fromEffect(readAll(skills))),
+        Stream.runDrain,
+        Effect.forkScoped({ startImmediately: true })
+      ),
     complete: isComplete.await,
     search: (query: string, limit: number): Effect.Effect<ReadonlyArray<SkillCatalog.Found>> =>
       Effect.sync(() =>
@@ -111,4 +114,4 @@ export const make = Effect.fnUntraced(function*(live: Live, describe: SkillCatal
           .slice(0, Math.max(0, limit))
       )
   }
-})
+}

@@ -48,18 +48,20 @@ export const sourceOf = (client: SkillClient.SkillClient["Service"]): SkillCatal
   }
 }
 
-/** Follows a source. When it breaks, it is followed anew. */
+/** Follows a source. When it breaks, it is followed anew. `prepare` takes in the skills before anybody hears of them. */
 export const make = Effect.fnUntraced(function*(
   source: Pick<SkillCatalog.Source, "changes">,
-  wanted: SkillCatalog.Options["skills"]
+  wanted: SkillCatalog.Options["skills"],
+  prepare: (skills: Skills) => void
 ) {
   const current = yield* SubscriptionRef.make<Skills>([])
   const first = Deferred.makeUnsafe<void, ClientError.ClientError>()
   yield* Stream.runForEach(source.changes, (entries) =>
-    Effect.andThen(
-      SubscriptionRef.set(current, select(entries, wanted)),
-      Effect.sync(() => Deferred.doneUnsafe(first, Effect.void))
-    )).pipe(
+    Effect.suspend(() => {
+      const skills = select(entries, wanted)
+      prepare(skills)
+      return SubscriptionRef.set(current, skills)
+    }).pipe(Effect.andThen(Effect.sync(() => Deferred.doneUnsafe(first, Effect.void))))).pipe(
       Effect.tapError((error) => Effect.sync(() => Deferred.doneUnsafe(first, Effect.fail(error)))),
       Effect.retry({ while: ({ reason }) => reason._tag !== "Closed", schedule: Schedule.spaced("1 second") }),
       Effect.ignore,

@@ -24,14 +24,17 @@ const within = (lines: ReadonlyArray<string>, room: number): ReadonlyArray<strin
 
 /** Wraps the body as clients of the open format do, with the names of the skill's files, which are not read. */
 export const load = Effect.fnUntraced(function*(
-  { artifacts, catalog, maxOutput }: ModelText.Cap & { readonly catalog: SkillCatalog.SkillCatalog["Service"] },
+  { catalog, ...cap }: ModelText.Cap & { readonly catalog: SkillCatalog.SkillCatalog["Service"] },
   skill: SkillCatalog.Skill
 ): Effect.fn.Return<SkillTools.Output, ToolError.Reason> {
+  const { has, maxOutput } = cap
   const { instructions, resources } = yield* Effect.mapError(catalog.describe(skill), ({ reason }) => reason)
   // Lists and tools have no more than its beginning.
   const about = skill.description.length > Listing.maxDescription ? `${skill.description}\n\n` : ""
   const how = skill.scripts.length === 0 ? [] : [
-    "Scripts run on a server, in a copy of the skill's folder: use run_skill_script with a path from below."
+    `Scripts run on a server, in a copy of the skill's folder${
+      has("run_skill_script") ? ": use run_skill_script with a path from below" : ""
+    }.`
   ]
   const listed = within(resources.slice(0, maxFiles).map(({ path }) => `<file>${escape(path)}</file>`), maxOutput / 4)
   const more = resources.length > listed.length ? [`and ${resources.length - listed.length} more`] : []
@@ -44,7 +47,7 @@ export const load = Effect.fnUntraced(function*(
   const reserved = begin.length + end.length + 2
   const { text, whole } = ModelText.capped(
     enclosed(`${about}${instructions.trim()}`),
-    { artifacts, maxOutput },
+    cap,
     "SKILL.md",
     undefined,
     reserved

@@ -1,10 +1,8 @@
 /** What a model reads of a run, within a number of characters. */
-import type * as ClientError from "@skillscale/client/ClientError"
+import { isUtf8 } from "node:buffer"
 import type * as Artifacts from "../Artifacts.ts"
-import type * as ToolError from "../ToolError.ts"
-
-/** The part of standard error that a model is told of a run that failed. */
-const maxStderr = 4000
+import { freePath } from "./freePath.ts"
+import type { Name } from "./vocabularyNames.ts"
 
 const number = new Intl.NumberFormat("en-US")
 
@@ -34,62 +32,69 @@ export const oneLine = (text: string, length: number): string => cut(text.replac
 export interface Cap {
   readonly maxOutput: number
   readonly artifacts: Artifacts.Artifacts
+  /** Whether the model has this tool. */
+  readonly has: (tool: Name) => boolean
+}
+
+/** What of an artifact a model is told: its name, or that it was too large for all that is kept. */
+export const reference = ({ id }: Artifacts.Artifact, { artifacts }: Cap): string =>
+  artifacts.get(id) === undefined ? ", too large to be kept" : `: artifact ${id}`
+
+/** Where the rest of a text is that was cut, as far as a model can get at it. */
+export const more = ({ id }: Artifacts.Artifact, { artifacts, has }: Cap, from: string, what: string): string => {
+  if (artifacts.get(id) === undefined) return "; the rest is too large to be kept"
+  return has("read_artifact")
+    ? `; read_artifact ${JSON.stringify(id)}${from} has ${what}`
+    : `; artifact ${JSON.stringify(id)} has all of it`
 }
 
 /** What of a text fits, and the artifact that has all of it when that is not everything. */
 export const capped = (
   text: string,
-  { artifacts, maxOutput }: Cap,
+  cap: Cap,
   path: string,
   data: Uint8Array = Buffer.from(text),
   reserved = 0
 ): { readonly text: string; readonly whole: Artifacts.Artifact | undefined } => {
-  const room = Math.max(0, maxOutput - reserved)
+  const room = Math.max(0, cap.maxOutput - reserved)
   if (text.length <= room) return { text, whole: undefined }
-  const whole = artifacts.put({ path, mime: "text/plain", data })
+  const whole = cap.artifacts.put({ path, mime: "text/plain", data })
   const shown = head(text, Math.max(0, room - 200))
-  const note = `\n[${number.format(shown.length)} of ${number.format(text.length)} characters; read_artifact ` +
-    `${JSON.stringify(whole.id)} from offset ${shown.length} has the rest]`
+  const note = `\n[${number.format(shown.length)} of ${number.format(text.length)} characters` +
+    `${more(whole, cap, ` from offset ${shown.length}`, "the rest")}]`
   return { text: head(`${shown}${note}`, Math.max(room, note.length)), whole }
+}
+
+/** What a script printed as text, and the artifact that has it where it is none. */
+export const decoded = (
+  bytes: Uint8Array,
+  cap: Cap,
+  made: ReadonlyArray<Artifacts.Artifact>
+): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (isUtf8(all)) return { text: all.toString("utf8"), binary: undefined }
+  const binary = cap.artifacts.put({
+    path: freePath("stdout.bin", made),
+    mime: "application/octet-stream",
+    data: bytes
+  })
+  return { text: `[standard output is not text (${sizeOf(binary.size)})${reference(binary, cap)}]`, binary }
+}
+
+/** What the server did not send. */
+export const missing = (truncated: ReadonlyArray<string>): string => {
+  const cut = truncated.filter((what) => what !== "stderr")
+  return cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
 }
 
 const maxListed = 50
 
 /** The files that a run made, one a line. */
-export const files = (artifacts: ReadonlyArray<Artifacts.Artifact>): string => {
+export const files = (artifacts: ReadonlyArray<Artifacts.Artifact>, cap: Cap): string => {
   if (artifacts.length === 0) return ""
-  const lines = artifacts.slice(0, maxListed).map(({ id, mime, path, size }) =>
-    `- ${JSON.stringify(path)} (${mime}, ${sizeOf(size)}): artifact ${id}`
+  const lines = artifacts.slice(0, maxListed).map((artifact) =>
+    `- ${JSON.stringify(artifact.path)} (${artifact.mime}, ${sizeOf(artifact.size)})${reference(artifact, cap)}`
   )
   const more = artifacts.length > maxListed ? [`- and ${artifacts.length - maxListed} more`] : []
   return ["Files:", ...lines, ...more].join("\n")
-}
-
-const isOutput = (
-  reason: ToolError.Reason
-): reason is Extract<ClientError.Reason, { readonly stderr: string; readonly content: string }> =>
-  "stderr" in reason && "content" in reason
-
-const ended = (reason: ToolError.Reason): string => {
-  if (reason._tag !== "SkillFailed") return reason.message
-  if (reason.exitCode !== undefined) return `The script exited with ${reason.exitCode}.`
-  return reason.signal === undefined
-    ? `The skill failed: ${reason.detail}`
-    : `The script was ended by ${reason.signal}.`
-}
-
-/** What failed, the end of standard error, and standard output as far as there is room. */
-export const failure = (reason: ToolError.Reason, maxOutput: number): string => {
-  const parts = [ended(reason)]
-  if (isOutput(reason)) {
-    const stderr = tail(reason.stderr.trimEnd(), maxStderr)
-    if (stderr !== "") parts.push(`Standard error${stderr.startsWith("…") ? " (its end)" : ""}:\n${stderr}`)
-    const room = maxOutput - parts.join("\n\n").length - 100
-    const stdout = head(reason.content.trimEnd(), Math.max(0, room))
-    if (stdout !== "") {
-      const isCut = stdout.length < reason.content.trimEnd().length
-      parts.push(`Standard output${isCut ? " (its beginning)" : ""}:\n${stdout}`)
-    }
-  }
-  return head(parts.join("\n\n"), maxOutput)
 }

@@ -1,13 +1,13 @@
 /** Runs scripts for tools: with their output as it is produced for who wants to see it, and as text for the model at the end. */
 import * as ClientError from "@skillscale/client/ClientError"
 import type * as SkillClient from "@skillscale/client/SkillClient"
-import type * as Duration from "effect/Duration"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { isUtf8 } from "node:buffer"
-import type * as Artifacts from "../Artifacts.ts"
 import type * as SkillTools from "../SkillTools.ts"
-import type * as ToolError from "../ToolError.ts"
+import * as Failing from "./failing.ts"
+import { freePath } from "./freePath.ts"
 import * as ModelText from "./modelText.ts"
 
 export interface Options extends ModelText.Cap {
@@ -28,26 +28,42 @@ export interface Running {
   readonly run: (
     request: SkillClient.RunRequest & { readonly timeoutSeconds?: number | undefined },
     options: SkillTools.CallOptions
-  ) => Effect.Effect<Ran, ToolError.Reason>
+  ) => Effect.Effect<Ran, Failing.Failure>
 }
+
+type OnProgress = NonNullable<SkillTools.CallOptions["onProgress"]>
 
 const maxStderr = 2000
 
-const failureOf = (result: SkillClient.RunResult): ClientError.SkillFailed | undefined =>
+const failureOf = (result: SkillClient.RunResult): Failing.RunFailed | undefined =>
   result.exitCode === 0 || result.exitCode === undefined && result.signal === undefined
     ? undefined
-    : new ClientError.SkillFailed({
-      stderr: result.stderr,
-      content: Buffer.from(result.stdout).toString("utf8"),
-      detail: "",
-      ...result.signal === undefined ? {} : { signal: result.signal },
-      ...result.exitCode === undefined ? {} : { exitCode: result.exitCode }
+    : new Failing.RunFailed({
+      reason: new ClientError.SkillFailed({
+        stderr: result.stderr,
+        content: Buffer.from(result.stdout).toString("utf8"),
+        detail: "",
+        ...result.signal === undefined ? {} : { signal: result.signal },
+        ...result.exitCode === undefined ? {} : { exitCode: result.exitCode }
+      }),
+      left: result
     })
 
-export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Options): Running => {
-  const cap = { artifacts, maxOutput }
+export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Running => {
+  const { artifacts, maxOutput } = cap
 
-  const streamed = (request: SkillClient.RunRequest, onProgress: NonNullable<SkillTools.CallOptions["onProgress"]>) =>
+  /** One that hears of a call for longer than that may take is not waited for, so that it ends. */
+  const bounded = (onProgress: OnProgress, limit: Duration.Input): Effect.Effect<OnProgress> =>
+    Effect.map(Clock.currentTimeMillis, (begun) => {
+      const until = begun + Duration.toMillis(limit)
+      return (event) =>
+        Effect.flatMap(
+          Clock.currentTimeMillis,
+          (now) => Effect.asVoid(Effect.timeoutOption(onProgress(event), Math.max(0, until - now)))
+        )
+    })
+
+  const streamed = (request: SkillClient.RunRequest, onProgress: OnProgress) =>
     Effect.suspend(() => {
       const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() }
       let result: SkillClient.RunResult | undefined
@@ -72,34 +88,29 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
       }).pipe(Effect.flatMap(() => result === undefined ? Effect.die("the stream has no end") : Effect.succeed(result)))
     })
 
-  const textOf = (bytes: Uint8Array): { readonly text: string; readonly binary: Artifacts.Artifact | undefined } => {
-    const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    if (isUtf8(all)) return { text: all.toString("utf8"), binary: undefined }
-    const binary = artifacts.put({ path: "stdout.bin", mime: "application/octet-stream", data: bytes })
-    return { text: `[standard output is not text: artifact ${binary.id}, ${ModelText.sizeOf(binary.size)}]`, binary }
-  }
-
   const outputOf = (result: SkillClient.RunResult): Ran => {
     const made = result.artifacts.map(({ data, mime, path }) => artifacts.put({ path, mime, data }))
-    const { binary, text } = textOf(result.stdout)
+    const { binary, text } = ModelText.decoded(result.stdout, cap, made)
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
       ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), maxStderr)}`
       : ""
-    const cut = result.truncated.filter((what) => what !== "stderr")
     const notes = [
       stderr,
-      ModelText.files(made),
-      cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
+      ModelText.files(made, cap),
+      ModelText.missing(result.truncated)
     ].filter((note) => note !== "").join("\n\n")
-    const shown = ModelText.capped(text, cap, "stdout.txt", result.stdout, notes === "" ? 0 : notes.length + 2)
-    const whole = [shown.text.trimEnd(), notes].filter((part) => part !== "").join("\n\n")
+    const path = freePath("stdout.txt", made)
+    const shown = ModelText.capped(text, cap, path, result.stdout, notes === "" ? 0 : notes.length + 2)
+    const told = [shown.text.trimEnd(), notes].filter((part) => part !== "").join("\n\n")
+    const whole = binary ?? shown.whole
     return {
       result,
       stdout: shown.text,
       output: {
-        text: whole === "" ? "(no output)" : ModelText.head(whole, maxOutput),
+        text: told === "" ? "(no output)" : ModelText.head(told, maxOutput),
         structured: undefined,
-        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined)]
+        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined)],
+        ...whole === undefined ? {} : { whole }
       }
     }
   }
@@ -108,8 +119,9 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
     run: Effect.fnUntraced(function*({ timeoutSeconds, ...request }, { onProgress }) {
       const limit = timeoutSeconds === undefined ? timeout : Math.min(timeoutSeconds * 1000, maxTimeoutMs)
       const limited = limit === undefined ? request : { ...request, timeout: limit }
+      const heard = onProgress === undefined || limit === undefined ? onProgress : yield* bounded(onProgress, limit)
       const result = yield* Effect.mapError(
-        onProgress === undefined ? client.run(limited) : streamed(limited, onProgress),
+        heard === undefined ? client.run(limited) : streamed(limited, heard),
         ({ reason }) => reason
       )
       const failure = failureOf(result)

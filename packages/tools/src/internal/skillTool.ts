@@ -2,9 +2,10 @@
 import * as ClientError from "@skillscale/client/ClientError"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ObjectSchema from "../ObjectSchema.ts"
 import type * as SkillCatalog from "../SkillCatalog.ts"
 import type * as SkillTools from "../SkillTools.ts"
-import type * as ToolError from "../ToolError.ts"
+import * as Failing from "./failing.ts"
 import * as InputFiles from "./inputFiles.ts"
 import * as Instructions from "./instructions.ts"
 import * as JsonInput from "./jsonInput.ts"
@@ -13,7 +14,7 @@ import type { Ran, Running } from "./running.ts"
 
 /** A tool without its name. */
 export interface Definition extends Omit<SkillTools.Tool, "name" | "call"> {
-  readonly call: (input: unknown, options: SkillTools.CallOptions) => Effect.Effect<SkillTools.Output, ToolError.Reason>
+  readonly call: (input: unknown, options: SkillTools.CallOptions) => Effect.Effect<SkillTools.Output, Failing.Failure>
 }
 
 export interface Options extends ModelText.Cap {
@@ -62,22 +63,19 @@ const isArguments = (schema: Readonly<Record<string, unknown>>): schema is Skill
 /** The longest description of a tool that OpenAI's Chat Completions take, in characters. */
 const maxDescription = 1024
 
-/** Tools take and give objects: anything else is the one property of one. References from its root go on to mean it. */
+/** Tools take and give objects: anything else is the one property of one. */
 const asObject = (
   schema: Readonly<Record<string, unknown>>,
   key: string,
   isAsItIs = isObjectSchema
-): SkillTools.ObjectSchema => {
-  if (isAsItIs(schema)) return schema
-  const { $schema, ...rest } = schema
-  return {
-    ...$schema === undefined ? {} : { $schema },
-    type: "object",
-    properties: { [key]: { $id: `urn:skillscale:${key}`, ...rest } },
-    required: [key],
-    additionalProperties: false
-  }
-}
+): SkillTools.ObjectSchema =>
+  isAsItIs(schema)
+    ? schema
+    : ObjectSchema.withProperty(
+      { type: "object", properties: {}, required: [key], additionalProperties: false },
+      key,
+      schema
+    )
 
 export const make = (options: Options, skill: SkillCatalog.Skill): Definition => {
   const { running } = options
@@ -99,13 +97,16 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
   }
 
   const { input: inputSchema, output: outputSchema } = skill
-  const structured = ({ output, result }: Ran): Effect.Effect<SkillTools.Output, ToolError.Reason> =>
+  const structured = ({ output, result }: Ran): Effect.Effect<SkillTools.Output, Failing.Failure> =>
     outputSchema === undefined ? Effect.succeed(output) : Effect.try({
       try: () => {
         const value: unknown = JSON.parse(Buffer.from(result.stdout).toString("utf8"))
         return { ...output, structured: isObjectSchema(outputSchema) ? value : { result: value } }
       },
-      catch: () => new ClientError.ProtocolError({ detail: "standard output is not JSON, as the skill's schema says" })
+      catch: () => {
+        const detail = "standard output is not JSON, as the skill's schema says"
+        return new Failing.RunFailed({ reason: new ClientError.ProtocolError({ detail }), left: result })
+      }
     })
   const definition = {
     ...common,
@@ -138,12 +139,21 @@ export const make = (options: Options, skill: SkillCatalog.Skill): Definition =>
       ...definition,
       inputSchema: { properties: {}, ...asObject(inputSchema, "input", isAsItIs) },
       // The server knows whether it fits.
-      call: (given, callOptions) => {
-        const value = isWhole || typeof given !== "object" || given === null || !("input" in given)
-          ? given ?? {}
-          : given.input
-        return Effect.flatMap(running.run({ ...request, stdin: JSON.stringify(value) }, callOptions), structured)
-      }
+      call: (given, callOptions) =>
+        Effect.try({
+          try: () => {
+            const value = isWhole || typeof given !== "object" || given === null || !("input" in given)
+              ? given ?? {}
+              : given.input
+            const written: string | undefined = JSON.stringify(value)
+            if (written === undefined) throw new TypeError(`they are of type ${typeof value}`)
+            return written
+          },
+          catch: JsonInput.notJson
+        }).pipe(
+          Effect.flatMap((stdin) => running.run({ ...request, stdin }, callOptions)),
+          Effect.flatMap(structured)
+        )
     }
   }
 

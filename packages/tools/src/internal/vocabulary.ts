@@ -14,17 +14,7 @@ import * as Listing from "./listing.ts"
 import * as ModelText from "./modelText.ts"
 import type { Running } from "./running.ts"
 import type { Definition } from "./skillTool.ts"
-
-export const names = [
-  "list_skills",
-  "search_skills",
-  "load_skill",
-  "read_skill_resource",
-  "run_skill_script",
-  "read_artifact"
-] as const
-
-export type Name = typeof names[number]
+import type { Name } from "./vocabularyNames.ts"
 
 export interface Options extends ModelText.Cap {
   readonly catalog: SkillCatalog.SkillCatalog["Service"]
@@ -42,7 +32,7 @@ const count = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 
 const offset = Schema.optionalKey(
   Schema.Natural.annotate({ description: "The character to begin at, from 0, for what does not fit at once" })
 )
-const skillName = Schema.String.annotate({ description: "The skill's name, as in list_skills" })
+const skillName = Schema.String.annotate({ description: "The skill's name" })
 const topicName = Schema.optionalKey(
   Schema.String.annotate({ description: "The skill's topic, where skills of several topics have its name" })
 )
@@ -78,7 +68,7 @@ const inputs = {
       Schema.Finite.check(Schema.isGreaterThan(0)).annotate({ description: "Seconds that it may take" })
     ),
     digest: Schema.optionalKey(
-      Schema.String.annotate({ description: "Runs the skill only if it still has this digest, as in load_skill" })
+      Schema.String.annotate({ description: "Runs the skill only if it still has this digest" })
     )
   })),
   read_artifact: JsonInput.make(Schema.Struct({
@@ -110,9 +100,10 @@ const runSchema = {
 } as const
 
 export const make = (
-  { artifacts, catalog, maxOutput, running: runs }: Options,
-  wanted: ReadonlyArray<Name> | false
+  { catalog, running: runs, ...cap }: Options,
+  wanted: ReadonlyArray<Name>
 ): ReadonlyArray<Named> => {
+  const { artifacts, has, maxOutput } = cap
   const find = Effect.fnUntraced(function*(name: string, topic: string | undefined) {
     const named = (yield* catalog.skills).filter((skill) => skill.name === name)
     if (named.length === 0 || topic === undefined || named.some((skill) => skill.topic === topic)) {
@@ -133,9 +124,9 @@ export const make = (
     const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
     if (!isUtf8(bytes)) {
       const artifact = artifacts.put({ path: label, mime: type, data })
-      const what = `[${JSON.stringify(label)} is not text (${type}, ${
-        ModelText.sizeOf(artifact.size)
-      }): artifact ${artifact.id}]`
+      const what = `[${JSON.stringify(label)} is not text (${type}, ${ModelText.sizeOf(artifact.size)})${
+        ModelText.reference(artifact, cap)
+      }]`
       return { text: what, structured: undefined, artifacts: [artifact] }
     }
     const all = bytes.toString("utf8")
@@ -182,7 +173,9 @@ export const make = (
           ? output
           : {
             ...output,
-            text: `No skill matches ${JSON.stringify(query.slice(0, 200))}. Try other words, or list_skills.`
+            text: `No skill matches ${JSON.stringify(query.slice(0, 200))}. Try other words${
+              has("list_skills") ? ", or list_skills" : ""
+            }.`
           }
       })
     },
@@ -194,14 +187,14 @@ export const make = (
       inputSchema: inputs.load_skill.schema,
       call: Effect.fnUntraced(function*(input) {
         const { skill, topic } = yield* inputs.load_skill.read(input)
-        return yield* Instructions.load({ catalog, artifacts, maxOutput }, yield* find(skill, topic))
+        return yield* Instructions.load({ catalog, ...cap }, yield* find(skill, topic))
       })
     },
     {
       ...common,
       name: "read_skill_resource",
       title: "Read skill resource",
-      description: "Reads a file of a skill, as named in its instructions or listed by load_skill.",
+      description: "Reads a file of a skill, as named in its instructions or in the list of its files.",
       inputSchema: inputs.read_skill_resource.schema,
       call: Effect.fnUntraced(function*(input) {
         const { offset = 0, path, skill, topic } = yield* inputs.read_skill_resource.read(input)
@@ -260,5 +253,5 @@ export const make = (
       })
     }
   ]
-  return wanted === false ? [] : all.filter(({ name }) => wanted.includes(name))
+  return all.filter(({ name }) => wanted.includes(name))
 }

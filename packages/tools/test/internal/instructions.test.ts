@@ -5,6 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Instructions from "../../src/internal/instructions.ts"
 
+const has = () => true
+
 const skill: SkillCatalog.Skill = {
   name: "guide",
   description: "Guides.",
@@ -24,7 +26,7 @@ const load = Effect.fnUntraced(function*(instructions: string, paths: ReadonlyAr
     describe: () => Effect.succeed({ skill, instructions, resources }),
     resource: () => Effect.die("not asked")
   })
-  return yield* Instructions.load({ catalog, artifacts: Artifacts.make(), maxOutput }, skill)
+  return yield* Instructions.load({ catalog, artifacts: Artifacts.make(), maxOutput, has }, skill)
 }, Effect.scoped)
 
 describe("instructions", () => {

@@ -1,18 +1,16 @@
-import * as ClientError from "@skillscale/client/ClientError"
 import * as Artifacts from "@skillscale/tools/Artifacts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as ModelText from "../../src/internal/modelText.ts"
 
-const failed = (fields: { readonly stderr?: string; readonly content?: string; readonly exitCode?: number }) =>
-  new ClientError.SkillFailed({ stderr: "", content: "", detail: "", exitCode: 1, ...fields })
+const has = () => true
 
 describe("what a model reads", () => {
   it.prop("of a text is never longer than it may be, and the artifact has the rest", [Schema.String], ([part]) => {
     const text = part.repeat(50)
     const artifacts = Artifacts.make()
     for (const maxOutput of [1000, 1500]) {
-      const shown = ModelText.capped(text, { artifacts, maxOutput }, "stdout.txt")
+      const shown = ModelText.capped(text, { artifacts, maxOutput, has }, "stdout.txt")
       assert.isAtMost(shown.text.length, maxOutput)
       if (text.length <= maxOutput) assert.deepStrictEqual(shown, { text, whole: undefined })
       else {assert.strictEqual(
@@ -24,7 +22,7 @@ describe("what a model reads", () => {
 
   it("of a text that is cut tells where the rest is", () => {
     const artifacts = Artifacts.make()
-    const { text, whole } = ModelText.capped("x".repeat(5000), { artifacts, maxOutput: 1000 }, "stdout.txt")
+    const { text, whole } = ModelText.capped("x".repeat(5000), { artifacts, maxOutput: 1000, has }, "stdout.txt")
     assert.include(text, `read_artifact "${whole?.id}" from offset 800`)
     assert.strictEqual(text.indexOf("\n"), 800)
   })
@@ -37,42 +35,13 @@ describe("what a model reads", () => {
     assert.strictEqual(ModelText.head("😀😀😀", 3), "😀")
   })
 
-  it("of a run that failed is its exit code, the end of standard error, and what it printed", () => {
-    const stderr = Array.from({ length: 2000 }, (_, line) => `line ${line}`).join("\n")
-    const text = ModelText.failure(failed({ stderr, content: "partial", exitCode: 3 }), 30_000)
-    assert.match(text, /^The script exited with 3\.\n\nStandard error \(its end\):\n…line \d+\n/)
-    assert.include(text, "line 1999")
-    assert.notInclude(text, "line 100\n")
-    assert.include(text, "Standard output:\npartial")
-    assert.isAtMost(text.length, 4200)
-  })
-
-  it("of a run that failed fits, whatever it printed", () => {
-    const text = ModelText.failure(failed({ stderr: "e".repeat(100_000), content: "c".repeat(100_000) }), 6000)
-    assert.isAtMost(text.length, 6000)
-    assert.include(text, "Standard output (its beginning):\nccc")
-    assert.isAtMost(ModelText.failure(failed({ stderr: "e".repeat(100_000) }), 1000).length, 1000)
-  })
-
-  it("of a run that a signal ended, or a limit, names it", () => {
-    const killed = new ClientError.SkillFailed({ stderr: "", content: "", detail: "", signal: "SIGSEGV" })
-    assert.strictEqual(ModelText.failure(killed, 1000), "The script was ended by SIGSEGV.")
-    const limit = new ClientError.LimitExceeded({
-      code: "MemoryLimit",
-      stderr: "oh",
-      content: "",
-      detail: "more than 1 GiB"
-    })
-    assert.strictEqual(ModelText.failure(limit, 1000), "more than 1 GiB\n\nStandard error:\noh")
-  })
-
   it("of files lists fifty", () => {
     const artifacts = Artifacts.make()
     const made = Array.from(
       { length: 60 },
       (_, index) => artifacts.put({ path: `f${index}`, mime: "text/plain", data: Buffer.from(String(index)) })
     )
-    const lines = ModelText.files(made).split("\n")
+    const lines = ModelText.files(made, { artifacts, maxOutput: 1000, has }).split("\n")
     assert.strictEqual(lines.length, 52)
     assert.strictEqual(lines[1], `- "f0" (text/plain, 1 byte): artifact ${made[0]?.id}`)
     assert.strictEqual(lines.at(-1), "- and 10 more")
