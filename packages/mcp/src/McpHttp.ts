@@ -38,8 +38,9 @@ export interface Options {
   /** What clients have to send as `Authorization: Bearer`. */
   readonly token?: Redacted.Redacted | undefined
   /**
-   * More names under which clients reach the server, also as origins of web pages, without scheme and port. Without any, only
-   * loopback names are allowed on a loopback interface, and beyond it every name but no other origin.
+   * More names under which clients reach the server, also as origins of web pages: names and addresses, in any case, without
+   * scheme, port and path. Without any, only loopback names are allowed on a loopback interface, and beyond it every name but no
+   * other origin.
    */
   readonly names?: ReadonlyArray<string> | undefined
   /** The largest request, in bytes. By default 16 MiB. */
@@ -64,6 +65,21 @@ export class TokenMissing extends Schema.TaggedError<TokenMissing>()("TokenMissi
   override get message() {
     return `cannot serve MCP on ${this.host} without a token, because everybody who reaches it could run skills; listen on ` +
       "127.0.0.1, or give a token"
+  }
+}
+
+/**
+ * A name under which clients are to reach the server is none, so that it would never be the one of a request.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NameInvalid extends Schema.TaggedError<NameInvalid>()("NameInvalid", { name: Schema.String }) {
+  override get message() {
+    return `${
+      JSON.stringify(this.name)
+    } is no name of a host: give a name or an address without scheme, port and path, such as ` +
+      "skills.example.com"
   }
 }
 
@@ -111,6 +127,18 @@ export const checkToken = (host: string, token: Redacted.Redacted | undefined): 
   token === undefined && !HttpGuard.isLoopback(host) ? Effect.fail(new TokenMissing({ host })) : Effect.void
 
 /**
+ * Gives names as they are in requests. Fails at one that has a scheme, a port, a path or a `*`, or is no name.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const checkNames = (names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, NameInvalid> =>
+  Effect.forEach(names, (name) => {
+    const canonical = HttpGuard.nameOf(name)
+    return canonical === undefined ? Effect.fail(new NameInvalid({ name })) : Effect.succeed(canonical)
+  })
+
+/**
  * Starts the server.
  *
  * @category constructors
@@ -120,11 +148,12 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<
   McpHttp["Service"],
-  MetricsServer.ListenError | TokenMissing,
+  MetricsServer.ListenError | NameInvalid | TokenMissing,
   McpServer.McpServer | Scope.Scope
 > {
-  const { grace = "10 seconds", host = "127.0.0.1", names = [], port, token } = options
+  const { grace = "10 seconds", host = "127.0.0.1", port, token } = options
   yield* checkToken(host, token)
+  const names = yield* checkNames(options.names ?? [])
   const mcp = yield* McpServer.McpServer
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const onerror = (error: Error) =>
@@ -173,5 +202,5 @@ export const make = Effect.fnUntraced(function*(
  */
 export const layer = (
   options: Options
-): Layer.Layer<McpHttp, MetricsServer.ListenError | TokenMissing, McpServer.McpServer> =>
+): Layer.Layer<McpHttp, MetricsServer.ListenError | NameInvalid | TokenMissing, McpServer.McpServer> =>
   Layer.effect(McpHttp, make(options))

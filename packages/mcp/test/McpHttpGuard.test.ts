@@ -21,6 +21,16 @@ const session = async (url: string) => {
 
 const endless = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "endless", arguments: {} } }
 
+const nobody = Layer.succeed(McpServer.McpServer, {
+  request: () => {
+    throw new Error("nobody asks")
+  },
+  connection: () => {
+    throw new Error("nobody asks")
+  },
+  events: new InMemoryServerEventBus()
+})
+
 describe("MCP over HTTP", () => {
   inWorld("answers nobody but clients of this machine, and pages from it", async (world) => {
     await using serving = await serve(world)
@@ -31,16 +41,24 @@ describe("MCP over HTTP", () => {
     assert.strictEqual(await status({ host: "localhost:1", origin: "http://localhost:3000" }), 200)
     assert.strictEqual(await status({ host: "evil.example" }), 421)
     assert.strictEqual(await status({ host: "127.0.0.1.evil.example" }), 421)
+    for (const host of ["evil.example@127.0.0.1", "127.0.0.1/evil.example", "127.0.0.1:1@127.0.0.1", "::1"]) {
+      assert.strictEqual(await status({ host }), 421, host)
+    }
     assert.strictEqual(await status({ origin: "http://evil.example" }), 403)
     assert.strictEqual(await status({ origin: "null" }), 403)
     assert.strictEqual(await status({ origin: "http://localhost.evil.example" }), 403)
   })
 
   inWorld("takes more names where they are allowed", async (world) => {
-    await using serving = await serve(world, { http: { names: ["skills.example"] } })
+    await using serving = await serve(world, { http: { names: ["Skills.Example", "2001:DB8:0::1", "bücher.example"] } })
     const list = modern("tools/list")
-    const headers = { ...list.headers, host: "skills.example", origin: "https://skills.example" }
-    assert.strictEqual((await ask(serving.url, { ...list, headers })).status, 200)
+    const status = async (host: string, origin: string) =>
+      (await ask(serving.url, { ...list, headers: { ...list.headers, host, origin } })).status
+    assert.strictEqual(await status("skills.example", "https://skills.example"), 200)
+    assert.strictEqual(await status("SKILLS.example:8443", "https://skills.example:8443"), 200)
+    assert.strictEqual(await status("[2001:db8::1]:80", "http://[2001:db8::1]"), 200)
+    assert.strictEqual(await status("xn--bcher-kva.example", "https://xn--bcher-kva.example"), 200)
+    assert.strictEqual(await status("example", "https://skills.example"), 421)
   })
 
   inWorld("asks for the token, on every path to a skill", async (world) => {
@@ -62,17 +80,28 @@ describe("MCP over HTTP", () => {
     }
   })
 
+  it.effect("takes no name that would never be the one of a request", () =>
+    Effect.gen(function*() {
+      const wrong = [
+        "https://skills.example",
+        "skills.example:8080",
+        "skills.example/mcp",
+        "*.example",
+        "a b",
+        "",
+        "[::1"
+      ]
+      for (const name of wrong) {
+        const failed = yield* Effect.flip(
+          Layer.build(Layer.provide(McpHttp.layer({ port: 0, names: ["fine.example", name] }), nobody))
+        )
+        assert.strictEqual(failed._tag, "NameInvalid", name)
+        assert.include(failed.message, JSON.stringify(name))
+      }
+    }).pipe(Effect.scoped))
+
   it.effect("does not listen beyond this machine without a token", () =>
     Effect.gen(function*() {
-      const nobody = Layer.succeed(McpServer.McpServer, {
-        request: () => {
-          throw new Error("nobody asks")
-        },
-        connection: () => {
-          throw new Error("nobody asks")
-        },
-        events: new InMemoryServerEventBus()
-      })
       for (const host of ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.evil.example"]) {
         const failed = yield* Effect.flip(Layer.build(Layer.provide(McpHttp.layer({ port: 0, host }), nobody)))
         assert.strictEqual(failed._tag, "TokenMissing")
