@@ -116,6 +116,13 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       assert.deepStrictEqual(yield* names("--skills", "echo,warn"), [...vocabulary, "echo", "warn"])
     }))
 
+  it.effect("warns of skills that nobody serves", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const program = yield* desktop(env, ["--skills", "echo,ecko"])
+      yield* Cli.until(() => /no server serves these of --skills.* skills=ecko\n/.exec(program.stderr()) ?? undefined)
+    }))
+
   it.effect("serves HTTP until a signal", () =>
     Effect.gen(function*() {
       const { env } = yield* Up.Up
@@ -157,22 +164,70 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       yield* wrong(["--http", "0", "--token-file", file], {}, 2, /shorter than 16 characters/)
       yield* wrong(["--http", "0"], { SKILLSCALE_MCP_TOKEN: "two words are too many" }, 2, /one line/)
       yield* wrong(["--http", "0", "--token-file", `${file}s`], {}, 2, /cannot read the token/)
+      yield* wrong(["--host", "127.0.0.1"], {}, 2, /--host: give --http, too/)
+      yield* wrong(["--http", "0", "--allow-host", "https://a.example"], {}, 2, /--allow-host: "https:\/\/a\.example"/)
+      yield* wrong(["--skills", "./skills"], {}, 2, /expected names of skills/)
+      yield* wrong(["--skills", ""], {}, 2, /expected names of skills/)
+      yield* wrong(["--print-config", "--http", "0"], {}, 2, /--print-config has to name the port/)
+      yield* wrong(["--print-config", "--http", "80", "--host", "::"], {}, 2, /SKILLSCALE_MCP_TOKEN/)
+      yield* wrong(["--print-config", "--http", "80", "--token-file", `${file}s`], {}, 2, /cannot read the token/)
+      yield* wrong(["--print-config", "--token-file", file], {}, 2, /--token-file: give --http, too/)
       const nobody = { SKILLSCALE_PROXY_XSUB: "tcp://127.0.0.1:9", SKILLSCALE_PROXY_XPUB: "tcp://127.0.0.1:9" }
       yield* wrong([], nobody, 4, /^skillscale: [^\n]*127\.0\.0\.1:9[^\n]*\n$/)
       yield* wrong(["--http", "0"], nobody, 4, /^skillscale: [^\n]*127\.0\.0\.1:9[^\n]*\n$/)
     }), 60_000)
 
-  it.effect("prints what a desktop client has to be told", () =>
+  it.effect("prints what a desktop client has to be told, with every flag", () =>
     Effect.gen(function*() {
       const { env } = yield* Up.Up
-      const { stdout } = yield* Cli.run(["mcp", "--print-config"], { env })
+      const flags = ["--skills", "echo,warn", "--timeout", "5s", "--max-output", "2000", "--no-skill-tools"]
+      const { stdout } = yield* Cli.run(["mcp", "--print-config", "--log-level", "error", ...flags], { env })
       const { mcpServers: { skillscale: { args, command } } } = JSON.parse(stdout)
+      assert.includeMembers(args, [
+        "--skills",
+        "echo,warn",
+        "5000ms",
+        "2000",
+        "--no-skill-tools",
+        "--log-level",
+        "error"
+      ])
       const program = yield* Effect.sync(() =>
         ChildProcess.spawnSync(command, ["--conditions=skillscale", ...args], {
           input: `${JSON.stringify(initialize)}\n`,
           env: { PATH: process.env["PATH"] }
         })
       )
-      assert.strictEqual(program.status, 0)
+      assert.strictEqual(program.status, 0, program.stderr.toString())
+      const again = yield* Cli.run([...args.slice(1), "--print-config"])
+      assert.strictEqual(again.stdout, stdout)
     }))
+
+  it.effect("prints where it serves, and never the token", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const token = "0123456789abcdef-secret"
+      const printed = Effect.fnUntraced(
+        function*(more: Readonly<Record<string, string>>, ...args: ReadonlyArray<string>) {
+          const { stdout } = yield* Cli.run(["mcp", "--print-config", "--http", "8080", ...args], {
+            env: { ...env, ...more }
+          })
+          return JSON.parse(stdout).mcpServers.skillscale
+        }
+      )
+      assert.deepStrictEqual(yield* printed({}), { type: "http", url: "http://127.0.0.1:8080/mcp" })
+      const headers = { Authorization: "Bearer ${SKILLSCALE_MCP_TOKEN}" }
+      for (
+        const [host, name] of [["0.0.0.0", "127.0.0.1"], ["::", "[::1]"], ["2001:db8::1", "[2001:db8::1]"], [
+          "[::1]",
+          "[::1]"
+        ]] as const
+      ) {
+        assert.deepStrictEqual(yield* printed({ SKILLSCALE_MCP_TOKEN: token }, "--host", host), {
+          type: "http",
+          url: `http://${name}:8080/mcp`,
+          headers
+        })
+      }
+    }), 30_000)
 })
