@@ -3,7 +3,8 @@
  * that sessions, or single requests without one. `/healthz` answers while the server takes requests.
  *
  * A client that closes the connection of a request has cancelled it. Closing the scope drains: those in hand may finish within
- * `grace`, and all others, `/healthz` too, are answered with 503 until then.
+ * `grace`, after which they are cancelled and their clients told so, and all others, `/healthz` too, are answered with 503 until
+ * then.
  *
  * @since 0.1.0
  */
@@ -14,6 +15,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -177,7 +179,8 @@ export const make = Effect.fnUntraced(function*(
   node.maxConnections = maxConnections
   const drain = Effect.gen(function*() {
     // It still listens, so that whoever comes meanwhile hears that it ends.
-    yield* Effect.timeoutOption(routes.drain, grace)
+    const drained = yield* Effect.timeoutOption(routes.drain, grace)
+    if (Option.isNone(drained)) yield* Effect.timeoutOption(Effect.andThen(mcp.cancel, routes.drain), "1 second")
     const ended = closed(node)
     node.close()
     yield* Effect.promise(() => Promise.all([handler.close(), sessions.endAll()]))

@@ -28,7 +28,8 @@ const nobody = Layer.succeed(McpServer.McpServer, {
   connection: () => {
     throw new Error("nobody asks")
   },
-  events: new InMemoryServerEventBus()
+  events: new InMemoryServerEventBus(),
+  cancel: Effect.void
 })
 
 describe("MCP over HTTP", () => {
@@ -227,12 +228,19 @@ describe("MCP over HTTP", () => {
     await errorOf(ask(serving.url, healthz))
   })
 
-  inWorld("cancels what does not finish in time", async (world) => {
+  inWorld("cancels what does not finish in time, and tells so in every kind of request", async (world) => {
     const serving = await serve(world, { http: { grace: "50 millis" } })
-    const ended = ask(serving.url, modern("tools/call", { name: "endless", arguments: {} })).catch(() => undefined)
-    await eventually("it runs", () => world.endless() === 1)
+    const headers = await session(serving.url)
+    const running = [modern("tools/call", { name: "endless", arguments: {} }), { body: endless }, {
+      headers,
+      body: endless
+    }].map((request) => ask(serving.url, request))
+    await eventually("they run", () => world.endless() === 3)
     await serving.close()
-    await ended
-    await eventually("it is gone", () => world.endless() === 0)
+    for (const { body } of await Promise.all(running)) {
+      assert.match(body, /"error":\{"code":-32000,"message":"the server is ending; the request was cancelled"/)
+      assert.match(body, /"id":[12]\b/)
+    }
+    await eventually("they are gone", () => world.endless() === 0)
   })
 })
