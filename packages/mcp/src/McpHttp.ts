@@ -104,6 +104,8 @@ const headersTimeout = 10_000
 const requestTimeout = 60_000
 /** How long a connection may be unused. */
 const keepAliveTimeout = 30_000
+/** How often it is looked at who takes longer. */
+const connectionsCheckingInterval = 1000
 const maxConnections = 1024
 const maxSubscriptions = 128
 
@@ -175,7 +177,13 @@ export const make = Effect.fnUntraced(function*(
     sessions,
     answer: toNodeHandler(HttpRoutes.fetchOf(handler, sessions), { maxRequestBodySize: maxBody, onerror })
   })
-  const node = Http.createServer({ headersTimeout, requestTimeout, keepAliveTimeout }, routes.handle)
+  const node = Http.createServer({
+    headersTimeout,
+    requestTimeout,
+    keepAliveTimeout,
+    connectionsCheckingInterval,
+    ServerResponse: HttpRoutes.EventResponse
+  }, routes.handle)
   node.maxConnections = maxConnections
   const drain = Effect.gen(function*() {
     // It still listens, so that whoever comes meanwhile hears that it ends.

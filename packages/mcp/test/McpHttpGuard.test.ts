@@ -177,6 +177,27 @@ describe("MCP over HTTP", () => {
     assert.strictEqual((await ask(serving.url, { headers, body: endless })).status, 404)
   })
 
+  inWorld("sends the head of a stream before there is an event", async (world) => {
+    await using serving = await serve(world)
+    const headers = await session(serving.url)
+    const since = performance.now()
+    const streams = [send(serving.url, { method: "GET", headers }), send(serving.url, { headers, body: endless })]
+    const ended = streams.map(({ answer }) => answer.catch(() => undefined))
+    await Promise.all(streams.map(({ headed }) => headed))
+    assert.isBelow(performance.now() - since, 10_000, "a stream is kept alive by an event after 15 s")
+    streams.forEach(({ abandon }) => abandon())
+    await Promise.all(ended)
+  })
+
+  inWorld("waits 10 seconds for the head of a request, and not much longer", async (world) => {
+    await using serving = await serve(world)
+    const since = performance.now()
+    assert.include(await bytes(serving.url, "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\n"), " 408 ")
+    const seconds = (performance.now() - since) / 1000
+    assert.isAtLeast(seconds, 9.9)
+    assert.isBelow(seconds, 13)
+  })
+
   inWorld("makes room for a new session, and ends those that nobody uses", async (world) => {
     await using serving = await serve(world, { http: { maxSessions: 2, sessionIdle: "1 second" } })
     const ping = { jsonrpc: "2.0", id: 3, method: "ping" }
