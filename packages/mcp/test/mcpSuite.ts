@@ -100,6 +100,19 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.deepInclude(only(contents), { text: "x".repeat(200_000), mimeType: "text/plain" })
     })
 
+    withClient("names the files for which an answer has no room, so that they are read", async (connected, world) => {
+      await connected.client.listTools()
+      addSkill(world.directory, "many", "mkdir out; for n in $(seq 100 152); do echo file $n > out/$n.txt; done\n")
+      await eventually("all lists changed", () => new Set(connected.changed).size === 3)
+      const { content, text } = await call(connected, "run_skill_script", { skill: "many" })
+      assert.strictEqual(content.length, 1 + 50)
+      for (const name of ["150", "151", "152"]) {
+        assert.notInclude(JSON.stringify(content.slice(1)), `file ${name}`)
+        const artifact = new RegExp(`"out/${name}\\.txt": artifact (\\w+)`).exec(text)?.[1]
+        assert.include((await call(connected, "read_artifact", { artifact })).text, `file ${name}`)
+      }
+    })
+
     withClient("tells that the lists changed when a skill is added, and offers it", async (connected, world) => {
       await connected.client.listTools()
       addSkill(world.directory, "newcomer", "echo I am new\n")

@@ -53,16 +53,27 @@ export const capped = (
   return { text: head(`${shown}${note}`, Math.max(room, note.length)), whole }
 }
 
-const maxListed = 50
+/** So many files are told with their kind and size, those after them only with what they are read by. */
+const maxTold = 50
 
-/** The files that a run made, one a line. */
-export const files = (artifacts: ReadonlyArray<Artifacts.Artifact>): string => {
-  if (artifacts.length === 0) return ""
-  const lines = artifacts.slice(0, maxListed).map(({ id, mime, path, size }) =>
-    `- ${JSON.stringify(path)} (${mime}, ${sizeOf(size)}): artifact ${id}`
+/** The files that a run made, one a line, in a third of the output at most; where they are more, the artifact that lists all. */
+export const files = (made: ReadonlyArray<Artifacts.Artifact>, { artifacts, maxOutput }: Cap): string => {
+  if (made.length === 0) return ""
+  const lines = made.map(({ id, mime, path, size }, index) =>
+    `- ${JSON.stringify(path)}${index < maxTold ? ` (${mime}, ${sizeOf(size)})` : ""}: artifact ${id}`
   )
-  const more = artifacts.length > maxListed ? [`- and ${artifacts.length - maxListed} more`] : []
-  return ["Files:", ...lines, ...more].join("\n")
+  let room = Math.floor(maxOutput / 3)
+  const count = lines.findIndex((line) => (room -= line.length + 1) < 0)
+  if (count === -1) return ["Files:", ...lines].join("\n")
+  const all = artifacts.put({
+    path: "files.json",
+    mime: "application/json",
+    data: Buffer.from(
+      JSON.stringify(made.map(({ id, mime, path, size }) => ({ path, artifact: id, mime, size })), null, 1)
+    )
+  })
+  const more = `- and ${number.format(made.length - count)} more; read_artifact ${JSON.stringify(all.id)} lists all`
+  return ["Files:", ...lines.slice(0, count), more].join("\n")
 }
 
 const isOutput = (

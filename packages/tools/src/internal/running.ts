@@ -83,12 +83,12 @@ export const make = ({ artifacts, client, maxOutput, maxTimeoutMs, timeout }: Op
     const made = result.artifacts.map(({ data, mime, path }) => artifacts.put({ path, mime, data }))
     const { binary, text } = textOf(result.stdout)
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
-      ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), maxStderr)}`
+      ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), Math.min(maxStderr, Math.floor(maxOutput / 2)))}`
       : ""
     const cut = result.truncated.filter((what) => what !== "stderr")
     const notes = [
       stderr,
-      ModelText.files(made),
+      ModelText.files(made, cap),
       cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
     ].filter((note) => note !== "").join("\n\n")
     const shown = ModelText.capped(text, cap, "stdout.txt", result.stdout, notes === "" ? 0 : notes.length + 2)
