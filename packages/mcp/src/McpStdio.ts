@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { JSONRPCMessage } from "@modelcontextprotocol/server"
 import { serveStdio, StdioServerTransport } from "@modelcontextprotocol/server/stdio"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -25,8 +26,25 @@ export interface Options {
   readonly maxMessage?: number | undefined
 }
 
+/**
+ * How long after progress a result is held back, in milliseconds. Of what it reads at once, the official client takes up a result
+ * first, and then drops the progress that came ahead of it.
+ */
+const apartMs = 5
+
 class Transport extends StdioServerTransport {
   onEnd: () => void = () => undefined
+  #told = -Infinity
+
+  override async send(message: JSONRPCMessage): Promise<void> {
+    if ("method" in message) {
+      if (message.method === "notifications/progress") this.#told = performance.now()
+    } else {
+      const left = Math.ceil(this.#told + apartMs - performance.now())
+      if (left > 0) await new Promise((resolve) => setTimeout(resolve, left))
+    }
+    return super.send(message)
+  }
 
   override async close(): Promise<void> {
     await super.close()

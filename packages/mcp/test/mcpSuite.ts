@@ -73,9 +73,23 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       await eventually("its process is gone", () => world.endless() === 0)
     })
 
-    withClient("tells progress in the script's own words", async (connected) => {
+    withClient("tells progress in the script's own words", async (connected, world) => {
+      await connected.client.listTools()
+      const said = Path.join(world.directory, "said")
+      addSkill(
+        world.directory,
+        "reporting",
+        "echo '::progress:: 1 of 2' >&2; echo one; echo '::progress:: 2 of 2' >&2\n" +
+          `until [ -e ${said} ]; do sleep 0.02; done\n`
+      )
+      await eventually("all lists changed", () => new Set(connected.changed).size === 3)
       const heard: Array<{ readonly progress: number; readonly message?: string | undefined }> = []
-      await call(connected, "talking", {}, { onprogress: (progress) => void heard.push(progress) })
+      // The client drops progress that it reads together with the result, so the script waits until all is heard.
+      const onprogress = (progress: (typeof heard)[number]) => {
+        heard.push(progress)
+        if (progress.message === "2 of 2") Fs.writeFileSync(said, "")
+      }
+      await call(connected, "run_skill_script", { skill: "reporting" }, { onprogress })
       const messages = heard.map(({ message }) => message)
       assert.includeMembers(messages, ["1 of 2", "2 of 2"])
       assert.notInclude(messages.join(), "::progress::")
