@@ -83,14 +83,16 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       assert.strictEqual(program.lines().length, 1)
     }))
 
-  it.effect("ends on a signal, and cancels what runs", () =>
-    Effect.gen(function*() {
-      const { env, folder } = yield* Up.Up
-      const { pid, program } = yield* waiting(env, Path.join(yield* folder, "pid"))
-      yield* Effect.sync(() => program.child.kill("SIGTERM"))
-      assert.strictEqual(yield* program.ended, 0)
-      yield* Cli.gone(pid)
-    }))
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    it.effect(`ends on ${signal}, and cancels what runs`, () =>
+      Effect.gen(function*() {
+        const { env, folder } = yield* Up.Up
+        const { pid, program } = yield* waiting(env, Path.join(yield* folder, "pid"))
+        yield* Effect.sync(() => program.child.kill(signal))
+        assert.strictEqual(yield* program.ended, 0)
+        yield* Cli.gone(pid)
+      }))
+  }
 
   it.effect("ends when nobody reads its output any more", () =>
     Effect.gen(function*() {
