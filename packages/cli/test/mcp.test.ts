@@ -73,6 +73,25 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       assert.include(JSON.stringify(program.lines()[1]), "done")
     }))
 
+  it.effect("says of lines that are no messages once, and ends with a message that is too large", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const program = yield* desktop(env)
+      yield* program.say(initialize)
+      yield* Effect.sync(() => void program.child.stdin.write("\n\r\n"))
+      yield* program.say(initialized)
+      yield* Cli.until(() => program.lines()[0])
+      assert.strictEqual(program.stderr(), "")
+      yield* Effect.sync(() => void program.child.stdin.write("{\"jsonrpc\": \nthis is no message\n"))
+      yield* program.say([initialized], callOf("warn", "x"))
+      yield* Cli.until(() => program.lines()[1])
+      assert.strictEqual(program.stderr().match(/is no message of the protocol/g)?.length, 1, program.stderr())
+      program.child.stdin.on("error", () => undefined)
+      yield* Effect.sync(() => void program.child.stdin.write("x".repeat(17 * 1024 * 1024)))
+      assert.strictEqual(yield* program.ended, 1)
+      assert.match(program.stderr(), /skillscale: the client sent a message of more than 16777216 bytes[^\n]*\n$/)
+    }))
+
   it.effect("ends with its input, and cancels what runs", () =>
     Effect.gen(function*() {
       const { env, folder } = yield* Up.Up

@@ -142,5 +142,6 @@ export const mcp = Effect.fnUntraced(function*(input: Input) {
   if (process.stdin.isTTY) {
     yield* Io.note("waiting for an MCP client on standard input; --http serves many, Ctrl-C ends it")
   }
-  return yield* hold(Layer.provide(skillsOf(input), telemetry), Effect.scoped(McpStdio.serve()))
+  const overStdio = Effect.mapError(McpStdio.serve(), ({ message }) => new Exit.Failed({ code: 1, message }))
+  return yield* hold(Layer.provide(skillsOf(input), telemetry), Effect.scoped(overStdio))
 })
