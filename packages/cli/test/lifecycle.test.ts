@@ -49,7 +49,7 @@ const eventually = (env: Readonly<Record<string, string>>): Effect.Effect<Cli.En
   )
 
 layer(NodeServices.layer, { excludeTestServices: true, timeout: 60_000 })("a process that serves", (it) => {
-  for (const signals of [["SIGTERM"], ["SIGINT", "SIGINT"]] as const) {
+  for (const signals of [["SIGTERM"], ["SIGHUP"], ["SIGINT", "SIGINT"]] as const) {
     it.effect(`up drains on ${signals.join(" and at once ")}: the caller has its answer, and nothing is left`, () =>
       Effect.gen(function*() {
         const { file, skills, temporary } = yield* begin

@@ -73,6 +73,25 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       assert.include(JSON.stringify(program.lines()[1]), "done")
     }))
 
+  it.effect("says of lines that are no messages once, and ends with a message that is too large", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const program = yield* desktop(env)
+      yield* program.say(initialize)
+      yield* Effect.sync(() => void program.child.stdin.write("\n\r\n"))
+      yield* program.say(initialized)
+      yield* Cli.until(() => program.lines()[0])
+      assert.strictEqual(program.stderr(), "")
+      yield* Effect.sync(() => void program.child.stdin.write("{\"jsonrpc\": \nthis is no message\n"))
+      yield* program.say([initialized], callOf("warn", "x"))
+      yield* Cli.until(() => program.lines()[1])
+      assert.strictEqual(program.stderr().match(/is no message of the protocol/g)?.length, 1, program.stderr())
+      program.child.stdin.on("error", () => undefined)
+      yield* Effect.sync(() => void program.child.stdin.write("x".repeat(17 * 1024 * 1024)))
+      assert.strictEqual(yield* program.ended, 1)
+      assert.match(program.stderr(), /skillscale: the client sent a message of more than 16777216 bytes[^\n]*\n$/)
+    }))
+
   it.effect("ends with its input, and cancels what runs", () =>
     Effect.gen(function*() {
       const { env, folder } = yield* Up.Up
@@ -83,14 +102,16 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       assert.strictEqual(program.lines().length, 1)
     }))
 
-  it.effect("ends on a signal, and cancels what runs", () =>
-    Effect.gen(function*() {
-      const { env, folder } = yield* Up.Up
-      const { pid, program } = yield* waiting(env, Path.join(yield* folder, "pid"))
-      yield* Effect.sync(() => program.child.kill("SIGTERM"))
-      assert.strictEqual(yield* program.ended, 0)
-      yield* Cli.gone(pid)
-    }))
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    it.effect(`ends on ${signal}, and cancels what runs`, () =>
+      Effect.gen(function*() {
+        const { env, folder } = yield* Up.Up
+        const { pid, program } = yield* waiting(env, Path.join(yield* folder, "pid"))
+        yield* Effect.sync(() => program.child.kill(signal))
+        assert.strictEqual(yield* program.ended, 0)
+        yield* Cli.gone(pid)
+      }))
+  }
 
   it.effect("ends when nobody reads its output any more", () =>
     Effect.gen(function*() {
@@ -114,6 +135,13 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       const vocabulary = yield* names("--no-skill-tools")
       assert.notInclude(vocabulary, "echo")
       assert.deepStrictEqual(yield* names("--skills", "echo,warn"), [...vocabulary, "echo", "warn"])
+    }))
+
+  it.effect("warns of skills that nobody serves", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const program = yield* desktop(env, ["--skills", "echo,ecko"])
+      yield* Cli.until(() => /no server serves these of --skills.* skills=ecko\n/.exec(program.stderr()) ?? undefined)
     }))
 
   it.effect("serves HTTP until a signal", () =>
@@ -157,22 +185,70 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       yield* wrong(["--http", "0", "--token-file", file], {}, 2, /shorter than 16 characters/)
       yield* wrong(["--http", "0"], { SKILLSCALE_MCP_TOKEN: "two words are too many" }, 2, /one line/)
       yield* wrong(["--http", "0", "--token-file", `${file}s`], {}, 2, /cannot read the token/)
+      yield* wrong(["--host", "127.0.0.1"], {}, 2, /--host: give --http, too/)
+      yield* wrong(["--http", "0", "--allow-host", "https://a.example"], {}, 2, /--allow-host: "https:\/\/a\.example"/)
+      yield* wrong(["--skills", "./skills"], {}, 2, /expected names of skills/)
+      yield* wrong(["--skills", ""], {}, 2, /expected names of skills/)
+      yield* wrong(["--print-config", "--http", "0"], {}, 2, /--print-config has to name the port/)
+      yield* wrong(["--print-config", "--http", "80", "--host", "::"], {}, 2, /SKILLSCALE_MCP_TOKEN/)
+      yield* wrong(["--print-config", "--http", "80", "--token-file", `${file}s`], {}, 2, /cannot read the token/)
+      yield* wrong(["--print-config", "--token-file", file], {}, 2, /--token-file: give --http, too/)
       const nobody = { SKILLSCALE_PROXY_XSUB: "tcp://127.0.0.1:9", SKILLSCALE_PROXY_XPUB: "tcp://127.0.0.1:9" }
       yield* wrong([], nobody, 4, /^skillscale: [^\n]*127\.0\.0\.1:9[^\n]*\n$/)
       yield* wrong(["--http", "0"], nobody, 4, /^skillscale: [^\n]*127\.0\.0\.1:9[^\n]*\n$/)
     }), 60_000)
 
-  it.effect("prints what a desktop client has to be told", () =>
+  it.effect("prints what a desktop client has to be told, with every flag", () =>
     Effect.gen(function*() {
       const { env } = yield* Up.Up
-      const { stdout } = yield* Cli.run(["mcp", "--print-config"], { env })
+      const flags = ["--skills", "echo,warn", "--timeout", "5s", "--max-output", "2000", "--no-skill-tools"]
+      const { stdout } = yield* Cli.run(["mcp", "--print-config", "--log-level", "error", ...flags], { env })
       const { mcpServers: { skillscale: { args, command } } } = JSON.parse(stdout)
+      assert.includeMembers(args, [
+        "--skills",
+        "echo,warn",
+        "5000ms",
+        "2000",
+        "--no-skill-tools",
+        "--log-level",
+        "error"
+      ])
       const program = yield* Effect.sync(() =>
         ChildProcess.spawnSync(command, ["--conditions=skillscale", ...args], {
           input: `${JSON.stringify(initialize)}\n`,
           env: { PATH: process.env["PATH"] }
         })
       )
-      assert.strictEqual(program.status, 0)
+      assert.strictEqual(program.status, 0, program.stderr.toString())
+      const again = yield* Cli.run([...args.slice(1), "--print-config"])
+      assert.strictEqual(again.stdout, stdout)
     }))
+
+  it.effect("prints where it serves, and never the token", () =>
+    Effect.gen(function*() {
+      const { env } = yield* Up.Up
+      const token = "0123456789abcdef-secret"
+      const printed = Effect.fnUntraced(
+        function*(more: Readonly<Record<string, string>>, ...args: ReadonlyArray<string>) {
+          const { stdout } = yield* Cli.run(["mcp", "--print-config", "--http", "8080", ...args], {
+            env: { ...env, ...more }
+          })
+          return JSON.parse(stdout).mcpServers.skillscale
+        }
+      )
+      assert.deepStrictEqual(yield* printed({}), { type: "http", url: "http://127.0.0.1:8080/mcp" })
+      const headers = { Authorization: "Bearer ${SKILLSCALE_MCP_TOKEN}" }
+      for (
+        const [host, name] of [["0.0.0.0", "127.0.0.1"], ["::", "[::1]"], ["2001:db8::1", "[2001:db8::1]"], [
+          "[::1]",
+          "[::1]"
+        ]] as const
+      ) {
+        assert.deepStrictEqual(yield* printed({ SKILLSCALE_MCP_TOKEN: token }, "--host", host), {
+          type: "http",
+          url: `http://${name}:8080/mcp`,
+          headers
+        })
+      }
+    }), 30_000)
 })

@@ -3,7 +3,8 @@
  * that sessions, or single requests without one. `/healthz` answers while the server takes requests.
  *
  * A client that closes the connection of a request has cancelled it. Closing the scope drains: those in hand may finish within
- * `grace`, and all others, `/healthz` too, are answered with 503 until then.
+ * `grace`, after which they are cancelled and their clients told so, and all others, `/healthz` too, are answered with 503 until
+ * then.
  *
  * @since 0.1.0
  */
@@ -14,6 +15,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -38,8 +40,9 @@ export interface Options {
   /** What clients have to send as `Authorization: Bearer`. */
   readonly token?: Redacted.Redacted | undefined
   /**
-   * More names under which clients reach the server, also as origins of web pages, without scheme and port. Without any, only
-   * loopback names are allowed on a loopback interface, and beyond it every name but no other origin.
+   * More names under which clients reach the server, also as origins of web pages: names and addresses, in any case, without
+   * scheme, port and path. Without any, only loopback names are allowed on a loopback interface, and beyond it every name but no
+   * other origin.
    */
   readonly names?: ReadonlyArray<string> | undefined
   /** The largest request, in bytes. By default 16 MiB. */
@@ -68,6 +71,21 @@ export class TokenMissing extends Schema.TaggedError<TokenMissing>()("TokenMissi
 }
 
 /**
+ * A name under which clients are to reach the server is none, so that it would never be the one of a request.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NameInvalid extends Schema.TaggedError<NameInvalid>()("NameInvalid", { name: Schema.String }) {
+  override get message() {
+    return `${
+      JSON.stringify(this.name)
+    } is no name of a host: give a name or an address without scheme, port and path, such as ` +
+      "skills.example.com"
+  }
+}
+
+/**
  * The running server.
  *
  * @category services
@@ -86,6 +104,8 @@ const headersTimeout = 10_000
 const requestTimeout = 60_000
 /** How long a connection may be unused. */
 const keepAliveTimeout = 30_000
+/** How often it is looked at who takes longer. */
+const connectionsCheckingInterval = 1000
 const maxConnections = 1024
 const maxSubscriptions = 128
 
@@ -111,6 +131,18 @@ export const checkToken = (host: string, token: Redacted.Redacted | undefined): 
   token === undefined && !HttpGuard.isLoopback(host) ? Effect.fail(new TokenMissing({ host })) : Effect.void
 
 /**
+ * Gives names as they are in requests. Fails at one that has a scheme, a port, a path or a `*`, or is no name.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const checkNames = (names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, NameInvalid> =>
+  Effect.forEach(names, (name) => {
+    const canonical = HttpGuard.nameOf(name)
+    return canonical === undefined ? Effect.fail(new NameInvalid({ name })) : Effect.succeed(canonical)
+  })
+
+/**
  * Starts the server.
  *
  * @category constructors
@@ -120,11 +152,12 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<
   McpHttp["Service"],
-  MetricsServer.ListenError | TokenMissing,
+  MetricsServer.ListenError | NameInvalid | TokenMissing,
   McpServer.McpServer | Scope.Scope
 > {
-  const { grace = "10 seconds", host = "127.0.0.1", names = [], port, token } = options
+  const { grace = "10 seconds", host = "127.0.0.1", port, token } = options
   yield* checkToken(host, token)
+  const names = yield* checkNames(options.names ?? [])
   const mcp = yield* McpServer.McpServer
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const onerror = (error: Error) =>
@@ -144,11 +177,18 @@ export const make = Effect.fnUntraced(function*(
     sessions,
     answer: toNodeHandler(HttpRoutes.fetchOf(handler, sessions), { maxRequestBodySize: maxBody, onerror })
   })
-  const node = Http.createServer({ headersTimeout, requestTimeout, keepAliveTimeout }, routes.handle)
+  const node = Http.createServer({
+    headersTimeout,
+    requestTimeout,
+    keepAliveTimeout,
+    connectionsCheckingInterval,
+    ServerResponse: HttpRoutes.EventResponse
+  }, routes.handle)
   node.maxConnections = maxConnections
   const drain = Effect.gen(function*() {
     // It still listens, so that whoever comes meanwhile hears that it ends.
-    yield* Effect.timeoutOption(routes.drain, grace)
+    const drained = yield* Effect.timeoutOption(routes.drain, grace)
+    if (Option.isNone(drained)) yield* Effect.timeoutOption(Effect.andThen(mcp.cancel, routes.drain), "1 second")
     const ended = closed(node)
     node.close()
     yield* Effect.promise(() => Promise.all([handler.close(), sessions.endAll()]))
@@ -173,5 +213,5 @@ export const make = Effect.fnUntraced(function*(
  */
 export const layer = (
   options: Options
-): Layer.Layer<McpHttp, MetricsServer.ListenError | TokenMissing, McpServer.McpServer> =>
+): Layer.Layer<McpHttp, MetricsServer.ListenError | NameInvalid | TokenMissing, McpServer.McpServer> =>
   Layer.effect(McpHttp, make(options))

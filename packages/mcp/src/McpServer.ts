@@ -59,6 +59,8 @@ export class McpServer extends Context.Service<McpServer, {
   readonly connection: Sdk.McpServerFactory
   /** Emits what changes, for subscriptions that outlive requests. */
   readonly events: Sdk.ServerEventBus
+  /** Cancels all requests in hand on the servers, whose clients get the error that this one is ending. */
+  readonly cancel: Effect.Effect<void>
 }>()("@skillscale/mcp/McpServer") {}
 
 const instructions =
@@ -171,7 +173,9 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<McpServer["Service"], never, SkillCatalog.SkillCatalog | SkillTools.SkillTools | Scope.Scope> {
   const catalog = yield* SkillCatalog.SkillCatalog
   const tools = yield* SkillTools.SkillTools
-  const fork = yield* FiberSet.makeRuntimePromise()
+  const requests = yield* FiberSet.make()
+  const fork = yield* FiberSet.runtimePromise(requests)()
+  let isEnding = false
   const entries = SkillEntries.make(catalog)
   const served: Served.Served = {
     catalog,
@@ -191,7 +195,9 @@ export const make = Effect.fnUntraced(function*(
           return error._tag === "Some" ? Effect.fail(error.value) : hidden(cause)
         }),
         { signal: signalOf(context) }
-      )
+      ).catch((error: unknown) => {
+        throw isEnding && !(error instanceof Sdk.ProtocolError) ? Served.ending() : error
+      })
   }
   const services = yield* Effect.context<never>()
   const schemaOf = (name: string) => {
@@ -212,7 +218,11 @@ export const make = Effect.fnUntraced(function*(
   return McpServer.of({
     request: ahead(() => create(false)),
     connection: () => create(true),
-    events: changes.events
+    events: changes.events,
+    cancel: Effect.suspend(() => {
+      isEnding = true
+      return FiberSet.clear(requests)
+    })
   })
 })
 

@@ -21,6 +21,17 @@ const session = async (url: string) => {
 
 const endless = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "endless", arguments: {} } }
 
+const nobody = Layer.succeed(McpServer.McpServer, {
+  request: () => {
+    throw new Error("nobody asks")
+  },
+  connection: () => {
+    throw new Error("nobody asks")
+  },
+  events: new InMemoryServerEventBus(),
+  cancel: Effect.void
+})
+
 describe("MCP over HTTP", () => {
   inWorld("answers nobody but clients of this machine, and pages from it", async (world) => {
     await using serving = await serve(world)
@@ -31,16 +42,24 @@ describe("MCP over HTTP", () => {
     assert.strictEqual(await status({ host: "localhost:1", origin: "http://localhost:3000" }), 200)
     assert.strictEqual(await status({ host: "evil.example" }), 421)
     assert.strictEqual(await status({ host: "127.0.0.1.evil.example" }), 421)
+    for (const host of ["evil.example@127.0.0.1", "127.0.0.1/evil.example", "127.0.0.1:1@127.0.0.1", "::1"]) {
+      assert.strictEqual(await status({ host }), 421, host)
+    }
     assert.strictEqual(await status({ origin: "http://evil.example" }), 403)
     assert.strictEqual(await status({ origin: "null" }), 403)
     assert.strictEqual(await status({ origin: "http://localhost.evil.example" }), 403)
   })
 
   inWorld("takes more names where they are allowed", async (world) => {
-    await using serving = await serve(world, { http: { names: ["skills.example"] } })
+    await using serving = await serve(world, { http: { names: ["Skills.Example", "2001:DB8:0::1", "bücher.example"] } })
     const list = modern("tools/list")
-    const headers = { ...list.headers, host: "skills.example", origin: "https://skills.example" }
-    assert.strictEqual((await ask(serving.url, { ...list, headers })).status, 200)
+    const status = async (host: string, origin: string) =>
+      (await ask(serving.url, { ...list, headers: { ...list.headers, host, origin } })).status
+    assert.strictEqual(await status("skills.example", "https://skills.example"), 200)
+    assert.strictEqual(await status("SKILLS.example:8443", "https://skills.example:8443"), 200)
+    assert.strictEqual(await status("[2001:db8::1]:80", "http://[2001:db8::1]"), 200)
+    assert.strictEqual(await status("xn--bcher-kva.example", "https://xn--bcher-kva.example"), 200)
+    assert.strictEqual(await status("example", "https://skills.example"), 421)
   })
 
   inWorld("asks for the token, on every path to a skill", async (world) => {
@@ -62,17 +81,28 @@ describe("MCP over HTTP", () => {
     }
   })
 
+  it.effect("takes no name that would never be the one of a request", () =>
+    Effect.gen(function*() {
+      const wrong = [
+        "https://skills.example",
+        "skills.example:8080",
+        "skills.example/mcp",
+        "*.example",
+        "a b",
+        "",
+        "[::1"
+      ]
+      for (const name of wrong) {
+        const failed = yield* Effect.flip(
+          Layer.build(Layer.provide(McpHttp.layer({ port: 0, names: ["fine.example", name] }), nobody))
+        )
+        assert.strictEqual(failed._tag, "NameInvalid", name)
+        assert.include(failed.message, JSON.stringify(name))
+      }
+    }).pipe(Effect.scoped))
+
   it.effect("does not listen beyond this machine without a token", () =>
     Effect.gen(function*() {
-      const nobody = Layer.succeed(McpServer.McpServer, {
-        request: () => {
-          throw new Error("nobody asks")
-        },
-        connection: () => {
-          throw new Error("nobody asks")
-        },
-        events: new InMemoryServerEventBus()
-      })
       for (const host of ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.evil.example"]) {
         const failed = yield* Effect.flip(Layer.build(Layer.provide(McpHttp.layer({ port: 0, host }), nobody)))
         assert.strictEqual(failed._tag, "TokenMissing")
@@ -147,6 +177,27 @@ describe("MCP over HTTP", () => {
     assert.strictEqual((await ask(serving.url, { headers, body: endless })).status, 404)
   })
 
+  inWorld("sends the head of a stream before there is an event", async (world) => {
+    await using serving = await serve(world)
+    const headers = await session(serving.url)
+    const since = performance.now()
+    const streams = [send(serving.url, { method: "GET", headers }), send(serving.url, { headers, body: endless })]
+    const ended = streams.map(({ answer }) => answer.catch(() => undefined))
+    await Promise.all(streams.map(({ headed }) => headed))
+    assert.isBelow(performance.now() - since, 10_000, "a stream is kept alive by an event after 15 s")
+    streams.forEach(({ abandon }) => abandon())
+    await Promise.all(ended)
+  })
+
+  inWorld("waits 10 seconds for the head of a request, and not much longer", async (world) => {
+    await using serving = await serve(world)
+    const since = performance.now()
+    assert.include(await bytes(serving.url, "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\n"), " 408 ")
+    const seconds = (performance.now() - since) / 1000
+    assert.isAtLeast(seconds, 9.9)
+    assert.isBelow(seconds, 13)
+  })
+
   inWorld("makes room for a new session, and ends those that nobody uses", async (world) => {
     await using serving = await serve(world, { http: { maxSessions: 2, sessionIdle: "1 second" } })
     const ping = { jsonrpc: "2.0", id: 3, method: "ping" }
@@ -198,12 +249,19 @@ describe("MCP over HTTP", () => {
     await errorOf(ask(serving.url, healthz))
   })
 
-  inWorld("cancels what does not finish in time", async (world) => {
+  inWorld("cancels what does not finish in time, and tells so in every kind of request", async (world) => {
     const serving = await serve(world, { http: { grace: "50 millis" } })
-    const ended = ask(serving.url, modern("tools/call", { name: "endless", arguments: {} })).catch(() => undefined)
-    await eventually("it runs", () => world.endless() === 1)
+    const headers = await session(serving.url)
+    const running = [modern("tools/call", { name: "endless", arguments: {} }), { body: endless }, {
+      headers,
+      body: endless
+    }].map((request) => ask(serving.url, request))
+    await eventually("they run", () => world.endless() === 3)
     await serving.close()
-    await ended
-    await eventually("it is gone", () => world.endless() === 0)
+    for (const { body } of await Promise.all(running)) {
+      assert.match(body, /"error":\{"code":-32000,"message":"the server is ending; the request was cancelled"/)
+      assert.match(body, /"id":[12]\b/)
+    }
+    await eventually("they are gone", () => world.endless() === 0)
   })
 })

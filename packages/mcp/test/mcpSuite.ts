@@ -73,9 +73,23 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       await eventually("its process is gone", () => world.endless() === 0)
     })
 
-    withClient("tells progress in the script's own words", async (connected) => {
+    withClient("tells progress in the script's own words", async (connected, world) => {
+      await connected.client.listTools()
+      const said = Path.join(world.directory, "said")
+      addSkill(
+        world.directory,
+        "reporting",
+        "echo '::progress:: 1 of 2' >&2; echo one; echo '::progress:: 2 of 2' >&2\n" +
+          `until [ -e ${said} ]; do sleep 0.02; done\n`
+      )
+      await eventually("all lists changed", () => new Set(connected.changed).size === 3)
       const heard: Array<{ readonly progress: number; readonly message?: string | undefined }> = []
-      await call(connected, "talking", {}, { onprogress: (progress) => void heard.push(progress) })
+      // The client drops progress that it reads together with the result, so the script waits until all is heard.
+      const onprogress = (progress: (typeof heard)[number]) => {
+        heard.push(progress)
+        if (progress.message === "2 of 2") Fs.writeFileSync(said, "")
+      }
+      await call(connected, "run_skill_script", { skill: "reporting" }, { onprogress })
       const messages = heard.map(({ message }) => message)
       assert.includeMembers(messages, ["1 of 2", "2 of 2"])
       assert.notInclude(messages.join(), "::progress::")
@@ -98,6 +112,19 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.strictEqual(link?.["size"], 200_000)
       const { contents } = await connected.client.readResource({ uri: String(link?.["uri"]) })
       assert.deepInclude(only(contents), { text: "x".repeat(200_000), mimeType: "text/plain" })
+    })
+
+    withClient("names the files for which an answer has no room, so that they are read", async (connected, world) => {
+      await connected.client.listTools()
+      addSkill(world.directory, "many", "mkdir out; for n in $(seq 100 152); do echo file $n > out/$n.txt; done\n")
+      await eventually("all lists changed", () => new Set(connected.changed).size === 3)
+      const { content, text } = await call(connected, "run_skill_script", { skill: "many" })
+      assert.strictEqual(content.length, 1 + 50)
+      for (const name of ["150", "151", "152"]) {
+        assert.notInclude(JSON.stringify(content.slice(1)), `file ${name}`)
+        const artifact = new RegExp(`"out/${name}\\.txt": artifact (\\w+)`).exec(text)?.[1]
+        assert.include((await call(connected, "read_artifact", { artifact })).text, `file ${name}`)
+      }
     })
 
     withClient("hands over the files of a run that failed", async (connected, world) => {

@@ -103,13 +103,12 @@ export const queue = Flag.String("queue").pipe(
 const interfaceOf = (what: string) =>
   Flag.String("host").pipe(
     Flag.withMetavar("HOST"),
-    Flag.withDescription(`Interface of ${what}; 0.0.0.0 for all (127.0.0.1)`),
-    Flag.withDefault("127.0.0.1")
+    Flag.withDescription(`Interface of ${what}; 0.0.0.0 for all (127.0.0.1)`)
   )
 
-export const host = interfaceOf("the ports")
+export const host = interfaceOf("the ports").pipe(Flag.withDefault("127.0.0.1"))
 
-export const metricsHost = interfaceOf("the metrics port")
+export const metricsHost = interfaceOf("the metrics port").pipe(Flag.withDefault("127.0.0.1"))
 
 const port = (name: string, description: string) =>
   Flag.String(name).pipe(
@@ -140,12 +139,20 @@ export const serverMetricsPort = port("metrics-port", "HTTP port of /metrics; 0 
 
 export const httpPort = port("http", "Serve HTTP on this port; 0 for a free one")
 
-export const httpHost = interfaceOf("--http")
+export const httpHost = interfaceOf("--http").pipe(Flag.withSchema(Schema.NonEmptyString), Flag.optional)
+
+/** Not every skill that loads has a name that is valid, but none has one like a path, as `--skills` of a server is. */
+const OfferedSkills = Settings.SkillNames.check(
+  Schema.makeFilter((names) =>
+    names === "all" || names.length > 0 && !names.some((name) => /^[.~]|[/\\]/.test(name)) ||
+    "names of skills, separated by commas, or all; the folder with the skills is for up and server"
+  )
+)
 
 export const offeredSkills = Flag.String("skills").pipe(
-  Flag.withSchema(Settings.SkillNames),
+  Flag.withSchema(OfferedSkills),
   Flag.withMetavar("SKILL,…"),
-  Flag.withDescription("Skills to offer, or all (all)"),
+  Flag.withDescription("Names of the skills to offer, or all (all)"),
   Flag.withDefault("all" as const)
 )
 

@@ -17,10 +17,11 @@ import type * as Connection from "./connection.ts"
 import * as Exit from "./exit.ts"
 import { hold } from "./hold.ts"
 import * as Io from "./io.ts"
+import * as McpConfig from "./mcpConfig.ts"
 
 export interface Input extends Connection.Options {
   readonly http: Option.Option<number>
-  readonly host: string
+  readonly host: Option.Option<string>
   readonly tokenFile: Option.Option<string>
   readonly allowHost: ReadonlyArray<string>
   readonly skills: ReadonlyArray<string> | "all"
@@ -56,72 +57,91 @@ const tokenOf = Effect.fnUntraced(function*({ tokenFile }: Input) {
   return token
 })
 
-const skillsOf = ({ maxOutput, noSkillTools, skills, timeout, xpub, xsub }: Input) =>
-  McpServer.layer({ version: Cli.version }).pipe(
+/** What HTTP is served with. */
+export interface Served {
+  readonly port: number
+  readonly host: string
+  readonly names: ReadonlyArray<string>
+  readonly token: Redacted.Redacted | undefined
+}
+
+/** Tells what of the flags for HTTP cannot be used, before the proxy is looked for, which may take its time. */
+const servedOf = Effect.fnUntraced(function*(input: Input, port: number) {
+  const token = yield* tokenOf(input)
+  const host = Option.getOrElse(input.host, () => "127.0.0.1").replace(/^\[(.*)\]$/, "$1")
+  yield* Effect.mapError(
+    McpHttp.checkToken(host, token),
+    ({ message }) => Exit.usage(`${message}: --token-file or SKILLSCALE_MCP_TOKEN`)
+  )
+  const names = yield* Effect.mapError(
+    McpHttp.checkNames(input.allowHost),
+    ({ message }) => Exit.usage(`--allow-host: ${message}`)
+  )
+  return { port, host, names, token } satisfies Served
+})
+
+/** Warns of names that no server serves, which may be wrong, or of skills that are still to come. */
+const warnOfNobody = ({ skills }: Input) =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    if (skills === "all") return
+    const { skills: current } = yield* SkillCatalog.SkillCatalog
+    const known = new Set((yield* current).map(({ name }) => name))
+    const missing = skills.filter((name) => !known.has(name))
+    if (missing.length === 0) return
+    yield* Effect.logWarning("no server serves these of --skills now; they are offered once one does").pipe(
+      Effect.annotateLogs({ skills: missing.join(",") })
+    )
+  }))
+
+const skillsOf = (input: Input) =>
+  Layer.merge(McpServer.layer({ version: Cli.version }), warnOfNobody(input)).pipe(
     Layer.provide(
-      SkillTools.layer({ maxOutput, schemas: "verbatim", ...noSkillTools ? { maxSkillTools: false as const } : {} })
+      SkillTools.layer({
+        maxOutput: input.maxOutput,
+        schemas: "verbatim",
+        ...input.noSkillTools ? { maxSkillTools: false as const } : {}
+      })
     ),
     Layer.provide(
-      SkillCatalog.layer(skills === "all" ? {} : { skills }).pipe(Exit.layerOr(Exit.fromClientError))
+      SkillCatalog.layer(input.skills === "all" ? {} : { skills: input.skills }).pipe(
+        Exit.layerOr(Exit.fromClientError)
+      )
     ),
-    Layer.provide(SkillClient.layer({ timeout }).pipe(Exit.layerOr(Exit.fromClientError))),
-    Layer.provide(Exit.layerOrUnavailable(ZmqBus.layerFailover({ xsub, xpub })))
+    Layer.provide(SkillClient.layer({ timeout: input.timeout }).pipe(Exit.layerOr(Exit.fromClientError))),
+    Layer.provide(Exit.layerOrUnavailable(ZmqBus.layerFailover({ xsub: input.xsub, xpub: input.xpub })))
   )
 
 const announce = Layer.effectDiscard(
   Effect.flatMap(McpHttp.McpHttp, ({ url }) => Effect.logInfo("MCP is ready").pipe(Effect.annotateLogs({ url })))
 )
 
-const overHttp = Effect.fnUntraced(function*(input: Input, port: number) {
-  const token = yield* tokenOf(input)
-  const http = McpHttp.layer({
-    port,
-    host: input.host,
-    names: input.allowHost,
-    ...token === undefined ? {} : { token }
-  })
-  // Before the proxy is looked for, which may take its time.
-  yield* Effect.mapError(
-    McpHttp.checkToken(input.host, token),
-    ({ message }) => Exit.usage(`${message}: --token-file or SKILLSCALE_MCP_TOKEN`)
-  )
-  return announce.pipe(
-    Layer.provide(Exit.layerOrUnavailable(http)),
+const overHttp = (input: Input, { token, ...served }: Served) =>
+  announce.pipe(
+    Layer.provide(
+      Exit.layerOrUnavailable(McpHttp.layer({ ...served, ...token === undefined ? {} : { token } }))
+    ),
     Layer.provide(skillsOf(input))
   )
-})
 
 const telemetry = Telemetry.layer({ serviceName: "skillscale-mcp" })
 
-/** What desktop clients keep in their configuration: how to start this program. */
-const configOf = ({ host, http, xpub, xsub }: Input) => ({
-  mcpServers: {
-    skillscale: Option.isSome(http)
-      ? { type: "http", url: `http://${host}:${http.value}/mcp` }
-      : {
-        command: process.execPath,
-        args: [Fs.realpathSync(process.argv[1] ?? ""), "mcp", "--proxy-xsub", xsub, "--proxy-xpub", xpub]
-      }
-  }
-})
-
 /** What says nothing to a client on standard input. */
 const onlyHttp: ReadonlyArray<readonly [string, (input: Input) => boolean]> = [
-  ["--host", ({ host }) => host !== "127.0.0.1"],
+  ["--host", ({ host }) => Option.isSome(host)],
   ["--token-file", ({ tokenFile }) => Option.isSome(tokenFile)],
   ["--allow-host", ({ allowHost }) => allowHost.length > 0]
 ]
 
 export const mcp = Effect.fnUntraced(function*(input: Input) {
-  if (input.printConfig) return yield* Io.line(JSON.stringify(configOf(input), null, 2))
   yield* Exit.checkedProxies(input)
   const ofHttp = Option.isNone(input.http) ? onlyHttp.filter(([, isGiven]) => isGiven(input)) : []
   if (ofHttp.length > 0) return yield* Exit.usage(`${ofHttp.map(([flag]) => flag).join(", ")}: give --http, too`)
-  if (Option.isSome(input.http)) {
-    return yield* hold(Layer.provide(yield* overHttp(input, input.http.value), telemetry))
-  }
+  const served = Option.isSome(input.http) ? yield* servedOf(input, input.http.value) : undefined
+  if (input.printConfig) return yield* Io.line(JSON.stringify(yield* McpConfig.of(input, served), null, 2))
+  if (served !== undefined) return yield* hold(Layer.provide(overHttp(input, served), telemetry))
   if (process.stdin.isTTY) {
     yield* Io.note("waiting for an MCP client on standard input; --http serves many, Ctrl-C ends it")
   }
-  return yield* hold(Layer.provide(skillsOf(input), telemetry), Effect.scoped(McpStdio.serve()))
+  const overStdio = Effect.mapError(McpStdio.serve(), ({ message }) => new Exit.Failed({ code: 1, message }))
+  return yield* hold(Layer.provide(skillsOf(input), telemetry), Effect.scoped(overStdio))
 })

@@ -8,6 +8,9 @@ const MaxOutput = Schema.FiniteFromString.check(
   Schema.makeFilter((n) => Number.isInteger(n) && n >= 1000 && n <= 10_000_000 || "a whole number of 1000–10000000")
 )
 
+/** The longest text of an answer where none is given. */
+export const maxOutput = 30_000
+
 const flags = {
   http: Flags.httpPort.pipe(Flag.optional),
   host: Flags.httpHost,
@@ -25,15 +28,17 @@ const flags = {
   maxOutput: Flag.String("max-output").pipe(
     Flag.withSchema(MaxOutput),
     Flag.withMetavar("N"),
-    Flag.withDescription("Longest text of an answer, in characters (30000)"),
-    Flag.withDefault(30_000)
+    Flag.withDescription(`Longest text of an answer, in characters (${maxOutput})`),
+    Flag.withDefault(maxOutput)
   ),
   noSkillTools: Flag.Boolean("no-skill-tools").pipe(
     Flag.withDescription("Offer no tool for each skill, only those that find, read and run skills"),
     Flag.withDefault(false)
   ),
   printConfig: Flag.Boolean("print-config").pipe(
-    Flag.withDescription("Print the configuration of a desktop client for these flags, and end"),
+    Flag.withDescription(
+      "Print the configuration of a client for these flags, and end; with --http the one of a client of that server"
+    ),
     Flag.withDefault(false)
   ),
   ...Flags.connection

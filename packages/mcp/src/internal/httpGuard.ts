@@ -2,12 +2,13 @@
 import * as Redacted from "effect/Redacted"
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
+import { isIPv6 } from "node:net"
 
 export interface Options {
   /** The interface that is listened on. */
   readonly host: string
   readonly token: Redacted.Redacted | undefined
-  /** More names under which this server is reached, and origins of pages that may use it, without scheme and port. */
+  /** More names under which this server is reached, and origins of pages that may use it, as `nameOf` gives them. */
   readonly names: ReadonlyArray<string>
 }
 
@@ -22,13 +23,24 @@ const loopbackNames = ["localhost", "127.0.0.1", "[::1]"]
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(host)
 
-const nameOf = (url: string): string | undefined => {
+const hostOf = (url: string): string | undefined => {
   try {
     return new URL(url).hostname
   } catch {
     return undefined
   }
 }
+
+/** A host's name or address as browsers write it; undefined where it is none, or not only that. */
+export const nameOf = (text: string): string | undefined =>
+  isIPv6(text)
+    ? hostOf(`http://[${text}]`)
+    : /^(?:\[[^\]]*\]|[^\s:/?#@*\\]+)$/.test(text)
+    ? hostOf(`http://${text}`)
+    : undefined
+
+/** The name in a `Host` header. */
+const nameIn = (header: string): string | undefined => nameOf(header.replace(/:\d*$/, ""))
 
 const isSame = (one: string, other: string): boolean => {
   const digest = (text: string) => createHash("sha256").update(text).digest()
@@ -41,15 +53,15 @@ const isSame = (one: string, other: string): boolean => {
  * names are given.
  */
 export const make = ({ host, names, token }: Options) => {
-  const own = new Set([...loopbackNames, host.includes(":") ? `[${host.replaceAll(/[[\]]/g, "")}]` : host, ...names])
+  const own = new Set([...loopbackNames, nameOf(host) ?? host, ...names])
   const isAnyName = !isLoopback(host) && names.length === 0
   return ({ headers }: IncomingMessage): Refusal | undefined => {
-    const name = nameOf(`http://${headers.host ?? ""}`)
+    const name = nameIn(headers.host ?? "")
     if (name === undefined || !isAnyName && !own.has(name)) {
       return { status: 421, message: "this server is not the one that the Host header names; allow the name to use it" }
     }
     const { authorization, origin } = headers
-    if (origin !== undefined && !own.has(nameOf(origin) ?? "")) {
+    if (origin !== undefined && !own.has(hostOf(origin) ?? "")) {
       return { status: 403, message: "pages of this origin may not use this server" }
     }
     if (token === undefined) return undefined

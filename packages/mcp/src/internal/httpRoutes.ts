@@ -2,7 +2,8 @@
 import type { NodeMcpRequestHandler } from "@modelcontextprotocol/node"
 import * as Sdk from "@modelcontextprotocol/server"
 import * as Effect from "effect/Effect"
-import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Http from "node:http"
+import type { IncomingMessage, OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import type { Refusal } from "./httpGuard.ts"
 import type { Sessions } from "./sessions.ts"
 
@@ -21,6 +22,24 @@ const errorOf = (code: number, message: string) => ({ jsonrpc: "2.0", error: { c
 
 const failure = (status: number, code: number, message: string): Response =>
   Response.json(errorOf(code, message), { status })
+
+type Headers = OutgoingHttpHeaders | ReadonlyArray<OutgoingHttpHeader>
+
+const isOfEvents = (headers: unknown): boolean =>
+  String(Object(headers)["content-type"]).startsWith("text/event-stream")
+
+/** An answer whose head is sent at once where its body is a stream of events, the first of which may be long in coming. */
+export class EventResponse extends Http.ServerResponse {
+  override writeHead(status: number, headers?: Headers): this
+  override writeHead(status: number, message?: string, headers?: Headers): this
+  override writeHead(status: number, ...rest: ReadonlyArray<unknown>): this {
+    Reflect.apply(super.writeHead, this, [status, ...rest])
+    // Together with the first event where that is there already.
+    const flush = () => this.writableEnded || this.destroyed ? undefined : this.flushHeaders()
+    if (isOfEvents(rest.at(-1))) setImmediate(flush)
+    return this
+  }
+}
 
 const refuse = (response: ServerResponse, { headers, message, status }: Refusal): void => {
   // What is left of the request is not read.

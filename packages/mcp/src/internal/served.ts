@@ -23,6 +23,8 @@ export const invalid = (message: string, data?: unknown): ProtocolError =>
 
 export const internal = (message: string): ProtocolError => new ProtocolError(ProtocolErrorCode.InternalError, message)
 
+export const ending = (): ProtocolError => new ProtocolError(-32000, "the server is ending; the request was cancelled")
+
 /** One page of a list. */
 export const page = <A>(
   items: ReadonlyArray<A>,

@@ -11,6 +11,8 @@ export interface Answer {
 export interface Sent {
   /** The head of the answer, and its body to the end. */
   readonly answer: Promise<Answer>
+  /** The head of the answer alone. */
+  readonly headed: Promise<void>
   /** The first bytes of the body. */
   readonly begun: Promise<void>
   /** Closes the connection. */
@@ -34,6 +36,7 @@ export const send = (url: string, { body, headers, method = "POST", path }: Requ
   const begun = new Promise<void>((resolve) => {
     begin = resolve
   })
+  const headed = new Promise<void>((resolve) => request.once("response", () => resolve()))
   const answer = new Promise<Answer>((resolve, reject) => {
     request.once("error", reject)
     request.once("response", (response) => {
@@ -52,7 +55,7 @@ export const send = (url: string, { body, headers, method = "POST", path }: Requ
     })
   })
   request.end(body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body))
-  return { answer, begun, abandon: () => request.destroy() }
+  return { answer, headed, begun, abandon: () => request.destroy() }
 }
 
 export const ask = (url: string, request: Request): Promise<Answer> => send(url, request).answer

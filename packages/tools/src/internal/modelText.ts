@@ -87,14 +87,26 @@ export const missing = (truncated: ReadonlyArray<string>): string => {
   return cut.length === 0 ? "" : `[the server cut ${cut.join(" and ")} at its limit]`
 }
 
-const maxListed = 50
+/** So many files are told with their kind and size, those after them only with what they are read by. */
+const maxTold = 50
 
-/** The files that a run made, one a line. */
-export const files = (artifacts: ReadonlyArray<Artifacts.Artifact>, cap: Cap): string => {
-  if (artifacts.length === 0) return ""
-  const lines = artifacts.slice(0, maxListed).map((artifact) =>
-    `- ${JSON.stringify(artifact.path)} (${artifact.mime}, ${sizeOf(artifact.size)})${reference(artifact, cap)}`
-  )
-  const more = artifacts.length > maxListed ? [`- and ${artifacts.length - maxListed} more`] : []
-  return ["Files:", ...lines, ...more].join("\n")
+/** The files that a run made, one a line, in a third of the output at most; where they are more, the artifact that lists all. */
+export const files = (made: ReadonlyArray<Artifacts.Artifact>, cap: Cap): string => {
+  if (made.length === 0) return ""
+  const lines = made.map((artifact, index) => {
+    const kind = index < maxTold ? ` (${artifact.mime}, ${sizeOf(artifact.size)})` : ""
+    return `- ${JSON.stringify(artifact.path)}${kind}${reference(artifact, cap)}`
+  })
+  let room = Math.floor(cap.maxOutput / 3)
+  const count = lines.findIndex((line) => (room -= line.length + 1) < 0)
+  if (count === -1) return ["Files:", ...lines].join("\n")
+  const all = cap.artifacts.put({
+    path: freePath("files.json", made),
+    mime: "application/json",
+    data: Buffer.from(
+      JSON.stringify(made.map(({ id, mime, path, size }) => ({ path, artifact: id, mime, size })), null, 1)
+    )
+  })
+  const rest = `- and ${number.format(made.length - count)} more${more(all, cap, "", "a list of all")}`
+  return ["Files:", ...lines.slice(0, count), rest].join("\n")
 }

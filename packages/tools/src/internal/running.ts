@@ -1,7 +1,7 @@
 /** Runs scripts for tools: with their output as it is produced for who wants to see it, and as text for the model at the end. */
 import * as ClientError from "@skillscale/client/ClientError"
 import type * as SkillClient from "@skillscale/client/SkillClient"
-import * as Clock from "effect/Clock"
+import * as Monotonic from "@skillscale/core/Monotonic"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -54,11 +54,11 @@ export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Runnin
 
   /** One that hears of a call for longer than that may take is not waited for, so that it ends. */
   const bounded = (onProgress: OnProgress, limit: Duration.Input): Effect.Effect<OnProgress> =>
-    Effect.map(Clock.currentTimeMillis, (begun) => {
+    Effect.map(Monotonic.millis, (begun) => {
       const until = begun + Duration.toMillis(limit)
       return (event) =>
         Effect.flatMap(
-          Clock.currentTimeMillis,
+          Monotonic.millis,
           (now) => Effect.asVoid(Effect.timeoutOption(onProgress(event), Math.max(0, until - now)))
         )
     })
@@ -92,7 +92,7 @@ export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Runnin
     const made = result.artifacts.map(({ data, mime, path }) => artifacts.put({ path, mime, data }))
     const { binary, text } = ModelText.decoded(result.stdout, cap, made)
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
-      ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), maxStderr)}`
+      ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), Math.min(maxStderr, Math.floor(maxOutput / 2)))}`
       : ""
     const notes = [
       stderr,

@@ -35,15 +35,24 @@ describe("what a model reads", () => {
     assert.strictEqual(ModelText.head("😀😀😀", 3), "😀")
   })
 
-  it("of files lists fifty", () => {
+  it("of files is every one with what it is read by, and of more than there is room for where all are listed", () => {
     const artifacts = Artifacts.make()
     const made = Array.from(
-      { length: 60 },
-      (_, index) => artifacts.put({ path: `f${index}`, mime: "text/plain", data: Buffer.from(String(index)) })
+      { length: 130 },
+      (_, index) => artifacts.put({ path: `out/${index}.txt`, mime: "text/plain", data: Buffer.from(String(index)) })
     )
-    const lines = ModelText.files(made, { artifacts, maxOutput: 1000, has }).split("\n")
-    assert.strictEqual(lines.length, 52)
-    assert.strictEqual(lines[1], `- "f0" (text/plain, 1 byte): artifact ${made[0]?.id}`)
-    assert.strictEqual(lines.at(-1), "- and 10 more")
+    const lines = ModelText.files(made, { artifacts, has, maxOutput: 30_000 }).split("\n")
+    assert.strictEqual(lines.length, 131)
+    assert.strictEqual(lines[50], `- "out/49.txt" (text/plain, 2 bytes): artifact ${made[49]?.id}`)
+    assert.strictEqual(lines[51], `- "out/50.txt": artifact ${made[50]?.id}`)
+    for (const maxOutput of [1000, 9000]) {
+      const text = ModelText.files(made, { artifacts, has, maxOutput })
+      assert.isBelow(text.length, maxOutput / 3 + 100)
+      const [, more, id = ""] = /- and (\d+) more; read_artifact "(\w+)" has a list of all$/.exec(text) ?? []
+      assert.strictEqual(Number(more) + text.split("\n").length - 2, 130)
+      const listed = JSON.parse(Buffer.from(artifacts.get(id)?.data ?? []).toString())
+      assert.deepStrictEqual(listed[129], { path: "out/129.txt", artifact: made[129]?.id, mime: "text/plain", size: 3 })
+    }
+    assert.strictEqual(ModelText.files([], { artifacts, has, maxOutput: 1000 }), "")
   })
 })
