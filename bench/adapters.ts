@@ -10,7 +10,7 @@ import type { Figure } from "./figure.ts"
 import { added, type Call, data, skill, withWarmSkill } from "./warmSkill.ts"
 
 const input = { input: data }
-const rounds = { warmUp: 600, counted: 400 }
+const rounds = { warmUp: 600, counted: 1000 }
 
 const missing = (what: string): never => {
   throw new Error(`there is no ${what}`)
@@ -18,9 +18,18 @@ const missing = (what: string): never => {
 
 /**
  * Runs the tool of the skill as the framework does, and returns what the model is given. Each framework is loaded when its turn comes:
- * what others do to the process (traces, asynchronous contexts) is not its cost.
+ * what others do to the process (traces, asynchronous contexts) is not its cost. Effect AI, which does nothing to it, is the first.
  */
 const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Promise<Call>>> = {
+  "Effect AI": async (toolbox) => {
+    const EffectAi = await import("@skillscale/adapters/EffectAi")
+    const runtime = ManagedRuntime.make(EffectAi.fromToolbox(toolbox))
+    const call = Effect.gen(function*() {
+      const { toolkit } = yield* EffectAi.Skills
+      return yield* Stream.runLast(yield* (yield* toolkit).handle(skill, input))
+    })
+    return () => runtime.runPromise(call)
+  },
   "LangChain": async (toolbox) => {
     const LangChain = await import("@skillscale/adapters/LangChain")
     const tool = LangChain.fromToolbox(toolbox).tools.find(({ name }) => name === skill) ?? missing(skill)
@@ -67,15 +76,6 @@ const frameworks: Readonly<Record<string, (toolbox: Toolbox) => Promise<Call>>> 
     const tool = GoogleAdk.fromToolbox(toolbox).tools.find(({ name }) => name === skill) ?? missing(skill)
     // Outside of a run there is none.
     return () => tool.runAsync({ args: input, toolContext: undefined as never })
-  },
-  "Effect AI": async (toolbox) => {
-    const EffectAi = await import("@skillscale/adapters/EffectAi")
-    const runtime = ManagedRuntime.make(EffectAi.fromToolbox(toolbox))
-    const call = Effect.gen(function*() {
-      const { toolkit } = yield* EffectAi.Skills
-      return yield* Stream.runLast(yield* (yield* toolkit).handle(skill, input))
-    })
-    return () => runtime.runPromise(call)
   }
 }
 
@@ -90,7 +90,7 @@ export const adaptersBench = (): Promise<ReadonlyArray<Figure>> =>
         against: `the same through the bus client, ${times.plain.toFixed(2)} ms`,
         bar: "≤ + 0.5 ms",
         measured: added(times),
-        ok: times.call - times.plain <= 0.5
+        ok: times.more <= 0.5
       })
     }
     return rows

@@ -19,14 +19,22 @@ export const data = "city,people\nOslo,709000\nBergen,291000\nTrondheim,212000\n
 /** Calls the skill, and returns what came back in whatever form. */
 export type Call = () => Promise<unknown>
 
+/** Medians of calls, in milliseconds. */
+export interface Times {
+  readonly call: number
+  readonly plain: number
+  /** How much more a call took: of each two turns that follow each other the difference of their medians, and of these the median. */
+  readonly more: number
+}
+
 export interface Warm {
   readonly addresses: { readonly xsub: string; readonly xpub: string }
-  /** Calls in turns of 50 by `call` and by `plain`, by default the bus client. The medians of both, in milliseconds. */
+  /** Calls in turns of 50 by `call` and by `plain`, by default the bus client. */
   readonly compare: (
     call: Call,
     rounds: { readonly warmUp: number; readonly counted: number },
     plain?: Call
-  ) => Promise<{ readonly call: number; readonly plain: number }>
+  ) => Promise<Times>
 }
 
 /** A server says that it serves a moment before the proxy has heard of it, and this process is quick to call. */
@@ -50,20 +58,28 @@ export const withWarmSkill = async <A>(use: (warm: Warm) => Promise<A>): Promise
   const client = await PromiseClient.connect({ xsub, xpub })
   const overBus = async () => (await client.invoke({ skill, topic, data })).content
   const compare: Warm["compare"] = async (call, { counted, warmUp }, plain = overBus) => {
-    const times = { call: [] as Array<number>, plain: [] as Array<number> }
-    for (let round = 0; round < warmUp + counted; round += turn) {
-      for (const [kept, work] of [[times.call, call], [times.plain, plain]] as const) {
-        for (let one = 0; one < turn; one++) {
-          const began = performance.now()
-          const output = await work()
-          if (round >= warmUp) kept.push(performance.now() - began)
-          if (!JSON.stringify(output).includes("CSV Analysis")) {
-            throw new Error(`not an analysis: ${JSON.stringify(output)}`)
-          }
+    const takeTurn = async (work: Call): Promise<ReadonlyArray<number>> => {
+      const times: Array<number> = []
+      for (let one = 0; one < turn; one++) {
+        const began = performance.now()
+        const output = await work()
+        times.push(performance.now() - began)
+        if (!JSON.stringify(output).includes("CSV Analysis")) {
+          throw new Error(`not an analysis: ${JSON.stringify(output)}`)
         }
       }
+      return times
     }
-    return { call: median(times.call), plain: median(times.plain) }
+    const turns: Array<{ readonly call: ReadonlyArray<number>; readonly plain: ReadonlyArray<number> }> = []
+    for (let round = 0; round < warmUp + counted; round += turn) {
+      const both = { call: await takeTurn(call), plain: await takeTurn(plain) }
+      if (round >= warmUp) turns.push(both)
+    }
+    return {
+      call: median(turns.flatMap(({ call }) => call)),
+      plain: median(turns.flatMap(({ plain }) => plain)),
+      more: median(turns.map(({ call, plain }) => median(call) - median(plain)))
+    }
   }
   try {
     await reached(overBus)
@@ -77,5 +93,5 @@ export const withWarmSkill = async <A>(use: (warm: Warm) => Promise<A>): Promise
 }
 
 /** How the time that `call` takes more is written. */
-export const added = ({ call, plain }: { readonly call: number; readonly plain: number }): string =>
-  `${call.toFixed(2)} ms (${call < plain ? "−" : "+"} ${Math.abs(call - plain).toFixed(2)} ms)`
+export const added = ({ call, more }: Times): string =>
+  `${call.toFixed(2)} ms (${more < 0 ? "−" : "+"} ${Math.abs(more).toFixed(2)} ms)`

@@ -28,15 +28,23 @@ type Headers = OutgoingHttpHeaders | ReadonlyArray<OutgoingHttpHeader>
 const isOfEvents = (headers: unknown): boolean =>
   String(Object(headers)["content-type"]).startsWith("text/event-stream")
 
-/** An answer whose head is sent at once where its body is a stream of events, the first of which may be long in coming. */
+/** After so long the head of a call's answer goes without its first event: most have one before, and a packet more costs them time. */
+const headMs = 1000
+
+/** An answer whose head is not held back for long where its body is a stream of events, the first of which may be long in coming. */
 export class EventResponse extends Http.ServerResponse {
   override writeHead(status: number, headers?: Headers): this
   override writeHead(status: number, message?: string, headers?: Headers): this
   override writeHead(status: number, ...rest: ReadonlyArray<unknown>): this {
     Reflect.apply(super.writeHead, this, [status, ...rest])
-    // Together with the first event where that is there already.
+    if (!isOfEvents(rest.at(-1))) return this
     const flush = () => this.writableEnded || this.destroyed ? undefined : this.flushHeaders()
-    if (isOfEvents(rest.at(-1))) setImmediate(flush)
+    if (this.req.method === "GET") {
+      setImmediate(flush)
+    } else {
+      const timer = setTimeout(flush, headMs)
+      this.once("close", () => clearTimeout(timer))
+    }
     return this
   }
 }
