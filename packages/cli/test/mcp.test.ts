@@ -190,6 +190,18 @@ layer(Up.layer, { excludeTestServices: true, timeout: "60 seconds" })("skillscal
       yield* wrong(["--skills", "./skills"], {}, 2, /expected names of skills/)
       yield* wrong(["--skills", ""], {}, 2, /expected names of skills/)
       yield* wrong(["--print-config", "--http", "0"], {}, 2, /--print-config has to name the port/)
+      yield* wrong(
+        ["--http", "0", "--allow-host", "a.example,b.example"],
+        {},
+        2,
+        /--allow-host: "a\.example,b\.example"/
+      )
+      yield* wrong(
+        ["--http", "80", "--host", "http://a.example"],
+        { SKILLSCALE_MCP_TOKEN: "0123456789abcdef" },
+        2,
+        /--host: "http:\/\/a\.example"/
+      )
       yield* wrong(["--print-config", "--http", "80", "--host", "::"], {}, 2, /SKILLSCALE_MCP_TOKEN/)
       yield* wrong(["--print-config", "--http", "80", "--token-file", `${file}s`], {}, 2, /cannot read the token/)
       yield* wrong(["--print-config", "--token-file", file], {}, 2, /--token-file: give --http, too/)

@@ -107,9 +107,9 @@ describe("words of tools", () => {
       Effect.fnUntraced(function*({ tools }) {
         const { artifacts, text } = yield* tools.call("long", {})
         assert.strictEqual(artifacts[0]?.size, 108_894)
-        assert.include(text, "of 108,894 characters; the rest is too large to be kept]")
+        assert.include(text, "of 108,894 characters; there is no room to keep the rest]")
         const made = yield* tools.call("files", { files: [{ path: "in/given.txt", text: "g".repeat(1001) }] })
-        assert.include(made.text, "- \"out/copied.txt\" (text/plain, 1,001 bytes), too large to be kept")
+        assert.include(made.text, "- \"out/copied.txt\" (text/plain, 1,001 bytes), not kept for want of room")
         assert.match(made.text, /"out\/raw.bin" .*: artifact [0-9a-f]{16}/)
         const binary = yield* tools.call("binary", {})
         assert.match(binary.text, /3 bytes\): artifact/)

@@ -50,9 +50,9 @@ const streams = (structured: unknown): { readonly stdout: string; readonly stder
 }
 
 /** No two calls have the same name: ADK gives a file another one where it has had one of that name, and the text would not know. */
-const wholeFile = (whole: Artifacts.Artifact, name = "stdout"): Artifacts.Artifact => ({
+const wholeFile = (whole: Artifacts.Artifact): Artifacts.Artifact => ({
   ...whole,
-  path: `${name}-${randomBytes(8).toString("hex")}.${isUtf8(whole.data) ? "txt" : "bin"}`
+  path: whole.path.replace(/(?=\.[^.]*$)/, `-${randomBytes(8).toString("hex")}`)
 })
 
 /** The text as far as it is that of the whole. `SkillToolset` has no tool that reads artifacts: the note after it is another here. */
@@ -84,7 +84,7 @@ const failureOf = (script: string, { artifacts, text }: ToolError): CodeExecutio
   const outputFiles = artifacts.map((artifact) => {
     const reading = `read_artifact ${JSON.stringify(artifact.id)}`
     if (!told.includes(reading)) return fileOf(artifact)
-    const named = wholeFile(artifact, artifact.path.startsWith("stderr") ? "stderr" : "stdout")
+    const named = wholeFile(artifact)
     told = told.replaceAll(reading, `the output file ${JSON.stringify(named.path)}`)
     return fileOf(named)
   })

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Fs from "node:fs"
+import { isIP } from "node:net"
 import * as Cli from "../Cli.ts"
 import type * as Connection from "./connection.ts"
 import * as Exit from "./exit.ts"
@@ -73,6 +74,9 @@ const servedOf = Effect.fnUntraced(function*(input: Input, port: number) {
     McpHttp.checkToken(host, token),
     ({ message }) => Exit.usage(`${message}: --token-file or SKILLSCALE_MCP_TOKEN`)
   )
+  if (isIP(host) === 0) {
+    yield* Effect.mapError(McpHttp.checkNames([host]), ({ message }) => Exit.usage(`--host: ${message}`))
+  }
   const names = yield* Effect.mapError(
     McpHttp.checkNames(input.allowHost),
     ({ message }) => Exit.usage(`--allow-host: ${message}`)

@@ -35,7 +35,7 @@ const hostOf = (url: string): string | undefined => {
 export const nameOf = (text: string): string | undefined =>
   isIPv6(text)
     ? hostOf(`http://[${text}]`)
-    : /^(?:\[[^\]]*\]|[^\s:/?#@*\\]+)$/.test(text)
+    : /^(?:\[[^\]]*\]|[\p{L}\p{M}\p{N}_-]+(?:\.[\p{L}\p{M}\p{N}_-]+)*\.?)$/u.test(text)
     ? hostOf(`http://${text}`)
     : undefined
 

@@ -9,6 +9,8 @@ import * as ModelText from "./modelText.ts"
 
 /** The part of standard error that a model is told, and no more than half of what it is told in all. */
 const maxStderr = 4000
+/** What is left of all that a model is told for headings, and for where the rest of an output is. */
+const notes = 350
 
 /** What a run left that failed. */
 export type Left = Pick<SkillClient.RunResult, "stdout" | "stderr" | "truncated" | "artifacts">
@@ -50,10 +52,11 @@ interface Told {
 }
 
 /** The end of standard error, and the artifact that has more of it. */
-const stderrOf = (stderr: string, cap: ModelText.Cap, path: string): Told => {
+const stderrOf = (stderr: string, cap: ModelText.Cap, path: string, reserved: number): Told => {
   const all = stderr.trimEnd()
   if (all === "") return { text: "", artifacts: [] }
-  const shown = ModelText.tail(all, Math.min(maxStderr, Math.floor(cap.maxOutput / 2)))
+  const room = Math.max(100, cap.maxOutput - reserved - notes)
+  const shown = ModelText.tail(all, Math.min(maxStderr, Math.floor(cap.maxOutput / 2), room))
   if (shown === all) return { text: `Standard error:\n${shown}`, artifacts: [] }
   const more = cap.artifacts.put({ path, mime: "text/plain", data: Buffer.from(stderr) })
   return {
@@ -84,13 +87,15 @@ const joined = (parts: ReadonlyArray<string>): string => parts.filter((part) => 
 
 const tell = (reason: ToolError.Reason, left: Left, cap: ModelText.Cap): Told => {
   const made = left.artifacts.map(({ data, mime, path }) => cap.artifacts.put({ path, mime, data }))
-  const stderr = stderrOf(left.stderr, cap, freePath("stderr.txt", made))
+  const files = ModelText.files(made, cap)
+  const after = [files.text, ModelText.missing(left.truncated)]
+  const reserved = joined([ended(reason), ...after]).length
+  const stderr = stderrOf(left.stderr, cap, freePath("stderr.txt", made), reserved)
   const before = [ended(reason), stderr.text]
-  const after = [ModelText.files(made, cap), ModelText.missing(left.truncated)]
   const stdout = stdoutOf(left.stdout, cap, made, joined([...before, ...after]).length + 4)
   return {
     text: ModelText.head(joined([...before, stdout.text, ...after]), cap.maxOutput),
-    artifacts: [...made, ...stdout.artifacts, ...stderr.artifacts]
+    artifacts: [...made, ...stdout.artifacts, ...stderr.artifacts, ...files.list]
   }
 }
 

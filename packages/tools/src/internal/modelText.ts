@@ -36,13 +36,13 @@ export interface Cap {
   readonly has: (tool: Name) => boolean
 }
 
-/** What of an artifact a model is told: its name, or that it was too large for all that is kept. */
+/** What of an artifact a model is told: its name, or that there is no room for it among what is kept. */
 export const reference = ({ id }: Artifacts.Artifact, { artifacts }: Cap): string =>
-  artifacts.get(id) === undefined ? ", too large to be kept" : `: artifact ${id}`
+  artifacts.get(id) === undefined ? ", not kept for want of room" : `: artifact ${id}`
 
 /** Where the rest of a text is that was cut, as far as a model can get at it. */
 export const more = ({ id }: Artifacts.Artifact, { artifacts, has }: Cap, from: string, what: string): string => {
-  if (artifacts.get(id) === undefined) return "; the rest is too large to be kept"
+  if (artifacts.get(id) === undefined) return "; there is no room to keep the rest"
   return has("read_artifact")
     ? `; read_artifact ${JSON.stringify(id)}${from} has ${what}`
     : `; artifact ${JSON.stringify(id)} has all of it`
@@ -91,15 +91,18 @@ export const missing = (truncated: ReadonlyArray<string>): string => {
 const maxTold = 50
 
 /** The files that a run made, one a line, in a third of the output at most; where they are more, the artifact that lists all. */
-export const files = (made: ReadonlyArray<Artifacts.Artifact>, cap: Cap): string => {
-  if (made.length === 0) return ""
+export const files = (
+  made: ReadonlyArray<Artifacts.Artifact>,
+  cap: Cap
+): { readonly text: string; readonly list: ReadonlyArray<Artifacts.Artifact> } => {
+  if (made.length === 0) return { text: "", list: [] }
   const lines = made.map((artifact, index) => {
     const kind = index < maxTold ? ` (${artifact.mime}, ${sizeOf(artifact.size)})` : ""
     return `- ${JSON.stringify(artifact.path)}${kind}${reference(artifact, cap)}`
   })
   let room = Math.floor(cap.maxOutput / 3)
   const count = lines.findIndex((line) => (room -= line.length + 1) < 0)
-  if (count === -1) return ["Files:", ...lines].join("\n")
+  if (count === -1) return { text: ["Files:", ...lines].join("\n"), list: [] }
   const all = cap.artifacts.put({
     path: freePath("files.json", made),
     mime: "application/json",
@@ -108,5 +111,5 @@ export const files = (made: ReadonlyArray<Artifacts.Artifact>, cap: Cap): string
     )
   })
   const rest = `- and ${number.format(made.length - count)} more${more(all, cap, "", "a list of all")}`
-  return ["Files:", ...lines.slice(0, count), rest].join("\n")
+  return { text: ["Files:", ...lines.slice(0, count), rest].join("\n"), list: [all] }
 }

@@ -94,9 +94,10 @@ export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Runnin
     const stderr = result.stdout.byteLength === 0 && result.stderr.trim() !== ""
       ? `Standard error:\n${ModelText.tail(result.stderr.trimEnd(), Math.min(maxStderr, Math.floor(maxOutput / 2)))}`
       : ""
+    const files = ModelText.files(made, cap)
     const notes = [
       stderr,
-      ModelText.files(made, cap),
+      files.text,
       ModelText.missing(result.truncated)
     ].filter((note) => note !== "").join("\n\n")
     const path = freePath("stdout.txt", made)
@@ -109,7 +110,7 @@ export const make = ({ client, maxTimeoutMs, timeout, ...cap }: Options): Runnin
       output: {
         text: told === "" ? "(no output)" : ModelText.head(told, maxOutput),
         structured: undefined,
-        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined)],
+        artifacts: [...made, ...[binary, shown.whole].filter((artifact) => artifact !== undefined), ...files.list],
         ...whole === undefined ? {} : { whole }
       }
     }

@@ -51,6 +51,24 @@ describe("what a model reads of a run that failed", () => {
     assert.include(short, "of 100,000 characters")
   })
 
+  it.each([1000, 1100, 1200, 1400, 2000])("tells in %i characters where all of it is", (maxOutput) => {
+    const artifacts = Array.from({ length: 80 }, (_, index) => file(`out/file-number-${index}.txt`, String(index)))
+    const left = {
+      stdout: Buffer.from("o".repeat(50_000)),
+      stderr: `${"line of an error\n".repeat(600)}the end`,
+      artifacts,
+      truncated: []
+    }
+    const reason = failed({ exitCode: 3 })
+    const error = errorOf(new Failing.RunFailed({ reason, left }), maxOutput)
+    assert.isAtMost(error.text.length, maxOutput)
+    assert.include(error.text, "the end")
+    const all = error.artifacts.filter(({ path }) => ["files.json", "stderr.txt", "stdout.txt"].includes(path))
+    assert.strictEqual(all.length, 3)
+    for (const { id } of all) assert.include(error.text, `read_artifact "${id}"`)
+    assert.match(error.text, /- and \d+ more; read_artifact "\w{16}" has a list of all$/)
+  })
+
   it("names the files that it made, whose names are nothing else's", () => {
     const left = {
       stdout: Buffer.from("o".repeat(2000)),

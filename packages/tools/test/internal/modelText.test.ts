@@ -41,18 +41,19 @@ describe("what a model reads", () => {
       { length: 130 },
       (_, index) => artifacts.put({ path: `out/${index}.txt`, mime: "text/plain", data: Buffer.from(String(index)) })
     )
-    const lines = ModelText.files(made, { artifacts, has, maxOutput: 30_000 }).split("\n")
+    const lines = ModelText.files(made, { artifacts, has, maxOutput: 30_000 }).text.split("\n")
     assert.strictEqual(lines.length, 131)
     assert.strictEqual(lines[50], `- "out/49.txt" (text/plain, 2 bytes): artifact ${made[49]?.id}`)
     assert.strictEqual(lines[51], `- "out/50.txt": artifact ${made[50]?.id}`)
     for (const maxOutput of [1000, 9000]) {
-      const text = ModelText.files(made, { artifacts, has, maxOutput })
+      const { list, text } = ModelText.files(made, { artifacts, has, maxOutput })
       assert.isBelow(text.length, maxOutput / 3 + 100)
       const [, more, id = ""] = /- and (\d+) more; read_artifact "(\w+)" has a list of all$/.exec(text) ?? []
+      assert.deepStrictEqual(list.map((all) => [all.id, all.path]), [[id, "files.json"]])
       assert.strictEqual(Number(more) + text.split("\n").length - 2, 130)
       const listed = JSON.parse(Buffer.from(artifacts.get(id)?.data ?? []).toString())
       assert.deepStrictEqual(listed[129], { path: "out/129.txt", artifact: made[129]?.id, mime: "text/plain", size: 3 })
     }
-    assert.strictEqual(ModelText.files([], { artifacts, has, maxOutput: 1000 }), "")
+    assert.deepStrictEqual(ModelText.files([], { artifacts, has, maxOutput: 1000 }), { text: "", list: [] })
   })
 })
