@@ -90,9 +90,13 @@ export const world = Effect.gen(function*() {
   } satisfies World
 })
 
-export const eventually = async (what: string, condition: () => boolean, ms = 15_000): Promise<void> => {
+export const eventually = async (
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  ms = 15_000
+): Promise<void> => {
   const until = performance.now() + ms
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > until) throw new Error(`never: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }

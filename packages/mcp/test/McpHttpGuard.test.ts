@@ -232,7 +232,7 @@ describe("MCP over HTTP", () => {
       `echo $$ >> ${world.directory}/pids; until [ -e ${go} ]; do sleep 0.02; done; echo last\n`
     )
     const isListed = async () => (await ask(serving.url, modern("tools/list"))).body.includes("patient")
-    while (!await isListed()) await new Promise((resolve) => setTimeout(resolve, 20))
+    await eventually("it is listed", isListed)
     const finished = ask(serving.url, modern("tools/call", { name: "patient", arguments: {} }))
     const listening = send(serving.url, modern("subscriptions/listen", { notifications: { toolsListChanged: true } }))
     await listening.begun
@@ -240,7 +240,7 @@ describe("MCP over HTTP", () => {
     const closed = serving.close()
     const status = async (request: Parameters<typeof ask>[1]) => (await ask(serving.url, request)).status
     const healthz = { method: "GET", path: "/healthz" }
-    while (await status(healthz) === 200) await new Promise((resolve) => setTimeout(resolve, 20))
+    await eventually("it drains", async () => await status(healthz) !== 200)
     assert.deepStrictEqual([await status(healthz), await status(modern("tools/list"))], [503, 503])
     Fs.writeFileSync(go, "")
     assert.include((await finished).body, "last")

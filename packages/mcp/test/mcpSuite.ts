@@ -259,7 +259,7 @@ export const suite = (name: string, connect: (world: World) => Promise<Connected
       assert.strictEqual((await errorOf(complete({ type: "ref/prompt", name: "nobody" }, "skill", ""))).code, -32602)
       Fs.writeFileSync(Path.join(world.directory, "testing/adding/100% a?.txt"), "odd")
       const odd = () => complete(template, "path", "100", { topic: "testing", skill: "adding" })
-      while ((await odd()).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+      await eventually("the file is there", async () => (await odd()).length > 0)
       const [path = ""] = await odd()
       const read = await connected.client.readResource({ uri: `skill://testing/adding/${path}` })
       assert.deepInclude(read.contents[0], { text: "odd" })

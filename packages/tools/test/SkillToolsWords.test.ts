@@ -95,6 +95,7 @@ describe("words of tools", () => {
 
   it.live("refuses a vocabulary that has a name which is no tool's", () =>
     inWorld(Effect.fnUntraced(function*({ proxy }) {
+      // What a program that nobody checked the types of may give.
       const vocabulary = ["load_skil"] as unknown as ReadonlyArray<SkillTools.VocabularyName>
       const refused = yield* Effect.promise(() =>
         PromiseTools.connect({ xsub: proxy.xsub, xpub: proxy.xpub, vocabulary }).catch((error: unknown) => error)
